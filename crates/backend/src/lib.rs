@@ -1,0 +1,1 @@
+//! Runs a device over vhost-user: negotiation, lanes, window.

@@ -1,0 +1,1 @@
+//! The VIRTIO devices, one module each.

@@ -1,0 +1,1 @@
+//! A FUSE server and a passthrough file system; knows memory, not rings.

@@ -1,0 +1,3 @@
+//! Shares host directories with virtual machines over vhost-user.
+
+fn main() {}

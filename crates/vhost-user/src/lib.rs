@@ -1,0 +1,1 @@
+//! The vhost-user protocol: messages, backend session, frontend session.

@@ -1,0 +1,3 @@
+//! Sets up, demonstrates and tests innkeeper.
+
+fn main() {}
