@@ -1,1 +1,28 @@
 //! Guest RAM seen from the host: checked translation, shared access, cursors over scattered pieces.
+//!
+//! The guest may change any byte at any time, from another process, so no Rust reference ever points into its memory:
+//! bytes are moved by atomic accesses ([`Area`], [`Reader`], [`Writer`]) or by the kernel (`preadv2`, `pwritev2`), and
+//! every address is checked against the regions that the front end announced.
+//!
+//! * [`Memory`] is a snapshot of the mapped regions and translates guest addresses.
+//! * [`Area`] is one contiguous range of it, for the rings: loads and stores with a memory order.
+//! * [`Pieces`] is a checked list of host ranges; [`Reader`] and [`Writer`] walk over one.
+//!
+//! Shrinking a mapped file is the one thing that no check here can turn into a value (it raises SIGBUS): the files come
+//! from the VMM, which is trusted that far; a file that is too short when it arrives is refused.
+
+mod area;
+mod copy;
+mod cursor;
+mod error;
+mod memory;
+mod pieces;
+mod region;
+
+pub use area::Area;
+pub use cursor::{Reader, Writer};
+pub use error::{Error, OutOfMemory, Short};
+pub use memory::Memory;
+pub use pieces::Pieces;
+pub use region::RegionConfig;
+pub use rustix::io::ReadWriteFlags as RwFlags;

@@ -1,0 +1,294 @@
+//! Cursors over scattered pieces: [`Reader`] takes bytes out of guest memory, [`Writer`] puts bytes in.
+#![expect(
+    unsafe_code,
+    reason = "copies and vectored I/O on ranges that `Pieces` has checked and keeps mapped"
+)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::pieces::Piece;
+use crate::{Pieces, RwFlags, Short, copy};
+
+/// The kernel takes at most this many pieces a call (UIO_MAXIOV).
+const MAX_PIECES: usize = 1024;
+
+/// Takes bytes out of the readable part of a chain, from front to back.
+///
+/// The guest may change bytes at any time, and each byte is read once: what was checked is what is used.
+#[derive(Debug)]
+pub struct Reader<'m>(Cursor<'m>);
+
+/// Puts bytes into the writable part of a chain, from front to back.
+#[derive(Debug)]
+pub struct Writer<'m>(Cursor<'m>);
+
+impl<'m> Reader<'m> {
+    /// Reads the run of `pieces` from its start.
+    #[inline]
+    pub fn new(pieces: &'m Pieces) -> Reader<'m> {
+        Reader(Cursor::new(pieces))
+    }
+
+    /// Bytes not yet read.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.0.remaining
+    }
+
+    /// Bytes read so far, skipped ones and split off ones included.
+    #[inline]
+    pub fn consumed(&self) -> usize {
+        self.0.passed
+    }
+
+    /// Fills `into`, or takes nothing.
+    #[inline]
+    pub fn read_exact(&mut self, into: &mut [u8]) -> Result<(), Short> {
+        self.0.check(into.len())?;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let piece = self.0.take(rest.len());
+            let (now, later) = rest.split_at_mut(piece.length);
+            // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
+            unsafe { copy::load(piece.start, now) };
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies an object of wire format out.
+    #[inline]
+    pub fn read_object<T: FromBytes + IntoBytes>(&mut self) -> Result<T, Short> {
+        let mut object = T::new_zeroed();
+        self.read_exact(object.as_mut_bytes())?;
+        Ok(object)
+    }
+
+    /// Copies the next `length` bytes into memory of our own.
+    pub fn read_to_vec(&mut self, length: usize) -> Result<Vec<u8>, Short> {
+        self.0.check(length)?; // in front of the allocation, which else could be as large as a guest says
+        let mut bytes = vec![0; length];
+        self.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Passes over `length` bytes.
+    pub fn skip(&mut self, length: usize) -> Result<(), Short> {
+        self.0.check(length)?;
+        self.0.advance(length);
+        Ok(())
+    }
+
+    /// Cuts the first `length` bytes off into a reader of their own; this one goes on behind them.
+    pub fn split_at(&mut self, length: usize) -> Result<Reader<'m>, Short> {
+        self.0.split_at(length).map(Reader)
+    }
+
+    /// Writes up to `length` of the next bytes to `fd` at `offset`, by the kernel straight from guest memory. Gives the
+    /// number of bytes written, by which this reader has moved; less than asked for only if the kernel wrote less.
+    pub fn write_to(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize, flags: RwFlags) -> io::Result<usize> {
+        let (fd, flags) = (fd.as_raw_fd(), flags.bits() as libc::c_int);
+        self.0.transfer(offset, length, |vectors, offset| {
+            // SAFETY: the vectors are ranges out of the `Pieces` that this cursor borrows: checked and mapped. The
+            // kernel reads them, and does not mind that a guest writes there.
+            unsafe { libc::pwritev2(fd, vectors.as_ptr(), vectors.len() as libc::c_int, offset, flags) }
+        })
+    }
+}
+
+impl<'m> Writer<'m> {
+    /// Writes the run of `pieces` from its start.
+    #[inline]
+    pub fn new(pieces: &'m Pieces) -> Writer<'m> {
+        Writer(Cursor::new(pieces))
+    }
+
+    /// Bytes of space left.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.0.remaining
+    }
+
+    /// Bytes written so far, split off ones included.
+    #[inline]
+    pub fn written(&self) -> usize {
+        self.0.passed
+    }
+
+    /// Writes all of `from`, or nothing.
+    #[inline]
+    pub fn write_all(&mut self, from: &[u8]) -> Result<(), Short> {
+        self.0.check(from.len())?;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let piece = self.0.take(rest.len());
+            let (now, later) = rest.split_at(piece.length);
+            // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
+            unsafe { copy::store(piece.start, now) };
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Copies an object of wire format in.
+    #[inline]
+    pub fn write_object<T: IntoBytes + Immutable + ?Sized>(&mut self, object: &T) -> Result<(), Short> {
+        self.write_all(object.as_bytes())
+    }
+
+    /// Cuts the first `length` bytes off into a writer of their own, so that a header can be written last; this one
+    /// goes on behind them.
+    pub fn split_at(&mut self, length: usize) -> Result<Writer<'m>, Short> {
+        self.0.split_at(length).map(Writer)
+    }
+
+    /// Reads up to `length` bytes of `fd` at `offset`, by the kernel straight into guest memory. Gives the number of
+    /// bytes read, by which this writer has moved; less than asked for only if the kernel read less or space is out.
+    pub fn read_from(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize, flags: RwFlags) -> io::Result<usize> {
+        let (fd, flags) = (fd.as_raw_fd(), flags.bits() as libc::c_int);
+        self.0.transfer(offset, length, |vectors, offset| {
+            // SAFETY: the vectors are ranges out of the `Pieces` that this cursor borrows: checked and mapped. No
+            // reference points there, so the kernel may write.
+            unsafe { libc::preadv2(fd, vectors.as_ptr(), vectors.len() as libc::c_int, offset, flags) }
+        })
+    }
+}
+
+/// A position in a list of pieces, and how far it may go.
+#[derive(Debug, Clone)]
+struct Cursor<'m> {
+    /// Pieces not passed yet; together they hold at least `offset + remaining` bytes.
+    pieces: &'m [Piece],
+    /// Bytes passed in the first of them; less than its length.
+    offset: usize,
+    remaining: usize,
+    passed: usize,
+}
+
+impl<'m> Cursor<'m> {
+    #[inline]
+    fn new(pieces: &'m Pieces) -> Cursor<'m> {
+        Cursor {
+            pieces: pieces.list(),
+            offset: 0,
+            remaining: pieces.total(),
+            passed: 0,
+        }
+    }
+
+    #[inline]
+    fn check(&self, wanted: usize) -> Result<(), Short> {
+        if wanted <= self.remaining {
+            Ok(())
+        } else {
+            Err(Short {
+                wanted,
+                left: self.remaining,
+            })
+        }
+    }
+
+    /// The next piece, of at most `limit` bytes; passes it. Empty at the end.
+    #[inline]
+    fn take(&mut self, limit: usize) -> Piece {
+        let limit = limit.min(self.remaining);
+        let Some((first, rest)) = self.pieces.split_first() else {
+            return Piece {
+                start: std::ptr::null_mut(),
+                length: 0,
+            };
+        };
+        let left = first.length - self.offset;
+        let piece = Piece {
+            start: first.start.wrapping_add(self.offset),
+            length: left.min(limit),
+        };
+        if piece.length == left {
+            (self.pieces, self.offset) = (rest, 0);
+        } else {
+            self.offset += piece.length;
+        }
+        self.remaining -= piece.length;
+        self.passed += piece.length;
+        piece
+    }
+
+    fn advance(&mut self, mut length: usize) {
+        while length > 0 && self.remaining > 0 {
+            length -= self.take(length).length;
+        }
+    }
+
+    fn split_at(&mut self, length: usize) -> Result<Cursor<'m>, Short> {
+        self.check(length)?;
+        let first = Cursor {
+            remaining: length,
+            passed: 0,
+            ..self.clone()
+        };
+        self.advance(length);
+        Ok(first)
+    }
+
+    /// Hands up to `length` bytes to `call`, at most [`MAX_PIECES`] pieces at a time, until it moves less than it was
+    /// given. An error after the first bytes ends the transfer, and shows up in the next one.
+    fn transfer(
+        &mut self,
+        offset: u64,
+        length: usize,
+        call: impl Fn(&[libc::iovec], libc::off_t) -> libc::ssize_t,
+    ) -> io::Result<usize> {
+        let length = length.min(self.remaining);
+        let mut done = 0;
+        loop {
+            let at = offset
+                .checked_add(done as u64)
+                .and_then(|at| libc::off_t::try_from(at).ok());
+            let at = at.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+            let mut space = [const { MaybeUninit::uninit() }; MAX_PIECES];
+            let (vectors, offered) = self.vectors(length - done, &mut space);
+            let Ok(moved) = usize::try_from(call(vectors, at)) else {
+                let error = io::Error::last_os_error();
+                return if done > 0 { Ok(done) } else { Err(error) };
+            };
+            // The kernel never claims more than it was offered; believing it would break this cursor's invariant.
+            self.advance(moved.min(offered));
+            done += moved.min(offered);
+            if moved < offered || done == length {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// The next `length` bytes in the kernel's terms, cut at what `space` holds, and how many bytes these are.
+    fn vectors<'s>(
+        &self,
+        length: usize,
+        space: &'s mut [MaybeUninit<libc::iovec>; MAX_PIECES],
+    ) -> (&'s [libc::iovec], usize) {
+        let mut ahead = self.clone();
+        let mut count = 0;
+        let mut offered = 0;
+        for slot in space.iter_mut() {
+            let piece = ahead.take(length - offered);
+            if piece.length == 0 {
+                break;
+            }
+            slot.write(libc::iovec {
+                iov_base: piece.start.cast(),
+                iov_len: piece.length,
+            });
+            count += 1;
+            offered += piece.length;
+        }
+        // SAFETY: the loop has written the first `count` slots, and `space` stays borrowed as long as the slice.
+        (
+            unsafe { std::slice::from_raw_parts(space.as_ptr().cast(), count) },
+            offered,
+        )
+    }
+}

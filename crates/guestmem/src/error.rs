@@ -1,0 +1,94 @@
+//! What can go wrong with guest memory.
+
+use std::io;
+
+/// A memory table that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A region without a byte.
+    #[error("memory region at guest address {guest_address:#x} is empty")]
+    Empty {
+        /// Where the region was to start.
+        guest_address: u64,
+    },
+    /// An end that does not fit in 64 bits, or is not addressable on this host.
+    #[error("memory region of {size:#x} bytes at guest address {guest_address:#x} wraps around the address space")]
+    Overflow {
+        /// Where the region was to start.
+        guest_address: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Two regions claim the same guest address.
+    #[error("memory regions at guest addresses {first:#x} and {second:#x} overlap")]
+    Overlap {
+        /// Start of the lower region.
+        first: u64,
+        /// Start of the upper region.
+        second: u64,
+    },
+    /// Alignment in the guest would not be alignment on the host.
+    #[error("memory region at guest address {guest_address:#x} is not aligned like its file offset {file_offset:#x}")]
+    Unaligned {
+        /// Where the region was to start.
+        guest_address: u64,
+        /// Where it starts in its file.
+        file_offset: u64,
+    },
+    /// The file ends before the region does; touching the rest would raise SIGBUS.
+    #[error("memory region at guest address {guest_address:#x} needs {needed:#x} bytes of a file that has {length:#x}")]
+    FileTooShort {
+        /// Where the region was to start.
+        guest_address: u64,
+        /// Where the region ends in the file.
+        needed: u64,
+        /// The length of the file.
+        length: u64,
+    },
+    /// The kernel refused.
+    #[error("cannot {action} memory region at guest address {guest_address:#x}")]
+    Map {
+        /// What was tried.
+        action: &'static str,
+        /// Where the region was to start.
+        guest_address: u64,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// No region with these numbers.
+    #[error("no memory region of {size:#x} bytes at guest address {guest_address:#x}, user address {user_address:#x}")]
+    NoSuchRegion {
+        /// Guest address asked for.
+        guest_address: u64,
+        /// Size asked for.
+        size: u64,
+        /// Front end's address asked for.
+        user_address: u64,
+    },
+}
+
+/// A range that is not (entirely) guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{length:#x} bytes at guest address {guest_address:#x} are not guest memory")]
+pub struct OutOfMemory {
+    /// Start of the range.
+    pub guest_address: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// A cursor has fewer bytes left than were asked for; it did not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} bytes wanted where {left} are left")]
+pub struct Short {
+    /// Bytes asked for.
+    pub wanted: usize,
+    /// Bytes left.
+    pub left: usize,
+}
+
+impl From<Short> for io::Error {
+    fn from(short: Short) -> io::Error {
+        io::Error::new(io::ErrorKind::UnexpectedEof, short)
+    }
+}
