@@ -159,6 +159,19 @@ pub struct Negotiated {
     pub flags: wire::InitFlags,
 }
 
+/// Where a WRITE goes.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteTo {
+    /// The open file.
+    pub handle: Handle,
+    /// The byte of the file to start at.
+    pub offset: u64,
+    /// How many bytes; as many are there to be read.
+    pub len: u32,
+    /// `wire::WRITE_*`.
+    pub flags: u32,
+}
+
 /// One range copied between two open files.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyRange {
@@ -215,7 +228,14 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Extended attributes as statx(2) gives them (FUSE 7.39); `mask` is the guest's `STATX_*`.
-    fn statx(&self, by: &Caller, node: NodeId, handle: Option<Handle>, flags: u32, mask: u32) -> Result<(wire::Statx, Duration)> {
+    fn statx(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        handle: Option<Handle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<(wire::Statx, Duration)> {
         Err(Errno::ENOSYS)
     }
     /// Changes attributes and answers the new ones.
@@ -259,7 +279,14 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Makes and opens a file in one step.
-    fn create(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create, kill_suid_gid: bool) -> Result<(Entry, Opened)> {
+    fn create(
+        &self,
+        by: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        create: &Create,
+        kill_suid_gid: bool,
+    ) -> Result<(Entry, Opened)> {
         Err(Errno::ENOSYS)
     }
     /// Makes and opens a file without a name in `parent` (FUSE 7.37).
@@ -270,8 +297,8 @@ pub trait FileSystem: Send + Sync {
     fn read(&self, node: NodeId, handle: Handle, offset: u64, len: u32, out: &mut Writer<'_>) -> Result<()> {
         Err(Errno::ENOSYS)
     }
-    /// Writes `len` bytes of `data` at `offset`; answers how many were written. `flags` are `FUSE_WRITE_*`.
-    fn write(&self, by: &Caller, node: NodeId, handle: Handle, offset: u64, len: u32, flags: u32, data: &mut Reader<'_>) -> Result<u32> {
+    /// Writes the next `to.len` bytes of `data`; answers how many were written.
+    fn write(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
         Err(Errno::ENOSYS)
     }
     /// A descriptor of the open file was closed in the guest.
@@ -295,7 +322,15 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Lists a directory from `offset` on into `sink`; with `plus` each entry with attributes and a lookup count.
-    fn readdir(&self, by: &Caller, node: NodeId, handle: Handle, offset: u64, plus: bool, sink: &mut dyn DirectorySink) -> Result<()> {
+    fn readdir(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        plus: bool,
+        sink: &mut dyn DirectorySink,
+    ) -> Result<()> {
         Err(Errno::ENOSYS)
     }
     /// The last reference to the directory handle is gone.
@@ -315,7 +350,15 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Sets an extended attribute; `flags` are setxattr(2)'s. `kill_sgid`: FUSE_SETXATTR_ACL_KILL_SGID.
-    fn setxattr(&self, by: &Caller, node: NodeId, name: &CStr, value: &[u8], flags: u32, kill_sgid: bool) -> Result<()> {
+    fn setxattr(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        kill_sgid: bool,
+    ) -> Result<()> {
         Err(Errno::ENOSYS)
     }
     /// Reads an extended attribute into at most `size` bytes; 0 asks for the length.
@@ -343,7 +386,15 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// An ioctl; `input` is what the guest sent, at most `out_size` bytes come back. Unknown commands answer ENOTTY.
-    fn ioctl(&self, by: &Caller, node: NodeId, handle: Handle, command: u32, input: &[u8], out_size: u32) -> Result<Vec<u8>> {
+    fn ioctl(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        handle: Handle,
+        command: u32,
+        input: &[u8],
+        out_size: u32,
+    ) -> Result<Vec<u8>> {
         Err(Errno::ENOTTY)
     }
 }
