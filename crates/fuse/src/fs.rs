@@ -35,8 +35,8 @@ macro_rules! errnos {
     };
 }
 errnos! {
-    E2BIG EACCES EAGAIN EBADF EBUSY EEXIST EINTR EINVAL EIO ELOOP EMFILE ENAMETOOLONG ENFILE ENODATA ENODEV ENOENT ENOMEM
-    ENOSYS ENOTCONN ENOTDIR ENOTTY EOPNOTSUPP EPERM EPROTO ERANGE EROFS ESTALE EXDEV
+    E2BIG EACCES EAGAIN EBADF EBUSY EEXIST EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODATA ENODEV ENOENT
+    ENOMEM ENOSYS ENOTCONN ENOTDIR ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM EPROTO ERANGE EROFS ESTALE EXDEV
 }
 
 /// A node the guest knows: the root is 1, every other comes from an [`Entry`].
@@ -170,13 +170,15 @@ pub struct WriteTo {
     pub len: u32,
     /// `wire::WRITE_*`.
     pub flags: u32,
+    /// Linux `O_*` flags that the open file has now; fcntl(2) in the guest may have changed them since it was opened.
+    pub open_flags: u32,
 }
 
 /// One range copied between two open files.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyRange {
-    /// Where to read.
-    pub from: (Handle, u64),
+    /// Node of the file read, then its handle and offset.
+    pub from: (NodeId, Handle, u64),
     /// Node of the file written, then its handle and offset.
     pub to: (NodeId, Handle, u64),
     /// Bytes asked for.
@@ -374,7 +376,7 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Allocates, punches, zeroes, collapses or inserts a range, as fallocate(2) with `mode`.
-    fn fallocate(&self, node: NodeId, handle: Handle, mode: u32, offset: u64, len: u64) -> Result<()> {
+    fn fallocate(&self, by: &Caller, node: NodeId, handle: Handle, mode: u32, offset: u64, len: u64) -> Result<()> {
         Err(Errno::ENOSYS)
     }
     /// Finds data or holes; `whence` is lseek(2)'s.
@@ -382,7 +384,7 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::ENOSYS)
     }
     /// Copies between two open files on the host.
-    fn copy_file_range(&self, range: &CopyRange) -> Result<u64> {
+    fn copy_file_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
         Err(Errno::ENOSYS)
     }
     /// An ioctl; `input` is what the guest sent, at most `out_size` bytes come back. Unknown commands answer ENOTTY.
