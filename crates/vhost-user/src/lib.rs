@@ -1,1 +1,17 @@
 //! The vhost-user protocol: messages, backend session, frontend session.
+//!
+//! [`backend::Session`] is the device's end, [`frontend::Frontend`] the VMM's. Both speak through [`socket::Socket`], which carries whole
+//! messages with their file descriptors. Nothing here knows guest memory or rings: addresses and descriptors are handed over as they came.
+//!
+//! The other end may be hostile: whatever it sends becomes a typed value or an error, never a panic.
+
+pub mod backend;
+mod error;
+pub mod frontend;
+pub mod message;
+mod request;
+pub mod socket;
+
+pub use error::{Error, Malformed};
+pub use message::{ProtocolFeatures, RequestCode};
+pub use request::Request;
