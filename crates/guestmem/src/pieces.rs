@@ -22,7 +22,7 @@ unsafe impl Sync for Piece {}
 /// A list of checked host ranges that together are one run of bytes.
 ///
 /// It belongs to one [`Memory`] for life, which it keeps mapped, and it is made to be reused: `clear` keeps the space.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pieces {
     memory: Memory,
     /// Every range lies in a region of `memory`, and the list is never handed out for change.

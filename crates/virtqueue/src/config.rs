@@ -1,0 +1,172 @@
+//! A queue before it runs: what was negotiated, and what is checked once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use guestmem::{Area, Memory, OutOfMemory};
+
+use crate::chain::Limits;
+use crate::layout::packed::{EVENT_SIZE, Position};
+use crate::layout::split::{available, used};
+use crate::layout::{DESCRIPTOR_SIZE, MAX_SIZE};
+use crate::packed::{Packed, Slots};
+use crate::queue::{Format, Queue};
+use crate::ring::Core;
+use crate::split::{Rings, Split};
+
+/// What a queue is to be: features, size, and where its parts lie in guest memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// `VIRTIO_F_RING_PACKED` was negotiated.
+    pub packed: bool,
+    /// Entries, 1 to 32768; for a split ring a power of two.
+    pub size: u16,
+    /// Guest address of the descriptor table, or of the packed ring; aligned to 16.
+    pub descriptor: u64,
+    /// Guest address of the available ring, aligned to 2, or of the driver event structure, aligned to 4.
+    pub driver: u64,
+    /// Guest address of the used ring, or of the device event structure; aligned to 4.
+    pub device: u64,
+    /// Where to go on, as in `SET_VRING_BASE`: split the available index; packed the available position in the lower
+    /// half and the used position in the upper, each with its wrap counter in bit 15.
+    pub base: u32,
+    /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
+    pub indirect: bool,
+    /// `VIRTIO_F_EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `VIRTIO_F_IN_ORDER` was negotiated.
+    pub in_order: bool,
+    /// Most descriptors of a chain, with those in tables. As many as the ring has entries are always accepted.
+    pub chain_limit: u32,
+}
+
+/// Why a queue cannot start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No such size in this format.
+    #[error("queue size {size} is not possible for a {} ring", if *packed { "packed" } else { "split" })]
+    Size {
+        /// The size given.
+        size: u16,
+        /// Which format.
+        packed: bool,
+    },
+    /// A part lies askew.
+    #[error("{part} at guest address {address:#x} is not aligned to {alignment}")]
+    Unaligned {
+        /// Which part.
+        part: &'static str,
+        /// Where.
+        address: u64,
+        /// The alignment it needs.
+        alignment: u64,
+    },
+    /// A part is not in guest memory, or not in one piece.
+    #[error("cannot reach the {part}")]
+    OutOfMemory {
+        /// Which part.
+        part: &'static str,
+        /// Where it should be.
+        source: OutOfMemory,
+    },
+    /// A base that is no position of this ring.
+    #[error("base {base:#x} is no position in a ring of {size}")]
+    Base {
+        /// The number given.
+        base: u32,
+        /// Queue size.
+        size: u16,
+    },
+}
+
+impl QueueConfig {
+    /// Descriptors of a chain that any ring accepts: Linux and QEMU put up to this many into an indirect table, also
+    /// where VIRTIO 1.1 2.6.5.3.1 allows only as many as the queue has entries.
+    pub const CHAIN_LIMIT: u32 = 1024;
+
+    /// The number for `base` that a fresh ring starts with.
+    pub const fn fresh_base(packed: bool) -> u32 {
+        if packed { 0x8000_8000 } else { 0 }
+    }
+
+    /// Checks everything that can be checked before the first chain, and starts the queue in `memory`.
+    pub fn start(&self, memory: &Memory) -> Result<Queue, ConfigError> {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let size = self.size;
+        let areas = self.areas(memory)?;
+        let limits = Limits {
+            descriptors: self.chain_limit.max(u32::from(size)),
+            indirect: self.indirect,
+        };
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let format = if self.packed {
+            let (next_available, next_used) = self.packed_base()?;
+            let ring = Slots::new(areas, size, self.event_idx, next_available, next_used);
+            Format::Packed(Core::new(Packed { ring, limits }, memory, number, self.in_order))
+        } else {
+            let [table, available, used] = areas;
+            let rings = Rings::new(available, used, size, self.event_idx, self.split_base()?);
+            Format::Split(Core::new(Split { rings, table, limits }, memory, number, self.in_order))
+        };
+        Ok(Queue::new(self.clone(), format))
+    }
+
+    /// The three parts of the ring, as the format has them.
+    pub(crate) fn areas(&self, memory: &Memory) -> Result<[Area; 3], ConfigError> {
+        let size = self.size;
+        if size == 0 || size > MAX_SIZE || !(self.packed || size.is_power_of_two()) {
+            return Err(ConfigError::Size {
+                size,
+                packed: self.packed,
+            });
+        }
+        let descriptors = size as usize * DESCRIPTOR_SIZE;
+        // The event index of a split ring exists only with the feature: without, a ring may end at the end of memory.
+        let event = if self.event_idx { 2 } else { 0 };
+        let parts = if self.packed {
+            [
+                ("descriptor ring", self.descriptor, descriptors, 16),
+                ("driver event structure", self.driver, EVENT_SIZE, 4),
+                ("device event structure", self.device, EVENT_SIZE, 4),
+            ]
+        } else {
+            [
+                ("descriptor table", self.descriptor, descriptors, 16),
+                ("available ring", self.driver, available(size) + event, 2),
+                ("used ring", self.device, used(size) + event, 4),
+            ]
+        };
+        let [first, second, third] = parts.map(|(part, address, length, alignment)| {
+            if address % alignment != 0 {
+                return Err(ConfigError::Unaligned {
+                    part,
+                    address,
+                    alignment,
+                });
+            }
+            memory
+                .area(address, length)
+                .map_err(|source| ConfigError::OutOfMemory { part, source })
+        });
+        Ok([first?, second?, third?])
+    }
+
+    pub(crate) fn split_base(&self) -> Result<u16, ConfigError> {
+        u16::try_from(self.base).map_err(|_| ConfigError::Base {
+            base: self.base,
+            size: self.size,
+        })
+    }
+
+    /// Available and used position.
+    pub(crate) fn packed_base(&self) -> Result<(Position, Position), ConfigError> {
+        let (base, size) = (self.base, self.size);
+        let (available, used) = (
+            Position::from_bits(base as u16),
+            Position::from_bits((base >> 16) as u16),
+        );
+        if available.slot >= size || used.slot >= size {
+            return Err(ConfigError::Base { base, size });
+        }
+        Ok((available, used))
+    }
+}

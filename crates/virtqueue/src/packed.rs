@@ -1,0 +1,223 @@
+//! The device half of a packed ring (VIRTIO 1.1 2.7).
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use guestmem::Area;
+
+use crate::Violation;
+use crate::chain::{Buffers, Claim, Limits, Walk};
+use crate::layout::packed::{Event, Layout, Position};
+use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format as _, INDIRECT, NEXT, WRITE};
+use crate::ring::Ring;
+use crate::words::Words;
+
+/// The whole queue.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) ring: Slots<Area>,
+    pub(crate) limits: Limits,
+}
+
+/// The ring of descriptors and the two event structures.
+#[derive(Debug)]
+pub(crate) struct Slots<W> {
+    ring: W,
+    driver_event: W,
+    device_event: W,
+    size: u16,
+    event_idx: bool,
+    next_available: Position,
+    next_used: Position,
+    /// Slots taken and not used yet.
+    outstanding: u16,
+    /// Slots used since the last decision about an interrupt; none yet after the start.
+    undecided: Option<u32>,
+    /// What the device event structure says; unknown after the start.
+    kicks: Option<Event>,
+}
+
+impl Ring for Packed {
+    #[inline]
+    fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
+        let Some(head) = self.ring.head() else { return Ok(None) };
+        if self.ring.free() == 0 {
+            return Err(Violation::TooManyAvailable { size: self.ring.size });
+        }
+        let mut walk = Walk::new(buffers, self.limits);
+        let mut descriptor = head;
+        let mut span = 1;
+        if descriptor.flags & INDIRECT != 0 {
+            walk.sweep_table::<Layout>(&descriptor)?;
+        } else {
+            walk.add(&descriptor)?;
+            while descriptor.flags & NEXT != 0 {
+                if span == self.ring.size {
+                    return Err(Violation::ChainTooLong {
+                        limit: u32::from(self.ring.size),
+                    });
+                }
+                // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.21).
+                descriptor = self
+                    .ring
+                    .descriptor(self.ring.next_available.plus(span, self.ring.size).slot, false);
+                if descriptor.flags & INDIRECT != 0 {
+                    return Err(Violation::IndirectMisplaced);
+                }
+                walk.add(&descriptor)?;
+                span += 1;
+            }
+        }
+        walk.finish()?;
+        // Only the last descriptor of a list carries the id (VIRTIO 1.1 2.7.6). It is the driver's and never looked up.
+        Ok(Some(Claim {
+            id: descriptor.link,
+            span,
+        }))
+    }
+
+    #[inline]
+    fn advance(&mut self, span: u16) {
+        self.ring.advance(span);
+    }
+
+    #[inline]
+    fn push_used(&mut self, id: u16, written: u32, span: u16) {
+        self.ring.push_used(id, written, span);
+    }
+
+    fn disarm_kick(&mut self) {
+        self.ring.disarm_kick();
+    }
+
+    fn arm_kick(&mut self) -> bool {
+        self.ring.arm_kick()
+    }
+
+    fn interrupt_wanted(&mut self) -> bool {
+        self.ring.interrupt_wanted()
+    }
+
+    fn position(&self) -> u32 {
+        u32::from(self.ring.next_available.to_bits()) | u32::from(self.ring.next_used.to_bits()) << 16
+    }
+}
+
+impl<W: Words> Slots<W> {
+    /// A ring of `size` slots, going on at these positions, which lie in it.
+    pub(crate) fn new(
+        [ring, driver_event, device_event]: [W; 3],
+        size: u16,
+        event_idx: bool,
+        next_available: Position,
+        next_used: Position,
+    ) -> Slots<W> {
+        Slots {
+            ring,
+            driver_event,
+            device_event,
+            size,
+            event_idx,
+            next_available,
+            next_used,
+            outstanding: 0,
+            undecided: None,
+            kicks: None,
+        }
+    }
+
+    /// Goes on at the same place, seen through another mapping.
+    pub(crate) fn replace_memory(&mut self, [ring, driver_event, device_event]: [W; 3]) {
+        (self.ring, self.driver_event, self.device_event) = (ring, driver_event, device_event);
+    }
+
+    /// The next descriptor, if the driver has made it available.
+    #[inline]
+    pub(crate) fn head(&self) -> Option<Descriptor> {
+        let head = self.descriptor(self.next_available.slot, true);
+        self.next_available.is_available(head.flags).then_some(head)
+    }
+
+    /// Copies a descriptor out. Flags, length and id come in one load, so that they belong together; for a head it has
+    /// acquire order, which makes all of its list visible (VIRTIO 1.1 2.7.13.3).
+    #[inline]
+    fn descriptor(&self, slot: u16, head: bool) -> Descriptor {
+        let offset = slot as usize * DESCRIPTOR_SIZE;
+        let rest = self.ring.load_u64(offset + 8, if head { Acquire } else { Relaxed });
+        Layout::decode(self.ring.load_u64(offset, Relaxed), rest)
+    }
+
+    /// Slots that the driver can have made available: those that the device does not owe it.
+    #[inline]
+    fn free(&self) -> u16 {
+        self.size - self.outstanding
+    }
+
+    #[inline]
+    pub(crate) fn advance(&mut self, span: u16) {
+        self.outstanding += span;
+        self.next_available = self.next_available.plus(span, self.size);
+    }
+
+    /// Writes one used descriptor in the first of `span` slots, which publishes them. Id and length share its word with
+    /// the flags; the release order makes the payload visible first.
+    #[inline]
+    pub(crate) fn push_used(&mut self, id: u16, written: u32, span: u16) {
+        let flags = self.next_used.used_flags() | if written > 0 { WRITE } else { 0 };
+        let (_, rest) = Layout::encode(&Descriptor {
+            address: 0,
+            length: written,
+            flags,
+            link: id,
+        });
+        self.ring
+            .store_u64(self.next_used.slot as usize * DESCRIPTOR_SIZE + 8, rest, Release);
+        self.next_used = self.next_used.plus(span, self.size);
+        self.outstanding -= span;
+        self.undecided = self.undecided.map(|slots| slots.saturating_add(u32::from(span)));
+    }
+
+    /// Tells the driver that no kick is needed. With `EVENT_IDX` the old position does, for almost two laps.
+    pub(crate) fn disarm_kick(&mut self) {
+        if !self.event_idx {
+            self.ask(Event::Never);
+        }
+    }
+
+    /// Asks for a kick at the next chain. False if one has slipped in, for which no kick may come.
+    pub(crate) fn arm_kick(&mut self) -> bool {
+        self.ask(if self.event_idx {
+            Event::At(self.next_available)
+        } else {
+            Event::Always
+        });
+        // The driver stores its flags and then looks at what we just stored; we do it the other way round. With a full
+        // barrier on both sides, one of the two sees the other.
+        W::fence();
+        self.head().is_none()
+    }
+
+    /// Whether the driver is to be interrupted for what was used since the last decision (VIRTIO 1.1 2.7.14).
+    pub(crate) fn interrupt_wanted(&mut self) -> bool {
+        // A predecessor may have used chains and ended before its interrupt: the first decision is always yes.
+        let Some(slots) = self.undecided.replace(0) else {
+            return true;
+        };
+        if slots == 0 {
+            return false;
+        }
+        // The driver stores what it wants to hear and then looks at the used flags; see `arm_kick`.
+        W::fence();
+        match Event::from_bits(self.driver_event.load_u32(0, Acquire), self.event_idx, self.size) {
+            Event::Always => true,
+            Event::Never => false,
+            Event::At(event) => self.next_used.has_passed(event, slots, self.size),
+        }
+    }
+
+    fn ask(&mut self, event: Event) {
+        if self.kicks != Some(event) {
+            self.device_event.store_u32(0, event.to_bits(), Release);
+            self.kicks = Some(event);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A running queue, whatever its format.
+
+use guestmem::Memory;
+
+use crate::chain::{Chain, Outcome, Pending};
+use crate::packed::Packed;
+use crate::ring::Core;
+use crate::split::Split;
+use crate::{ConfigError, QueueConfig, Violation};
+
+/// The device half of a started queue. Devices never see which format it is.
+///
+/// A driver that breaks the rules loses its queue and nothing else: the first [`Violation`] is returned once, and from
+/// then on the queue is empty. Only [`QueueConfig::start`] makes a queue, also after that.
+#[derive(Debug)]
+pub struct Queue {
+    config: QueueConfig,
+    format: Format,
+}
+
+/// The outer match on this happens once a batch and not once a chain.
+#[derive(Debug)]
+pub(crate) enum Format {
+    Split(Core<Split>),
+    Packed(Core<Packed>),
+}
+
+/// What remains to be done after a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the driver waits for its interrupt"]
+pub struct Served {
+    /// Interrupt the driver.
+    pub interrupt: bool,
+    /// The budget is used up: call `serve` again without waiting for a kick, for none will come.
+    pub more: bool,
+}
+
+/// Why there is no position to resume from yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{chains} chains are still in flight")]
+pub struct InFlight {
+    /// Chains kept and not completed.
+    pub chains: u32,
+}
+
+macro_rules! core {
+    ($queue:expr, $core:ident => $what:expr) => {
+        match $queue {
+            Format::Split($core) => $what,
+            Format::Packed($core) => $what,
+        }
+    };
+}
+
+impl Queue {
+    pub(crate) fn new(config: QueueConfig, format: Format) -> Queue {
+        Queue { config, format }
+    }
+
+    /// Hands up to `budget` available chains to `each`, one after the other.
+    ///
+    /// On return the ring is empty and kicks are asked for, unless the budget was used up ([`Served::more`]) or a chain
+    /// was put back, which waits for the next call. A chain that is done is published at once, except that `IN_ORDER`
+    /// publishes some together, on return at the latest. After a [`Violation`] ask [`Queue::interrupt_wanted`] for the
+    /// chains that were done before it.
+    pub fn serve(&mut self, budget: u32, each: impl FnMut(Chain<'_>) -> Outcome) -> Result<Served, Violation> {
+        core!(&mut self.format, core => core.serve(budget, each))
+    }
+
+    /// Completes a chain that was kept, with the first `written` bytes of its writable part written. Then ask
+    /// [`Queue::interrupt_wanted`], once for all that are completed together.
+    ///
+    /// A chain of another queue, or of this one before it was stopped and started, is dropped: its driver no longer
+    /// waits for it. The same goes for chains of a retired queue.
+    pub fn complete(&mut self, kept: Pending, written: u32) {
+        core!(&mut self.format, core => core.complete(&kept, written));
+    }
+
+    /// Publishes what is complete, and tells whether to interrupt the driver for it. The first answer after the start is
+    /// yes in any case, since a predecessor may have ended between publishing and interrupting.
+    pub fn interrupt_wanted(&mut self) -> bool {
+        core!(&mut self.format, core => core.interrupt_wanted())
+    }
+
+    /// The number for `GET_VRING_BASE`, from which a successor goes on. Chains in flight have no place in it: complete
+    /// them first.
+    pub fn position(&self) -> Result<u32, InFlight> {
+        core!(&self.format, core => core.position())
+    }
+
+    /// Chains kept and not completed.
+    pub fn in_flight(&self) -> u32 {
+        core!(&self.format, core => core.in_flight())
+    }
+
+    /// Whether a [`Violation`] has ended this queue.
+    pub fn is_retired(&self) -> bool {
+        core!(&self.format, core => core.is_retired())
+    }
+
+    /// Goes on in a new memory table, with the rings at the same guest addresses. Chains in flight keep the old one.
+    /// After an error the queue is as before.
+    pub fn replace_memory(&mut self, memory: &Memory) -> Result<(), ConfigError> {
+        let areas = self.config.areas(memory)?;
+        match &mut self.format {
+            Format::Split(core) => {
+                let [table, available, used] = areas;
+                core.ring.table = table;
+                core.ring.rings.replace_memory(available, used);
+                core.replace_memory(memory);
+            }
+            Format::Packed(core) => {
+                core.ring.ring.replace_memory(areas);
+                core.replace_memory(memory);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! What both formats share: the loop over available chains, and the order of completions.
+
+use crate::Violation;
+use crate::chain::{Buffers, Chain, Claim, Ending, Outcome, Pending, Ticket};
+use crate::order::Order;
+use crate::queue::{InFlight, Served};
+use guestmem::{Memory, Reader, Writer};
+
+/// What the two ring formats disagree about. Everything else is written once, in [`Core`].
+pub(crate) trait Ring {
+    /// Collects the buffers of the next chain, which stays the next one until `advance`. None if the ring is empty.
+    fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation>;
+    fn advance(&mut self, span: u16);
+    /// Publishes that the next `span` (the sum over all chains meant) are used, `id` being the last of them.
+    fn push_used(&mut self, id: u16, written: u32, span: u16);
+    fn disarm_kick(&mut self);
+    /// False: a chain slipped in, look again.
+    fn arm_kick(&mut self) -> bool;
+    fn interrupt_wanted(&mut self) -> bool;
+    /// The number of `GET_VRING_BASE`.
+    fn position(&self) -> u32;
+}
+
+/// A running queue of one format.
+#[derive(Debug)]
+pub(crate) struct Core<R> {
+    pub(crate) ring: R,
+    buffers: Buffers,
+    /// This queue's number in the process.
+    number: u64,
+    /// Chains taken off the ring so far.
+    taken: u64,
+    /// Chains kept and not completed yet.
+    in_flight: u32,
+    /// With `IN_ORDER`, the chains that wait for an earlier one.
+    order: Option<Order>,
+    retired: bool,
+}
+
+impl<R: Ring> Core<R> {
+    pub(crate) fn new(ring: R, memory: &Memory, number: u64, in_order: bool) -> Core<R> {
+        let order = in_order.then(Order::default);
+        Core {
+            ring,
+            buffers: Buffers::new(memory),
+            number,
+            taken: 0,
+            in_flight: 0,
+            order,
+            retired: false,
+        }
+    }
+
+    pub(crate) fn serve(
+        &mut self,
+        budget: u32,
+        mut each: impl FnMut(Chain<'_>) -> Outcome,
+    ) -> Result<Served, Violation> {
+        if self.retired {
+            return Ok(Served {
+                interrupt: false,
+                more: false,
+            });
+        }
+        self.ring.disarm_kick();
+        let mut left = budget;
+        let more = loop {
+            if left == 0 {
+                break true;
+            }
+            // A second look costs budget too: a driver that moves its index to and fro must not hold us here.
+            left -= 1;
+            match self.ring.peek(&mut self.buffers) {
+                Ok(Some(claim)) => {
+                    if !self.hand_out(claim, &mut each) {
+                        break false;
+                    }
+                }
+                Ok(None) if self.ring.arm_kick() => break false,
+                Ok(None) => self.ring.disarm_kick(),
+                Err(violation) => {
+                    self.retired = true;
+                    return Err(violation);
+                }
+            }
+        };
+        Ok(Served {
+            interrupt: self.interrupt_wanted(),
+            more,
+        })
+    }
+
+    /// False if the chain was put back.
+    #[inline]
+    fn hand_out(&mut self, claim: Claim, each: &mut impl FnMut(Chain<'_>) -> Outcome) -> bool {
+        let ticket = Ticket {
+            queue: self.number,
+            sequence: self.taken,
+            claim,
+        };
+        let buffers = &self.buffers;
+        let (reader, writer) = (Reader::new(&buffers.readable), Writer::new(&buffers.writable));
+        let Outcome(ending) = each(Chain {
+            reader,
+            writer,
+            buffers,
+            ticket,
+        });
+        if matches!(ending, Ending::PutBack) {
+            return false;
+        }
+        self.ring.advance(claim.span);
+        self.taken += 1;
+        let space = self.buffers.writable.total();
+        if let Some(order) = &mut self.order {
+            order.admit(claim, space);
+        }
+        match ending {
+            Ending::Done(written) => self.finish(&ticket, written, space),
+            Ending::Kept | Ending::PutBack => self.in_flight += 1,
+        }
+        true
+    }
+
+    pub(crate) fn complete(&mut self, pending: &Pending, written: u32) {
+        if pending.ticket.queue != self.number {
+            return;
+        }
+        self.in_flight -= 1;
+        if !self.retired {
+            self.finish(&pending.ticket, written, pending.space());
+        }
+    }
+
+    pub(crate) fn interrupt_wanted(&mut self) -> bool {
+        if let Some(order) = &mut self.order {
+            order.flush(&mut self.ring);
+        }
+        self.ring.interrupt_wanted()
+    }
+
+    pub(crate) fn position(&self) -> Result<u32, InFlight> {
+        match self.in_flight {
+            0 => Ok(self.ring.position()),
+            chains => Err(InFlight { chains }),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    pub(crate) fn replace_memory(&mut self, memory: &Memory) {
+        self.buffers = Buffers::new(memory);
+    }
+
+    /// The driver must never believe in bytes that are not there (VIRTIO 1.1 2.6.8.2), hence the limit of `space`.
+    #[inline]
+    fn finish(&mut self, ticket: &Ticket, written: u32, space: usize) {
+        let written = u32::try_from(space).map_or(written, |space| written.min(space));
+        match &mut self.order {
+            None => self.ring.push_used(ticket.claim.id, written, ticket.claim.span),
+            Some(order) => order.finish(ticket.sequence, written, &mut self.ring),
+        }
+    }
+}

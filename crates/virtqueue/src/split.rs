@@ -1,0 +1,230 @@
+//! The device half of a split ring (VIRTIO 1.1 2.6).
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use guestmem::Area;
+
+use crate::Violation;
+use crate::chain::{Buffers, Claim, Limits, Walk};
+use crate::layout::split::{FLAGS, INDEX, Layout, NO_NOTIFICATION, available, passes, used};
+use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format as _, INDIRECT, NEXT};
+use crate::ring::Ring;
+use crate::words::Words;
+
+/// The whole queue: the two rings and the descriptors that their entries name.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) rings: Rings<Area>,
+    pub(crate) table: Area,
+    pub(crate) limits: Limits,
+}
+
+/// The available and the used ring: what is offered, what is finished, and who wants to hear of it.
+#[derive(Debug)]
+pub(crate) struct Rings<W> {
+    available: W,
+    used: W,
+    size: u16,
+    event_idx: bool,
+    /// Index of the next chain to take; runs free, as all indexes here do.
+    next_available: u16,
+    /// The driver's index when it was last looked at.
+    seen_available: u16,
+    next_used: u16,
+    /// Chains taken and not used yet.
+    outstanding: u16,
+    /// `next_used` at the last decision about an interrupt; none yet after the start.
+    decided: Option<u16>,
+    /// Whether kicks are asked for; unknown after the start.
+    kicks: Option<bool>,
+}
+
+impl Ring for Split {
+    #[inline]
+    fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
+        let Some(head) = self.rings.head()? else {
+            return Ok(None);
+        };
+        let mut walk = Walk::new(buffers, self.limits);
+        let mut index = head;
+        loop {
+            let descriptor = self.descriptor(index)?;
+            if descriptor.flags & INDIRECT != 0 {
+                // Ordinary descriptors may come before the table, none after it (VIRTIO 1.1 2.6.5.3.2).
+                walk.follow_table::<Layout>(&descriptor)?;
+                break;
+            }
+            walk.add(&descriptor)?;
+            if descriptor.flags & NEXT == 0 {
+                break;
+            }
+            index = descriptor.link;
+        }
+        walk.finish()?;
+        Ok(Some(Claim { id: head, span: 1 }))
+    }
+
+    #[inline]
+    fn advance(&mut self, span: u16) {
+        self.rings.advance(span);
+    }
+
+    #[inline]
+    fn push_used(&mut self, id: u16, written: u32, span: u16) {
+        self.rings.push_used(id, written, span);
+    }
+
+    fn disarm_kick(&mut self) {
+        self.rings.disarm_kick();
+    }
+
+    fn arm_kick(&mut self) -> bool {
+        self.rings.arm_kick()
+    }
+
+    fn interrupt_wanted(&mut self) -> bool {
+        self.rings.interrupt_wanted()
+    }
+
+    fn position(&self) -> u32 {
+        u32::from(self.rings.next_available)
+    }
+}
+
+impl Split {
+    /// Copies a descriptor out of the table, whose entries have 16 bytes aligned to 16.
+    #[inline]
+    fn descriptor(&self, index: u16) -> Result<Descriptor, Violation> {
+        if index >= self.rings.size {
+            return Err(Violation::NoSuchDescriptor {
+                index,
+                entries: u32::from(self.rings.size),
+            });
+        }
+        let offset = index as usize * DESCRIPTOR_SIZE;
+        Ok(Layout::decode(
+            self.table.load_u64(offset, Relaxed),
+            self.table.load_u64(offset + 8, Relaxed),
+        ))
+    }
+}
+
+impl<W: Words> Rings<W> {
+    /// Rings of `size` entries, a power of two, going on at `next_available`; where the used ring goes on stands there.
+    pub(crate) fn new(available: W, used: W, size: u16, event_idx: bool, next_available: u16) -> Rings<W> {
+        let next_used = used.load_u16(INDEX, Relaxed);
+        let seen_available = next_available;
+        Rings {
+            available,
+            used,
+            size,
+            event_idx,
+            next_available,
+            seen_available,
+            next_used,
+            outstanding: 0,
+            decided: None,
+            kicks: None,
+        }
+    }
+
+    /// Goes on at the same place, seen through another mapping.
+    pub(crate) fn replace_memory(&mut self, available: W, used: W) {
+        (self.available, self.used) = (available, used);
+    }
+
+    /// The head of the next chain.
+    #[inline]
+    pub(crate) fn head(&mut self) -> Result<Option<u16>, Violation> {
+        if self.next_available == self.seen_available && !self.look()? {
+            return Ok(None);
+        }
+        if self.outstanding == self.size {
+            return Err(Violation::TooManyAvailable { size: self.size });
+        }
+        Ok(Some(
+            self.available
+                .load_u16(available(self.slot(self.next_available)), Relaxed),
+        ))
+    }
+
+    #[inline]
+    pub(crate) fn advance(&mut self, span: u16) {
+        self.next_available = self.next_available.wrapping_add(span);
+        self.outstanding += span;
+    }
+
+    /// Looks at the driver's index; whether something new is there. The acquire order makes the descriptors of all
+    /// chains up to it visible (VIRTIO 1.1 2.6.13.3).
+    #[inline]
+    fn look(&mut self) -> Result<bool, Violation> {
+        let index = self.available.load_u16(INDEX, Acquire);
+        let pending = index.wrapping_sub(self.next_available);
+        if pending > self.size {
+            return Err(Violation::TooManyAvailable { size: self.size });
+        }
+        self.seen_available = index;
+        Ok(pending > 0)
+    }
+
+    /// Puts one element in the slot of the first of `span` chains, and publishes all of them (VIRTIO 1.1 2.6.9). The
+    /// release order makes payload and element visible first.
+    #[inline]
+    pub(crate) fn push_used(&mut self, head: u16, written: u32, span: u16) {
+        let element = used(self.slot(self.next_used));
+        self.used.store_u32(element, u32::from(head), Relaxed);
+        self.used.store_u32(element + 4, written, Relaxed);
+        self.next_used = self.next_used.wrapping_add(span);
+        self.outstanding -= span;
+        self.used.store_u16(INDEX, self.next_used, Release);
+    }
+
+    /// Tells the driver that no kick is needed. With `EVENT_IDX` the old event index does, and flags must stay 0
+    /// (VIRTIO 1.1 2.6.10.1).
+    pub(crate) fn disarm_kick(&mut self) {
+        if !self.event_idx && self.kicks != Some(false) {
+            self.used.store_u16(FLAGS, NO_NOTIFICATION, Relaxed);
+        }
+        self.kicks = Some(false);
+    }
+
+    /// Asks for a kick at the next chain. False if one has slipped in, for which no kick may come.
+    pub(crate) fn arm_kick(&mut self) -> bool {
+        if self.event_idx {
+            self.used.store_u16(used(self.size), self.next_available, Relaxed);
+        } else if self.kicks != Some(true) {
+            self.used.store_u16(FLAGS, 0, Relaxed);
+        }
+        self.kicks = Some(true);
+        // The driver stores its index and then looks at what we just stored; we do it the other way round. With a full
+        // barrier on both sides, one of the two sees the other.
+        W::fence();
+        self.available.load_u16(INDEX, Relaxed) == self.next_available
+    }
+
+    /// Whether the driver is to be interrupted for what was used since the last decision (VIRTIO 1.1 2.6.7.2).
+    pub(crate) fn interrupt_wanted(&mut self) -> bool {
+        let old = self.decided.replace(self.next_used);
+        // A predecessor may have used chains and ended before its interrupt: the first decision is always yes.
+        let Some(old) = old else { return true };
+        if old == self.next_used {
+            return false;
+        }
+        // The driver stores what it wants to hear and then looks at the used index; see `arm_kick`.
+        W::fence();
+        if self.event_idx {
+            passes(
+                self.available.load_u16(available(self.size), Relaxed),
+                self.next_used,
+                old,
+            )
+        } else {
+            self.available.load_u16(FLAGS, Relaxed) & NO_NOTIFICATION == 0
+        }
+    }
+
+    #[inline]
+    fn slot(&self, index: u16) -> u16 {
+        index & (self.size - 1)
+    }
+}
