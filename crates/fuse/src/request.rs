@@ -1,0 +1,230 @@
+//! Parses a request once: from here on nothing of it is read from guest memory again but the payload of WRITE.
+//!
+//! The checks are the server's whole trust in lengths and names. What breaks them is answered with EINVAL.
+
+use std::ffi::CStr;
+
+use guestmem::Reader;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::fs::{Caller, Errno, Name, Negotiated, NodeId, Result};
+use crate::operation::Operation;
+use crate::wire::{self, InitFlags, Opcode};
+
+/// Two names of 255 bytes, the structure in front of them and one extension: all but long link targets and attribute
+/// values fit without an allocation.
+const INLINE: usize = 2 * 256 + size_of::<wire::Rename2In>() + 16;
+/// No operation but WRITE and BATCH_FORGET has longer arguments: a value of 64 KiB (Linux' XATTR_SIZE_MAX) with its name.
+const MAX_ARGUMENTS: usize = 128 << 10;
+
+/// A request that passed all checks.
+pub(crate) struct Request<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) caller: Caller,
+    pub(crate) operation: Operation<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the arguments behind `header` from `reader` into `buffer` and checks them. The payload of WRITE stays in
+    /// `reader`.
+    pub(crate) fn parse(
+        opcode: Opcode,
+        header: &wire::InHeader,
+        reader: &mut Reader<'_>,
+        buffer: &'a mut Buffer,
+        terms: &Negotiated,
+    ) -> Result<Request<'a>> {
+        let length = match opcode {
+            Opcode::Write => reader.remaining().min(size_of::<wire::WriteIn>()),
+            _ => reader.remaining(),
+        };
+        let (arguments, extensions) = split_extensions(buffer.fill(reader, length)?, header, terms)?;
+        let mut arguments = Arguments(arguments);
+        let node = NodeId(header.nodeid);
+        let operation = Operation::parse(opcode, node, &mut arguments, terms)?;
+        arguments.end()?;
+        if let Operation::Write { to } = &operation
+            && to.len as usize != reader.remaining()
+        {
+            return Err(Errno::EINVAL);
+        }
+        // setresuid(2) and its like take -1 as "leave as it is"; a caller of that id would get ours. Only idmapped mounts
+        // send it (FUSE_ALLOW_IDMAP), which are not negotiated.
+        if header.uid == u32::MAX || header.gid == u32::MAX {
+            return Err(Errno::EINVAL);
+        }
+        let group = supplementary_group(extensions)?;
+        let caller = Caller {
+            uid: header.uid,
+            gid: header.gid,
+            pid: header.pid,
+            supplementary_group: group.filter(|_| terms.flags.contains(InitFlags::CREATE_SUPP_GROUP)),
+        };
+        Ok(Request {
+            node,
+            caller,
+            operation,
+        })
+    }
+}
+
+/// What INIT asks for.
+#[derive(Debug)]
+pub(crate) struct Init {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) max_readahead: u32,
+    pub(crate) offered: InitFlags,
+}
+
+impl Init {
+    /// Reads an INIT of any size that has a version: of another major version nothing more is known.
+    pub(crate) fn parse(reader: &mut Reader<'_>) -> Result<Init> {
+        let mut input = wire::InitIn::default();
+        let length = reader.remaining().min(size_of::<wire::InitIn>());
+        reader
+            .read_exact(&mut input.as_mut_bytes()[..length])
+            .map_err(|_| Errno::EINVAL)?;
+        let known = if input.major == wire::MAJOR {
+            size_of::<wire::InitShortIn>()
+        } else {
+            8
+        };
+        if length < known {
+            return Err(Errno::EINVAL);
+        }
+        // Before FUSE 7.36 `flags2` is not there, and behind it there may be more in FUSE to come.
+        let extended = InitFlags::from_words(input.flags, 0).contains(InitFlags::INIT_EXT);
+        Ok(Init {
+            major: input.major,
+            minor: input.minor,
+            max_readahead: input.max_readahead,
+            offered: InitFlags::from_words(input.flags, if extended { input.flags2 } else { 0 }),
+        })
+    }
+}
+
+/// Hands each node of a FORGET or BATCH_FORGET to `each`, with the number of lookups to take back.
+pub(crate) fn forgets(
+    opcode: Opcode,
+    node: NodeId,
+    reader: &mut Reader<'_>,
+    mut each: impl FnMut(NodeId, u64),
+) -> Result<()> {
+    if opcode == Opcode::Forget {
+        let wire::ForgetIn { nlookup } = whole(reader)?;
+        each(node, nlookup);
+        return Ok(());
+    }
+    let wire::BatchForgetIn { count, .. } = reader.read_object().map_err(|_| Errno::EINVAL)?;
+    let length = u64::from(count) * size_of::<wire::ForgetOne>() as u64;
+    if length != reader.remaining() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    for _ in 0..count {
+        let wire::ForgetOne { nodeid, nlookup } = reader.read_object().map_err(|_| Errno::EINVAL)?;
+        each(NodeId(nodeid), nlookup);
+    }
+    Ok(())
+}
+
+/// Reads the structure that is all of the arguments.
+fn whole<T: FromBytes + IntoBytes>(reader: &mut Reader<'_>) -> Result<T> {
+    if reader.remaining() != size_of::<T>() {
+        return Err(Errno::EINVAL);
+    }
+    reader.read_object().map_err(|_| Errno::EINVAL)
+}
+
+/// Where the arguments of one request are copied to.
+pub(crate) struct Buffer {
+    inline: [u8; INLINE],
+    heap: Vec<u8>,
+}
+
+impl Buffer {
+    pub(crate) fn new() -> Buffer {
+        Buffer {
+            inline: [0; INLINE],
+            heap: Vec::new(),
+        }
+    }
+
+    fn fill(&mut self, reader: &mut Reader<'_>, length: usize) -> Result<&[u8]> {
+        if length > MAX_ARGUMENTS {
+            return Err(Errno::E2BIG);
+        }
+        let bytes = match self.inline.get_mut(..length) {
+            Some(bytes) => bytes,
+            None => {
+                self.heap.resize(length, 0);
+                &mut self.heap[..]
+            }
+        };
+        reader.read_exact(bytes).map_err(|_| Errno::EINVAL)?;
+        Ok(bytes)
+    }
+}
+
+/// Arguments not taken yet.
+pub(crate) struct Arguments<'a>(&'a [u8]);
+
+impl<'a> Arguments<'a> {
+    pub(crate) fn take<T: FromBytes>(&mut self) -> Result<T> {
+        let (object, rest) = T::read_from_prefix(self.0).map_err(|_| Errno::EINVAL)?;
+        self.0 = rest;
+        Ok(object)
+    }
+
+    pub(crate) fn bytes(&mut self, length: u32) -> Result<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(length as usize).ok_or(Errno::EINVAL)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    pub(crate) fn c_str(&mut self) -> Result<&'a CStr> {
+        let string = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::EINVAL)?;
+        self.0 = &self.0[string.count_bytes() + 1..];
+        Ok(string)
+    }
+
+    pub(crate) fn name(&mut self) -> Result<Name<'a>> {
+        Name::new(self.c_str()?).ok_or(Errno::EINVAL)
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+}
+
+/// Cuts the extensions (FUSE 7.38) off the end of the arguments.
+fn split_extensions<'a>(bytes: &'a [u8], header: &wire::InHeader, terms: &Negotiated) -> Result<(&'a [u8], &'a [u8])> {
+    let length = if terms.minor >= 38 {
+        usize::from(header.total_extlen) * 8
+    } else {
+        0
+    };
+    let at = bytes.len().checked_sub(length).ok_or(Errno::EINVAL)?;
+    Ok(bytes.split_at(at))
+}
+
+/// The group among the extensions of a request; extensions of other kinds are passed over.
+fn supplementary_group(extensions: &[u8]) -> Result<Option<u32>> {
+    let mut rest = Arguments(extensions);
+    let mut group = None;
+    while !rest.0.is_empty() {
+        let header: wire::ExtHeader = rest.take()?;
+        let header_length = size_of::<wire::ExtHeader>() as u32;
+        let mut body = Arguments(rest.bytes(header.size.checked_sub(header_length).ok_or(Errno::EINVAL)?)?);
+        // Records are padded to 8 bytes; whether `size` counts the padding is left open.
+        rest.bytes(header.size.wrapping_neg() % 8)?;
+        if header.kind == wire::EXT_GROUPS {
+            match body.take::<u32>()? {
+                0 => {}
+                1 => group = Some(body.take()?),
+                _ => return Err(Errno::EINVAL), // FUSE_CREATE_SUPP_GROUP sends the one that matches the parent
+            }
+        }
+    }
+    Ok(group)
+}
