@@ -1,1 +1,15 @@
-//! Runs a device over vhost-user: negotiation, lanes, window.
+//! Runs a device over vhost-user: negotiation, memory table, lanes.
+//!
+//! [`serve`] is the whole of it: it takes one front end after the other on a listening socket and runs a [`Device`] for each.
+//! A front end that breaks the protocol, or a driver that breaks the rules of its rings, costs itself a message, a queue or
+//! the connection; nothing that it says ends the process.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod device;
+mod lane;
+mod server;
+mod vring;
+
+pub use device::{Device, Lane};
+pub use server::{Error, serve};

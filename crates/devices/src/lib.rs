@@ -1,1 +1,4 @@
 //! The VIRTIO devices, one module each.
+#![forbid(unsafe_code)]
+
+pub mod fs;

@@ -1,0 +1,241 @@
+//! What one front end has set up, and what becomes of each of its requests.
+
+use std::os::fd::OwnedFd;
+
+use guestmem::{Memory, RegionConfig};
+use vhost_user::backend::{Channel, Handler};
+use vhost_user::message::{MAX_CONFIG, MemoryRegion, VringAddress};
+
+use crate::Device;
+use crate::vring::{Surroundings, Vring, VringError};
+
+/// Regions of guest memory, one for each slot that KVM has by default.
+const MEMORY_SLOTS: usize = 509;
+
+/// The state of a connection. Dropping it stops all lanes.
+pub(crate) struct Connection<'d> {
+    device: &'d dyn Device,
+    /// What the guest acknowledged of the device's features.
+    features: u64,
+    memory: Memory,
+    regions: usize,
+    vrings: Vec<Vring>,
+    status: u8,
+    /// Kept open for as long as the connection: the front end may take its end for a sign of life.
+    channel: Option<Channel>,
+}
+
+/// Why a request is refused. The connection goes on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("queue {index} of {count}")]
+    NoSuchQueue { index: u32, count: usize },
+    #[error("features {0:#x} were not offered")]
+    NotOffered(u64),
+    #[error("more than {MEMORY_SLOTS} regions of memory")]
+    TooManyRegions,
+    #[error(transparent)]
+    Memory(#[from] guestmem::Error),
+    #[error("queue {index}: {source}")]
+    Vring { index: u32, source: VringError },
+    #[error("bytes {offset} to {end} of a configuration space of {MAX_CONFIG}")]
+    ConfigRange { offset: u32, end: u64 },
+    #[error("the device's configuration space is read-only")]
+    ConfigReadOnly,
+}
+
+impl<'d> Connection<'d> {
+    pub(crate) fn new(device: &'d dyn Device) -> Self {
+        Self {
+            device,
+            features: 0,
+            memory: Memory::empty(),
+            regions: 0,
+            vrings: (0..device.queue_count()).map(|_| Vring::default()).collect(),
+            status: 0,
+            channel: None,
+        }
+    }
+
+    fn vring(&mut self, index: u32) -> Result<&mut Vring, Refusal> {
+        let count = self.vrings.len();
+        self.vrings
+            .get_mut(index as usize)
+            .ok_or(Refusal::NoSuchQueue { index, count })
+    }
+
+    fn on_vring(&mut self, index: u32, act: impl FnOnce(&mut Vring) -> Result<(), VringError>) -> Result<(), Refusal> {
+        act(self.vring(index)?).map_err(|source| Refusal::Vring { index, source })
+    }
+
+    /// All lanes have left the old memory when this returns.
+    fn use_memory(&mut self, memory: Memory, regions: usize) {
+        for vring in &self.vrings {
+            vring.set_memory(&memory);
+        }
+        (self.memory, self.regions) = (memory, regions);
+    }
+
+    fn stop_all(&mut self) {
+        for (index, vring) in (0..).zip(&mut self.vrings) {
+            vring.stop(index);
+        }
+    }
+}
+
+impl Handler for Connection<'_> {
+    type Error = Refusal;
+
+    fn features(&mut self) -> u64 {
+        self.device.features()
+    }
+
+    fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
+        let unknown = features & !self.device.features();
+        if unknown != 0 {
+            return Err(Refusal::NotOffered(unknown));
+        }
+        self.features = features;
+        if rings_start_enabled {
+            self.vrings.iter_mut().for_each(|vring| vring.enable(true));
+        }
+        Ok(())
+    }
+
+    fn queue_num(&mut self) -> u64 {
+        self.vrings.len() as u64
+    }
+
+    fn set_owner(&mut self) -> Result<(), Refusal> {
+        // A socket has one front end at a time, so there is nobody else to be kept out.
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<(), Refusal> {
+        self.vrings.iter_mut().for_each(|vring| vring.enable(false));
+        Ok(())
+    }
+
+    fn set_memory_table(&mut self, regions: Vec<(MemoryRegion, OwnedFd)>) -> Result<(), Refusal> {
+        let regions: Vec<_> = regions
+            .into_iter()
+            .map(|(region, file)| region_config(&region, file))
+            .collect();
+        let count = regions.len();
+        self.use_memory(Memory::map(regions)?, count);
+        Ok(())
+    }
+
+    fn max_memory_slots(&mut self) -> u64 {
+        MEMORY_SLOTS as u64
+    }
+
+    fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refusal> {
+        if self.regions >= MEMORY_SLOTS {
+            return Err(Refusal::TooManyRegions);
+        }
+        self.use_memory(self.memory.with_region(region_config(&region, file))?, self.regions + 1);
+        Ok(())
+    }
+
+    fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refusal> {
+        let rest = self
+            .memory
+            .without_region(region.guest_address, region.size, region.user_address)?;
+        self.use_memory(rest, self.regions - 1);
+        Ok(())
+    }
+
+    fn set_vring_num(&mut self, index: u32, size: u16) -> Result<(), Refusal> {
+        self.on_vring(index, |vring| vring.set_size(size))
+    }
+
+    fn set_vring_address(&mut self, address: VringAddress) -> Result<(), Refusal> {
+        self.on_vring(address.index, |vring| vring.set_address(address))
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<(), Refusal> {
+        self.on_vring(index, |vring| vring.set_base(base))
+    }
+
+    fn vring_base(&mut self, index: u32) -> Result<u32, Refusal> {
+        let vring = self.vring(index)?;
+        Ok(vring.stop(index as u16))
+    }
+
+    fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
+        let count = self.vrings.len();
+        let vring = self
+            .vrings
+            .get_mut(index as usize)
+            .ok_or(Refusal::NoSuchQueue { index, count })?;
+        let around = Surroundings {
+            index: index as u16,
+            device: self.device,
+            memory: &self.memory,
+            features: self.features,
+        };
+        vring
+            .start(file, &around)
+            .map_err(|source| Refusal::Vring { index, source })
+    }
+
+    fn set_vring_call(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
+        self.on_vring(index, |vring| vring.set_call(file))
+    }
+
+    fn set_vring_err(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
+        self.on_vring(index, |vring| vring.set_error(file))
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<(), Refusal> {
+        self.vring(index)?.enable(enable);
+        Ok(())
+    }
+
+    /// What lies behind the device's own fields reads as 0: frontends ask for as much as they know of.
+    fn config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, Refusal> {
+        let mut config = self.device.config();
+        config.resize(MAX_CONFIG, 0);
+        let end = u64::from(offset) + u64::from(size);
+        let range = offset as usize..usize::try_from(end).unwrap_or(usize::MAX);
+        Ok(config.get(range).ok_or(Refusal::ConfigRange { offset, end })?.to_vec())
+    }
+
+    fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {
+        Err(Refusal::ConfigReadOnly)
+    }
+
+    fn set_channel(&mut self, channel: Channel) -> Result<(), Refusal> {
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// Status 0 is no reset here: QEMU sends it also when the virtual machine is paused, and the guest then goes on with what
+    /// it had. A reset is told by RESET_DEVICE, by a new INIT or by the end of the connection.
+    fn set_status(&mut self, status: u8) -> Result<(), Refusal> {
+        self.status = status;
+        Ok(())
+    }
+
+    fn status(&mut self) -> u8 {
+        self.status
+    }
+
+    fn reset_device(&mut self) -> Result<(), Refusal> {
+        self.stop_all();
+        self.status = 0;
+        self.device.reset();
+        Ok(())
+    }
+}
+
+fn region_config(region: &MemoryRegion, file: OwnedFd) -> RegionConfig {
+    RegionConfig {
+        guest_address: region.guest_address,
+        size: region.size,
+        user_address: region.user_address,
+        file,
+        file_offset: region.mmap_offset,
+    }
+}

@@ -1,0 +1,271 @@
+//! The one event loop: a thread that owns one started queue, its kick, its call and its error descriptor.
+//!
+//! The control plane talks to it by commands and waits for the answer, so that after a command nothing of the old state is in
+//! use any more: no ring access after a stop (vhost-user "Starting and stopping rings"), none to a region that was removed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use guestmem::Memory;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use tracing::{debug, error, warn};
+use virtqueue::{InFlight, Queue, Served};
+
+use crate::Lane;
+
+/// What a lane thread is started with.
+pub(crate) struct Start {
+    /// Queue index, for messages.
+    pub(crate) index: u16,
+    pub(crate) queue: Queue,
+    pub(crate) lane: Box<dyn Lane>,
+    pub(crate) kick: OwnedFd,
+    pub(crate) call: Option<Arc<OwnedFd>>,
+    pub(crate) error: Option<Arc<OwnedFd>>,
+    pub(crate) enabled: bool,
+}
+
+/// The control plane's end of a lane. Dropping it stops the thread.
+pub(crate) struct LaneHandle {
+    index: u16,
+    commands: Sender<(Command, SyncSender<()>)>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<Queue>>,
+}
+
+/// Why a stopped ring has no position to resume from.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    #[error("the lane of this queue ended in a panic; its position is lost")]
+    Panic,
+    #[error("the position of this queue is lost: {0}")]
+    InFlight(#[from] InFlight),
+}
+
+enum Command {
+    Call(Option<Arc<OwnedFd>>),
+    Error(Option<Arc<OwnedFd>>),
+    Enable(bool),
+    Memory(Memory),
+    Stop,
+}
+
+impl LaneHandle {
+    /// Starts the thread. It looks at the queue at once: buffers may be waiting from before (a resumed ring).
+    pub(crate) fn start(start: Start) -> io::Result<LaneHandle> {
+        let index = start.index;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (commands, inbox) = channel();
+        let runner = Runner {
+            start,
+            wake: Arc::clone(&wake),
+            inbox,
+            more: true,
+            failed: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("lane-{index}"))
+            .spawn(move || runner.run())?;
+        Ok(LaneHandle {
+            index,
+            commands,
+            wake,
+            thread: Some(thread),
+        })
+    }
+
+    /// Uses another call descriptor, and signals it once: an interrupt may have gone to the old one unseen.
+    pub(crate) fn set_call(&self, call: Option<Arc<OwnedFd>>) {
+        self.send(Command::Call(call));
+    }
+
+    /// Uses another error descriptor.
+    pub(crate) fn set_error(&self, error: Option<Arc<OwnedFd>>) {
+        self.send(Command::Error(error));
+    }
+
+    /// Enables or disables the ring; while disabled no buffer is taken.
+    pub(crate) fn enable(&self, enabled: bool) {
+        self.send(Command::Enable(enabled));
+    }
+
+    /// Uses another snapshot of guest memory.
+    pub(crate) fn set_memory(&self, memory: &Memory) {
+        self.send(Command::Memory(memory.clone()));
+    }
+
+    /// Stops the thread and gives the position to resume from (GET_VRING_BASE).
+    pub(crate) fn stop(mut self) -> Result<u32, Lost> {
+        Ok(self.join().ok_or(Lost::Panic)?.position()?)
+    }
+
+    /// `None` if the thread has died, or was joined before.
+    fn join(&mut self) -> Option<Queue> {
+        let thread = self.thread.take()?;
+        self.send(Command::Stop);
+        thread.join().ok()
+    }
+
+    fn send(&self, command: Command) {
+        let (done, answered) = sync_channel(1);
+        if self.commands.send((command, done)).is_ok() {
+            signal(&self.wake, "the lane", self.index);
+            // An error means that the thread is gone, which `join` reports.
+            let _gone = answered.recv();
+        }
+    }
+}
+
+impl Drop for LaneHandle {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+struct Runner {
+    start: Start,
+    wake: Arc<OwnedFd>,
+    inbox: Receiver<(Command, SyncSender<()>)>,
+    /// There may be buffers that no kick will tell of.
+    more: bool,
+    /// The driver broke the rules, or the kick descriptor is unusable: the queue serves no more.
+    failed: bool,
+}
+
+/// What there is to do after a wake-up.
+struct Woken {
+    command: bool,
+    kick: bool,
+}
+
+impl Runner {
+    fn run(mut self) -> Queue {
+        loop {
+            let ready = self.start.enabled && !self.failed;
+            let woken = self.wait(ready, ready && self.more);
+            if woken.command && self.obey() == Next::Stop {
+                return self.start.queue;
+            }
+            self.more |= woken.kick;
+            if self.start.enabled && !self.failed && self.more {
+                self.more = self.serve();
+            }
+        }
+    }
+
+    /// Waits for a command or a kick; not at all when there is more to serve.
+    fn wait(&mut self, kicks: bool, at_once: bool) -> Woken {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut descriptors = [
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.start.kick, PollFlags::IN),
+        ];
+        let watched = &mut descriptors[..if kicks { 2 } else { 1 }];
+        match poll(watched, at_once.then_some(&now)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => {
+                // Nothing is known to be ready; `obey` finds out about commands without blocking.
+                error!(queue = self.start.index, %errno, "cannot wait for kicks");
+                return Woken {
+                    command: true,
+                    kick: false,
+                };
+            }
+        }
+        let command = !watched[0].revents().is_empty();
+        let kick = watched.get(1).map_or(PollFlags::empty(), PollFd::revents);
+        if command {
+            drain(self.wake.as_fd());
+        }
+        if kick.intersects(PollFlags::NVAL | PollFlags::ERR | PollFlags::HUP) {
+            warn!(
+                queue = self.start.index,
+                "the kick descriptor is broken; this queue is out of service"
+            );
+            self.fail();
+        }
+        Woken {
+            command,
+            kick: !kick.is_empty() && drain(self.start.kick.as_fd()),
+        }
+    }
+
+    fn obey(&mut self) -> Next {
+        while let Ok((command, done)) = self.inbox.try_recv() {
+            match command {
+                Command::Call(call) => {
+                    self.start.call = call;
+                    self.interrupt();
+                }
+                Command::Error(error) => self.start.error = error,
+                Command::Enable(enabled) => {
+                    self.start.enabled = enabled;
+                    self.more = true;
+                }
+                Command::Memory(memory) => {
+                    if let Err(error) = self.start.queue.replace_memory(&memory) {
+                        warn!(queue = self.start.index, %error, "the ring is not in the new memory; this queue is out of service");
+                        self.fail();
+                    }
+                }
+                Command::Stop => return Next::Stop,
+            }
+            // The control plane waits for this, and is never gone before.
+            let _gone = done.send(());
+        }
+        Next::Go
+    }
+
+    /// Serves one bounded batch; whether there is more.
+    fn serve(&mut self) -> bool {
+        match self.start.lane.serve(&mut self.start.queue) {
+            Ok(Served { interrupt, more }) => {
+                if interrupt {
+                    self.interrupt();
+                }
+                more
+            }
+            Err(violation) => {
+                warn!(queue = self.start.index, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
+                self.fail();
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self) {
+        self.failed = true;
+        if let Some(error) = &self.start.error {
+            signal(error, "the error descriptor", self.start.index);
+        }
+    }
+
+    fn interrupt(&self) {
+        if let Some(call) = &self.start.call {
+            signal(call, "the call descriptor", self.start.index);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Go,
+    Stop,
+}
+
+/// Adds 1 to an eventfd. A full counter (EAGAIN) is a signal that is still on its way.
+fn signal(descriptor: &OwnedFd, what: &str, index: u16) {
+    match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
+        Ok(_) | Err(Errno::AGAIN) => {}
+        Err(errno) => debug!(queue = index, %errno, "cannot signal {what}"),
+    }
+}
+
+/// Empties an eventfd that poll(2) has called readable. `false` if there was nothing to read after all.
+fn drain(descriptor: BorrowedFd<'_>) -> bool {
+    rustix::io::retry_on_intr(|| rustix::io::read(descriptor, &mut [0; 8])).is_ok()
+}

@@ -1,0 +1,108 @@
+//! The listener: one front end after the other, for as long as the caller wants.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tracing::{debug, info, warn};
+use vhost_user::backend::{Served, Session};
+
+use crate::Device;
+use crate::connection::Connection;
+
+/// How long to wait after a connection could not be accepted, for lack of descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why the server can go on no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// poll(2) failed.
+    #[error("cannot wait for a front end")]
+    Wait(#[source] io::Error),
+    /// The listening socket is unusable.
+    #[error("the listening socket is broken")]
+    Listener,
+}
+
+/// Serves front ends of `device` that connect to `listener`, one at a time, until `stop` is readable.
+///
+/// Others wait in the socket's backlog meanwhile. When a front end goes away, its rings are stopped, the device is reset, and
+/// the next one is taken: a virtual machine may be restarted on the same socket.
+pub fn serve(listener: &UnixListener, device: &dyn Device, stop: BorrowedFd<'_>) -> Result<(), Error> {
+    loop {
+        if wait(listener.as_fd(), stop, None)? == Woken::Stop {
+            return Ok(());
+        }
+        match listener.accept() {
+            Ok((stream, _)) => {
+                info!("a front end connected");
+                let ended = run(Session::new(stream), device, stop);
+                device.reset();
+                if ended? == Woken::Stop {
+                    return Ok(());
+                }
+                info!("the front end is gone; waiting for the next");
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => {
+                warn!(%error, "cannot accept a front end");
+                let pause = Timespec::try_from(ACCEPT_PAUSE).unwrap_or_default();
+                if wait(stop, stop, Some(&pause))? == Woken::Stop {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Runs one session to its end. The rings are stopped when this returns.
+fn run(mut session: Session, device: &dyn Device, stop: BorrowedFd<'_>) -> Result<Woken, Error> {
+    let mut connection = Connection::new(device);
+    loop {
+        match session.serve(&mut connection) {
+            Ok(Served::Granted(request)) => debug!("{request}"),
+            Ok(Served::Refused(request, refusal)) => warn!("{request} refused: {refusal}"),
+            Ok(Served::Malformed(malformed)) => warn!("{malformed}"),
+            Ok(Served::Closed) => return Ok(Woken::Ready),
+            Ok(Served::Pending) => {
+                if wait(session.as_fd(), stop, None)? == Woken::Stop {
+                    return Ok(Woken::Stop);
+                }
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the connection is lost");
+                return Ok(Woken::Ready);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Ready,
+    Stop,
+}
+
+/// Waits until `descriptor` has something, the time is up, or `stop` is readable, which goes first.
+fn wait(descriptor: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<&Timespec>) -> Result<Woken, Error> {
+    let mut descriptors = [
+        PollFd::from_borrowed_fd(stop, PollFlags::IN),
+        PollFd::from_borrowed_fd(descriptor, PollFlags::IN),
+    ];
+    match poll(&mut descriptors, limit) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(Error::Wait(errno.into())),
+    }
+    let [stop, descriptor] = descriptors;
+    if descriptor.revents().contains(PollFlags::NVAL) {
+        return Err(Error::Listener);
+    }
+    Ok(if stop.revents().is_empty() {
+        Woken::Ready
+    } else {
+        Woken::Stop
+    })
+}

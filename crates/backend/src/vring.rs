@@ -1,0 +1,173 @@
+//! One virtqueue as the front end configures it: what is known of it before, while and after its lane runs.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use guestmem::Memory;
+use tracing::{debug, warn};
+use vhost_user::message::VringAddress;
+use virtqueue::{ConfigError, QueueConfig};
+
+use crate::Device;
+use crate::lane::{LaneHandle, Start};
+
+/// VIRTIO feature bits that decide about a ring (VIRTIO 1.1 6).
+const RING_INDIRECT_DESC: u64 = 1 << 28;
+const RING_EVENT_IDX: u64 = 1 << 29;
+const RING_PACKED: u64 = 1 << 34;
+const IN_ORDER: u64 = 1 << 35;
+
+/// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
+#[derive(Default)]
+pub(crate) struct Vring {
+    size: u16,
+    /// The number of SET_VRING_BASE, or the one that the last stop left.
+    base: Option<u32>,
+    address: Option<VringAddress>,
+    call: Option<Arc<OwnedFd>>,
+    error: Option<Arc<OwnedFd>>,
+    enabled: bool,
+    lane: Option<LaneHandle>,
+}
+
+/// Why a ring cannot be configured or started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VringError {
+    #[error("the ring is running: GET_VRING_BASE stops it")]
+    Running,
+    #[error("the ring's addresses were not set")]
+    NoAddress,
+    #[error("no kick descriptor was given, and busy polling is not implemented")]
+    NoKick,
+    #[error("the ring's {part} at {address:#x} is not in the memory table")]
+    NotInMemory { part: &'static str, address: u64 },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot prepare the descriptor: {0}")]
+    Descriptor(#[source] rustix::io::Errno),
+    #[error("cannot start a thread for the ring: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What a ring needs from the connection to start.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) index: u16,
+    pub(crate) device: &'a dyn Device,
+    pub(crate) memory: &'a Memory,
+    pub(crate) features: u64,
+}
+
+impl Vring {
+    pub(crate) fn set_size(&mut self, size: u16) -> Result<(), VringError> {
+        self.idle()?.size = size;
+        Ok(())
+    }
+
+    pub(crate) fn set_address(&mut self, address: VringAddress) -> Result<(), VringError> {
+        self.idle()?.address = Some(address);
+        Ok(())
+    }
+
+    pub(crate) fn set_base(&mut self, base: u32) -> Result<(), VringError> {
+        self.idle()?.base = Some(base);
+        Ok(())
+    }
+
+    pub(crate) fn set_call(&mut self, file: Option<OwnedFd>) -> Result<(), VringError> {
+        self.call = file.map(never_blocking).transpose()?.map(Arc::new);
+        if let Some(lane) = &self.lane {
+            lane.set_call(self.call.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_error(&mut self, file: Option<OwnedFd>) -> Result<(), VringError> {
+        self.error = file.map(never_blocking).transpose()?.map(Arc::new);
+        if let Some(lane) = &self.lane {
+            lane.set_error(self.error.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn enable(&mut self, enabled: bool) {
+        self.enabled = enabled;
+        if let Some(lane) = &self.lane {
+            lane.enable(enabled);
+        }
+    }
+
+    pub(crate) fn set_memory(&self, memory: &Memory) {
+        if let Some(lane) = &self.lane {
+            lane.set_memory(memory);
+        }
+    }
+
+    /// Starts the ring with this kick descriptor; a running ring goes on with it.
+    pub(crate) fn start(&mut self, kick: Option<OwnedFd>, around: &Surroundings<'_>) -> Result<(), VringError> {
+        self.stop(around.index);
+        let kick = never_blocking(kick.ok_or(VringError::NoKick)?)?;
+        let config = self.config(around)?;
+        let queue = config.start(around.memory)?;
+        debug!(queue = around.index, ?config, "the ring starts");
+        let start = Start {
+            index: around.index,
+            queue,
+            lane: around.device.lane(around.index, around.features),
+            kick,
+            call: self.call.clone(),
+            error: self.error.clone(),
+            enabled: self.enabled,
+        };
+        self.lane = Some(LaneHandle::start(start).map_err(VringError::Thread)?);
+        Ok(())
+    }
+
+    /// Stops the ring if it runs; the number with which SET_VRING_BASE would resume it.
+    pub(crate) fn stop(&mut self, index: u16) -> u32 {
+        if let Some(lane) = self.lane.take() {
+            match lane.stop() {
+                Ok(position) => self.base = Some(position),
+                Err(error) => warn!(queue = index, "{error}"),
+            }
+        }
+        self.base.unwrap_or(0)
+    }
+
+    fn idle(&mut self) -> Result<&mut Self, VringError> {
+        if self.lane.is_some() {
+            Err(VringError::Running)
+        } else {
+            Ok(self)
+        }
+    }
+
+    fn config(&self, around: &Surroundings<'_>) -> Result<QueueConfig, VringError> {
+        let address = self.address.ok_or(VringError::NoAddress)?;
+        let guest = |part, address| {
+            around
+                .memory
+                .guest_address_of(address)
+                .ok_or(VringError::NotInMemory { part, address })
+        };
+        let has = |bit| around.features & bit != 0;
+        let packed = has(RING_PACKED);
+        Ok(QueueConfig {
+            packed,
+            size: self.size,
+            descriptor: guest("descriptor area", address.descriptor)?,
+            driver: guest("driver area", address.available)?,
+            device: guest("device area", address.used)?,
+            base: self.base.unwrap_or(QueueConfig::fresh_base(packed)),
+            indirect: has(RING_INDIRECT_DESC),
+            event_idx: has(RING_EVENT_IDX),
+            in_order: has(IN_ORDER),
+            chain_limit: QueueConfig::CHAIN_LIMIT,
+        })
+    }
+}
+
+/// The front end may send something that is no eventfd, such as a full pipe: a write to it must not block a lane.
+fn never_blocking(file: OwnedFd) -> Result<OwnedFd, VringError> {
+    rustix::io::ioctl_fionbio(&file, true).map_err(VringError::Descriptor)?;
+    Ok(file)
+}

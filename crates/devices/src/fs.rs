@@ -1,0 +1,131 @@
+//! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, every other one carries requests, and a FUSE server answers on all of them.
+
+use std::sync::Arc;
+
+use backend::{Device, Lane};
+use fuse::fs::FileSystem;
+use fuse::server::Server;
+use guestmem::{Reader, Writer};
+use virtqueue::{Queue, Served, Violation};
+
+/// The longest tag in bytes (VIRTIO 1.2 5.11.4).
+pub const TAG_MAX: usize = 36;
+/// The most request queues of one device. Linux uses one a processor at most.
+pub const REQUEST_QUEUES_MAX: u16 = 64;
+
+/// Index of the queue for FORGET and INTERRUPT (VIRTIO 1.2 5.11.2).
+const HIPRIO: u16 = 0;
+
+/// Chains served before the lane looks at its commands again.
+const BATCH: u32 = 64;
+
+/// Ring features, all of which the `virtqueue` crate implements (VIRTIO 1.1 6).
+const RING_INDIRECT_DESC: u64 = 1 << 28;
+const RING_EVENT_IDX: u64 = 1 << 29;
+const VERSION_1: u64 = 1 << 32;
+const RING_PACKED: u64 = 1 << 34;
+const IN_ORDER: u64 = 1 << 35;
+/// A kick may carry the ring position. It reaches us as a plain kick, since vhost-user has no room for it, and the device
+/// may ignore it (VIRTIO 1.1 2.7.23): offering the bit is safe.
+const NOTIFICATION_DATA: u64 = 1 << 38;
+
+/// How the device presents itself.
+#[derive(Clone, Debug)]
+pub struct FsOptions {
+    /// Name by which the guest mounts it: 1 to 36 bytes without NUL.
+    pub tag: String,
+    /// Request queues besides hiprio, 1 to [`REQUEST_QUEUES_MAX`].
+    pub request_queues: u16,
+    /// Offer packed rings; the guest then uses them if its VMM lets it.
+    pub packed: bool,
+}
+
+/// What is wrong with [`FsOptions`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The tag does not fit its field, or is no C string.
+    #[error("the tag {0:?} must have 1 to {TAG_MAX} bytes, none of them NUL")]
+    Tag(String),
+    /// No queue, or too many.
+    #[error("{0} request queues: there must be 1 to {REQUEST_QUEUES_MAX}")]
+    RequestQueues(u16),
+}
+
+/// A file system as a VIRTIO device.
+pub struct FsDevice<F> {
+    options: FsOptions,
+    server: Arc<Server<F>>,
+}
+
+impl<F: FileSystem> FsDevice<F> {
+    /// A device that answers from `server`.
+    pub fn new(options: FsOptions, server: Server<F>) -> Result<Self, OptionsError> {
+        let FsOptions {
+            tag, request_queues, ..
+        } = &options;
+        if tag.is_empty() || tag.len() > TAG_MAX || tag.contains('\0') {
+            return Err(OptionsError::Tag(tag.clone()));
+        }
+        if !(1..=REQUEST_QUEUES_MAX).contains(request_queues) {
+            return Err(OptionsError::RequestQueues(*request_queues));
+        }
+        Ok(Self {
+            options,
+            server: Arc::new(server),
+        })
+    }
+}
+
+impl<F: FileSystem + 'static> Device for FsDevice<F> {
+    fn features(&self) -> u64 {
+        let rings = RING_INDIRECT_DESC | RING_EVENT_IDX | VERSION_1 | IN_ORDER | NOTIFICATION_DATA;
+        if self.options.packed {
+            rings | RING_PACKED
+        } else {
+            rings
+        }
+    }
+
+    fn queue_count(&self) -> u16 {
+        1 + self.options.request_queues
+    }
+
+    /// `struct virtio_fs_config`: the tag, padded with NUL, and the number of request queues.
+    fn config(&self) -> Vec<u8> {
+        let mut config = self.options.tag.clone().into_bytes();
+        config.resize(TAG_MAX, 0);
+        config.extend(u32::from(self.options.request_queues).to_le_bytes());
+        config
+    }
+
+    fn lane(&self, index: u16, _acknowledged: u64) -> Box<dyn Lane> {
+        let dispatch = if index == HIPRIO {
+            Server::dispatch_high_priority
+        } else {
+            Server::dispatch
+        };
+        Box::new(FsLane {
+            server: Arc::clone(&self.server),
+            dispatch,
+        })
+    }
+
+    fn reset(&self) {
+        self.server.reset();
+    }
+}
+
+/// One queue. Hiprio has a lane of its own, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
+struct FsLane<F> {
+    server: Arc<Server<F>>,
+    dispatch: fn(&Server<F>, &mut Reader<'_>, &mut Writer<'_>) -> u32,
+}
+
+impl<F: FileSystem> Lane for FsLane<F> {
+    fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
+        queue.serve(BATCH, |mut chain| {
+            let written = (self.dispatch)(&self.server, &mut chain.reader, &mut chain.writer);
+            chain.done(written)
+        })
+    }
+}
