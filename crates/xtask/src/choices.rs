@@ -1,0 +1,57 @@
+//! What the real tests run on: every choice of package, kernel, emulator and tool that no lock file holds.
+
+/// Debian packages on the host, each with what it is for.
+pub(crate) const PACKAGES: &[(&str, &str)] = &[
+    ("qemu-system-x86", "QEMU 7.2"),
+    ("seabios", "its firmware"),
+    ("busybox-static", "the guest's root"),
+    ("debootstrap", "a home for QEMU 11.1"),
+    ("kmod", "module lists for the guest kernels"),
+    ("gcc", "the linker of the tools built from source"),
+    ("libc6-dev", "what it links"),
+];
+
+/// Packages that only the peer daemon needs to build.
+pub(crate) const PEER_PACKAGES: &[(&str, &str)] =
+    &[("libseccomp-dev", "virtiofsd links it"), ("libcap-ng-dev", "virtiofsd links it")];
+
+/// A guest kernel, named by the Debian package that always depends on its newest build.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) part: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// Has virtio-fs and virtio-pci built in: boots from a shared directory without an initramfs.
+pub(crate) const KERNEL: Kernel = Kernel { part: "kernel-6.12", package: "linux-image-6.12-cloud-amd64" };
+
+/// Has both as modules: what `innkeeper boot` makes a small initramfs for.
+pub(crate) const KERNEL_WITH_MODULES: Kernel = Kernel { part: "kernel-6.1", package: "linux-image-cloud-amd64" };
+
+/// The QEMU that the host's own packages install.
+pub(crate) const HOST_QEMU: &str = "qemu-system-x86_64";
+
+/// The newer QEMU: the release that ships it, and the suite beside it that holds the package.
+pub(crate) const NEW_QEMU_RELEASE: &str = "trixie";
+pub(crate) const NEW_QEMU_SUITE: &str = "trixie-backports";
+
+/// A program from crates.io, built once into the cache.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// Runs inside the guest, which has no C library.
+    pub(crate) fixed: bool,
+    /// Its speed matters more than the time its build takes.
+    pub(crate) optimised: bool,
+}
+
+/// Licences, bans and sources of every dependency. Checks a graph of 200 crates in a second even without optimisation.
+pub(crate) const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", fixed: false, optimised: false };
+/// The test runner, for a machine that lacks it.
+pub(crate) const CARGO_NEXTEST: Tool =
+    Tool { name: "cargo-nextest", version: "0.9.143", fixed: false, optimised: false };
+/// The POSIX suite that the guest runs on our mount.
+pub(crate) const PJDFSTEST: Tool = Tool { name: "pjdfstest", version: "0.2.2", fixed: true, optimised: true };
+/// The peer daemon, a baseline for `test --daemon`.
+pub(crate) const VIRTIOFSD: Tool = Tool { name: "virtiofsd", version: "1.14.0", fixed: false, optimised: true };
