@@ -16,13 +16,24 @@ pub struct Errno(pub i32);
 
 impl From<rustix::io::Errno> for Errno {
     fn from(errno: rustix::io::Errno) -> Self {
-        Self(errno.raw_os_error())
+        Self::of_host(errno.raw_os_error())
     }
 }
 
 impl From<std::io::Error> for Errno {
     fn from(error: std::io::Error) -> Self {
-        Self(error.raw_os_error().unwrap_or(libc::EIO))
+        Self::of_host(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl Errno {
+    /// The daemon's limit of open files is not one of the guest's process: to that, the system has run out.
+    fn of_host(errno: i32) -> Self {
+        if errno == libc::EMFILE {
+            Self::ENFILE
+        } else {
+            Self(errno)
+        }
     }
 }
 

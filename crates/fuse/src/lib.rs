@@ -5,7 +5,9 @@
 
 pub mod fs;
 mod operation;
+pub mod passthrough;
 mod reply;
 mod request;
 pub mod server;
+mod sys;
 pub mod wire;

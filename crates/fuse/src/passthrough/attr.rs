@@ -1,0 +1,280 @@
+//! Attributes of nodes and figures of their file systems.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::fs::{
+    Access, AtFlags, FileType, Gid, Mode, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps, Uid, accessat,
+    chmodat, chownat, fstatvfs, ftruncate, makedev, statx, utimensat,
+};
+
+use super::Passthrough;
+use super::handle::Opened;
+use super::inode::{Key, Node};
+use super::procfs::FdName;
+use crate::fs::{Caller, Errno, Handle, NodeId, Result, SetAttr, SetTime};
+use crate::sys::{self, FileHandle};
+use crate::wire;
+
+/// Asks for a mount id that is never used twice (Linux 6.8); without it, STATX_MNT_ID gives one that may be.
+const STATX_MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+/// A descriptor itself, whatever it is of.
+const ITSELF: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::SYMLINK_NOFOLLOW);
+
+/// Attributes of the inode behind `fd`, with its mount.
+pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | STATX_MNT_ID_UNIQUE;
+    Ok(statx(fd, c"", ITSELF, mask)?)
+}
+
+/// What [`stat`] found, as the key of a node.
+pub(super) fn key(stat: &Statx, handle: Option<FileHandle>) -> Key {
+    Key {
+        device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        mount: stat.stx_mnt_id,
+        handle,
+    }
+}
+
+/// What stat(2) tells, as FUSE carries it.
+pub(super) fn to_wire(stat: &Statx) -> wire::Attr {
+    wire::Attr {
+        ino: stat.stx_ino,
+        size: stat.stx_size,
+        blocks: stat.stx_blocks,
+        atime: stat.stx_atime.tv_sec as u64,
+        mtime: stat.stx_mtime.tv_sec as u64,
+        ctime: stat.stx_ctime.tv_sec as u64,
+        atimensec: stat.stx_atime.tv_nsec,
+        mtimensec: stat.stx_mtime.tv_nsec,
+        ctimensec: stat.stx_ctime.tv_nsec,
+        mode: stat.stx_mode.into(),
+        nlink: stat.stx_nlink,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        rdev: device_to_wire(stat.stx_rdev_major, stat.stx_rdev_minor),
+        blksize: stat.stx_blksize,
+        flags: 0,
+    }
+}
+
+/// Linux' 32-bit device number: 12 bits of major, 20 bits of minor, in three parts.
+fn device_to_wire(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+}
+
+/// Major and minor of a 32-bit device number.
+pub(super) fn device_from_wire(device: u32) -> (u32, u32) {
+    (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00)
+}
+
+impl Passthrough {
+    pub(super) fn attributes(&self, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
+        let mask = StatxFlags::BASIC_STATS;
+        Ok((
+            to_wire(&self.stat_node(node, handle, AtFlags::empty(), mask)?),
+            self.options.cache.timeout(),
+        ))
+    }
+
+    pub(super) fn extended_attributes(
+        &self,
+        node: NodeId,
+        handle: Option<Handle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<(wire::Statx, Duration)> {
+        let sync = AtFlags::from_bits_retain(flags) & (AtFlags::STATX_FORCE_SYNC | AtFlags::STATX_DONT_SYNC);
+        // Our mount ids mean nothing to the guest.
+        let mask = StatxFlags::from_bits_retain(mask) & (StatxFlags::BASIC_STATS | StatxFlags::BTIME);
+        let stat = self.stat_node(node, handle, sync, mask)?;
+        Ok((statx_to_wire(&stat), self.options.cache.timeout()))
+    }
+
+    fn stat_node(&self, node: NodeId, handle: Option<Handle>, sync: AtFlags, mask: StatxFlags) -> Result<Statx> {
+        // An open file answers without opening the node, and after the node's last name is gone.
+        let file = handle
+            .map(|handle| self.files.get(node, handle))
+            .transpose()
+            .or_else(|error| {
+                // fstat(2) of an open directory.
+                if error == Errno::EBADF { Ok(None) } else { Err(error) }
+            })?;
+        Ok(match file {
+            Some(file) => statx(file.fd(), c"", ITSELF | sync, mask)?,
+            None => statx(&self.descriptor(node)?, c"", ITSELF | sync, mask)?,
+        })
+    }
+
+    pub(super) fn change_attributes(&self, id: NodeId, change: &SetAttr) -> Result<(wire::Attr, Duration)> {
+        self.writable()?;
+        let node = self.node(id)?;
+        let fd = node.descriptor()?;
+        let fd = fd.as_fd();
+        let proc = self.proc.directory();
+        // The owner first: a change of owner drops set-user-id, which a mode of the same request may ask for.
+        if change.uid.is_some() || change.gid.is_some() {
+            chownat(
+                fd,
+                c"",
+                change.uid.map(user).transpose()?,
+                change.gid.map(group).transpose()?,
+                ITSELF,
+            )?;
+        }
+        if let Some(mode) = change.mode {
+            if node.kind == FileType::Symlink {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            let name = FdName::of(fd);
+            chmodat(
+                proc,
+                name.as_c_str(),
+                Mode::from_raw_mode(mode & 0o7777),
+                AtFlags::empty(),
+            )?;
+        }
+        if let Some(size) = change.size {
+            self.set_length(&node, fd, change, size)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            let times = Timestamps {
+                last_access: timespec(change.atime)?,
+                last_modification: timespec(change.mtime)?,
+            };
+            utimensat(proc, FdName::of(fd).as_c_str(), &times, AtFlags::empty())?;
+        }
+        Ok((to_wire(&stat(fd)?), self.options.cache.timeout()))
+    }
+
+    fn set_length(&self, node: &Node, fd: BorrowedFd<'_>, change: &SetAttr, size: u64) -> Result<()> {
+        let length = i64::try_from(size).map_err(|_| Errno::EFBIG)?;
+        self.prepare_thread()?;
+        let _fsetid = change
+            .kill_suid_gid
+            .then(|| self.credentials.without_fsetid())
+            .transpose()?;
+        match change.handle {
+            Some(handle) => Ok(ftruncate(self.files.get(node.id, handle)?.fd(), size)?),
+            None if node.kind == FileType::Directory => Err(Errno::EISDIR),
+            None if node.kind != FileType::RegularFile => Err(Errno::EINVAL),
+            None => Ok(sys::truncate(FdName::of(fd).as_c_str(), length)?),
+        }
+    }
+
+    pub(super) fn file_system_figures(&self, node: NodeId) -> Result<wire::Statfs> {
+        let figures = fstatvfs(&self.descriptor(node)?)?;
+        Ok(wire::Statfs {
+            blocks: figures.f_blocks,
+            bfree: figures.f_bfree,
+            bavail: figures.f_bavail,
+            files: figures.f_files,
+            ffree: figures.f_ffree,
+            bsize: figures.f_bsize as u32,
+            namelen: figures.f_namemax as u32,
+            frsize: figures.f_frsize as u32,
+            ..wire::Statfs::default()
+        })
+    }
+
+    /// Linux asks only where it does not check permissions itself.
+    pub(super) fn check_access(&self, by: &Caller, node: NodeId, mask: u32) -> Result<()> {
+        let access = Access::from_bits(mask).ok_or(Errno::EINVAL)?;
+        if access.contains(Access::WRITE_OK) {
+            self.writable()?;
+        }
+        self.prepare_thread()?;
+        let node = self.node(node)?;
+        if node.kind == FileType::Symlink {
+            return Ok(()); // a link has no permissions of its own
+        }
+        let fd = node.descriptor()?;
+        let _caller = self.credentials.become_caller_powerless(by)?;
+        Ok(accessat(
+            self.proc.directory(),
+            FdName::of(fd.as_fd()).as_c_str(),
+            access,
+            AtFlags::EACCESS,
+        )?)
+    }
+}
+
+fn user(id: u32) -> Result<Uid> {
+    // chown(2) reads -1 as "leave unchanged".
+    if id == u32::MAX {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(Uid::from_raw(id))
+    }
+}
+
+fn group(id: u32) -> Result<Gid> {
+    if id == u32::MAX {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(Gid::from_raw(id))
+    }
+}
+
+fn timespec(time: Option<SetTime>) -> Result<Timespec> {
+    Ok(match time {
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        Some(SetTime::Now) => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        },
+        // Beyond that lie the two values above.
+        Some(SetTime::At(_, nanoseconds)) if nanoseconds >= 1_000_000_000 => return Err(Errno::EINVAL),
+        Some(SetTime::At(seconds, nanoseconds)) => Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        },
+    })
+}
+
+fn statx_to_wire(stat: &Statx) -> wire::Statx {
+    let time = |time: StatxTimestamp| wire::StatxTime {
+        tv_sec: time.tv_sec,
+        tv_nsec: time.tv_nsec,
+        reserved: 0,
+    };
+    wire::Statx {
+        mask: stat.stx_mask & (StatxFlags::BASIC_STATS | StatxFlags::BTIME).bits(),
+        blksize: stat.stx_blksize,
+        attributes: stat.stx_attributes.bits(),
+        nlink: stat.stx_nlink,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mode: stat.stx_mode,
+        ino: stat.stx_ino,
+        size: stat.stx_size,
+        blocks: stat.stx_blocks,
+        attributes_mask: stat.stx_attributes_mask.bits(),
+        atime: time(stat.stx_atime),
+        btime: time(stat.stx_btime),
+        ctime: time(stat.stx_ctime),
+        mtime: time(stat.stx_mtime),
+        rdev_major: stat.stx_rdev_major,
+        rdev_minor: stat.stx_rdev_minor,
+        dev_major: stat.stx_dev_major,
+        dev_minor: stat.stx_dev_minor,
+        ..wire::Statx::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_survive_the_wire() {
+        for device in [(0, 0), (1, 3), (8, 255), (8, 256), (0xfff, 0xfffff), (259, 0x12345)] {
+            assert_eq!(device_from_wire(device_to_wire(device.0, device.1)), device);
+        }
+        assert_eq!(device_to_wire(8, 1), 0x801, "as old stat(2) shows it");
+    }
+}

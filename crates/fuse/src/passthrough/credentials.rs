@@ -1,0 +1,292 @@
+//! Who the host believes a request comes from: identity, capabilities and umask of the calling thread.
+//!
+//! The raw system calls change one thread alone, so every lane can act for another caller at the same time. All changes are
+//! guards: they end with the operation, on every path.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process;
+
+use rustix::fs::Mode;
+use rustix::process::{Gid, Uid, fchdir, getegid, geteuid, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::fs::{Caller, Errno, Result};
+use crate::sys;
+
+/// What the daemon may do with its identity, found out once.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    uid: Uid,
+    gid: Gid,
+    /// May become any caller (CAP_SETUID and CAP_SETGID).
+    switches: bool,
+    has_fsetid: bool,
+}
+
+/// Kept while acting for a caller: the guest's kernel has checked permissions already, with knowledge (all groups, file
+/// capabilities, its own user namespaces) that a request does not carry.
+const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::MKNOD);
+
+thread_local! {
+    static PREPARED: Cell<bool> = const { Cell::new(false) };
+    static OWN: Cell<Option<CapabilitySets>> = const { Cell::new(None) };
+}
+
+/// The thread's capabilities as they were when it first asked, which is what guards restore.
+fn own() -> Result<CapabilitySets> {
+    if let Some(own) = OWN.get() {
+        return Ok(own);
+    }
+    let own = capabilities(None)?;
+    OWN.set(Some(own));
+    Ok(own)
+}
+
+impl Credentials {
+    pub(super) fn detect() -> Result<Credentials> {
+        let own = capabilities(None)?;
+        let switches = own.effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID);
+        let has_fsetid = own.effective.contains(CapabilitySet::FSETID);
+        Ok(Credentials {
+            uid: geteuid(),
+            gid: getegid(),
+            switches,
+            has_fsetid,
+        })
+    }
+
+    /// Whether nodes can be made in the caller's name.
+    pub(super) fn switches(&self) -> bool {
+        self.switches
+    }
+
+    /// Once a thread: its own umask (0) and working directory (`/proc/self/fd`, where xattr calls find descriptors by name),
+    /// and no supplementary groups that would count as the caller's.
+    pub(super) fn prepare_thread(&self, proc_self_fd: &OwnedFd) -> Result<()> {
+        if PREPARED.get() {
+            return Ok(());
+        }
+        sys::unshare_fs()?;
+        fchdir(proc_self_fd.as_fd())?;
+        umask(Mode::empty());
+        if self.switches {
+            set_thread_groups(&[])?;
+        }
+        PREPARED.set(true);
+        Ok(())
+    }
+
+    /// Makes what the thread creates until the guard drops belong to the caller. Unprivileged, all belongs to the daemon.
+    pub(super) fn become_caller(&self, by: &Caller) -> Result<CallerGuard<'_>> {
+        self.switch(by, KEPT)
+    }
+
+    /// As [`Credentials::become_caller`], with none of the daemon's powers: for what the host shall check.
+    pub(super) fn become_caller_powerless(&self, by: &Caller) -> Result<CallerGuard<'_>> {
+        self.switch(by, CapabilitySet::empty())
+    }
+
+    fn switch(&self, by: &Caller, keep: CapabilitySet) -> Result<CallerGuard<'_>> {
+        let own = own()?;
+        let mut guard = CallerGuard {
+            of: self,
+            own,
+            groups: false,
+            gid: false,
+            uid: false,
+        };
+        if !self.switches {
+            return Ok(guard);
+        }
+        // -1 is nobody: Linux sends it for ids its mount does not map, and setresuid(2) reads it as "leave unchanged".
+        if by.uid == u32::MAX || by.gid == u32::MAX {
+            return Err(Errno::EOVERFLOW);
+        }
+        if let Some(group) = by.supplementary_group.filter(|&group| group != u32::MAX) {
+            set_thread_groups(&[Gid::from_raw(group)])?;
+            guard.groups = true;
+        }
+        let (uid, gid) = (Uid::from_raw(by.uid), Gid::from_raw(by.gid));
+        if gid != self.gid {
+            set_thread_res_gid(None, gid, None)?;
+            guard.gid = true;
+        }
+        if uid != self.uid {
+            set_thread_res_uid(None, uid, None)?;
+            guard.uid = true;
+            set_capabilities(
+                None,
+                CapabilitySets {
+                    effective: own.effective & keep,
+                    ..own
+                },
+            )?;
+        }
+        Ok(guard)
+    }
+
+    /// Takes CAP_FSETID away, so that the host drops set-user-id and set-group-id on a change of contents, as for an
+    /// unprivileged caller (FUSE 7.33, FUSE_HANDLE_KILLPRIV_V2).
+    pub(super) fn without_fsetid(&self) -> Result<FsetidGuard> {
+        if !self.has_fsetid {
+            return Ok(FsetidGuard(None));
+        }
+        let own = own()?;
+        let effective = own.effective.difference(CapabilitySet::FSETID);
+        set_capabilities(None, CapabilitySets { effective, ..own })?;
+        Ok(FsetidGuard(Some(own)))
+    }
+}
+
+/// The thread acts as the caller.
+#[must_use]
+pub(super) struct CallerGuard<'c> {
+    of: &'c Credentials,
+    own: CapabilitySets,
+    groups: bool,
+    gid: bool,
+    uid: bool,
+}
+
+impl Drop for CallerGuard<'_> {
+    fn drop(&mut self) {
+        // The saved ids allow the way back; the capabilities come next, since setgroups(2) asks for one of them.
+        if self.uid {
+            restored(|| set_thread_res_uid(None, self.of.uid, None));
+            restored(|| set_capabilities(None, self.own));
+        }
+        if self.gid {
+            restored(|| set_thread_res_gid(None, self.of.gid, None));
+        }
+        if self.groups {
+            restored(|| set_thread_groups(&[]));
+        }
+    }
+}
+
+/// The thread lacks CAP_FSETID.
+#[must_use]
+pub(super) struct FsetidGuard(Option<CapabilitySets>);
+
+impl Drop for FsetidGuard {
+    fn drop(&mut self) {
+        if let Some(own) = self.0 {
+            restored(|| set_capabilities(None, own));
+        }
+    }
+}
+
+/// A way back to an identity that the thread still owns fails only for want of kernel memory. To serve on under a wrong
+/// identity would be worse than to end.
+fn restored(mut change: impl FnMut() -> rustix::io::Result<()>) {
+    for _ in 0..100 {
+        match change() {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "could not return to the daemon's own identity, trying again"),
+        }
+    }
+    process::abort();
+}
+
+/// The thread's umask, 0 again when the guard drops. The host applies it where no default ACL takes its place.
+#[must_use]
+pub(super) struct UmaskGuard(());
+
+impl UmaskGuard {
+    /// The thread must have been prepared, or the umask would be the process'.
+    pub(super) fn set(mask: u32) -> UmaskGuard {
+        umask(Mode::from_raw_mode(mask & 0o777));
+        UmaskGuard(())
+    }
+}
+
+impl Drop for UmaskGuard {
+    fn drop(&mut self) {
+        umask(Mode::empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::getgroups;
+
+    fn caller(uid: u32, gid: u32, supplementary_group: Option<u32>) -> Caller {
+        Caller {
+            uid,
+            gid,
+            pid: 1,
+            supplementary_group,
+        }
+    }
+
+    /// `None` where the test cannot run: only root changes identity.
+    fn root() -> Option<Credentials> {
+        let credentials = Credentials::detect().unwrap();
+        if !credentials.switches() {
+            eprintln!("skipped: needs CAP_SETUID and CAP_SETGID");
+            return None;
+        }
+        set_thread_groups(&[]).unwrap();
+        Some(credentials)
+    }
+
+    fn state() -> (Uid, Gid, Vec<Gid>, CapabilitySet) {
+        (
+            geteuid(),
+            getegid(),
+            getgroups().unwrap(),
+            capabilities(None).unwrap().effective,
+        )
+    }
+
+    #[test]
+    fn a_caller_lasts_as_long_as_its_guard() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        let guard = credentials.become_caller(&caller(1000, 1001, Some(1002))).unwrap();
+        let (uid, gid, groups, effective) = state();
+        assert_eq!((uid.as_raw(), gid.as_raw()), (1000, 1001));
+        assert_eq!(groups, [Gid::from_raw(1002)]);
+        assert_eq!(effective, KEPT & before.3);
+        drop(guard);
+        assert_eq!(state(), before);
+    }
+
+    #[test]
+    fn the_root_of_the_guest_keeps_its_powers() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        let _guard = credentials.become_caller(&caller(0, 5, None)).unwrap();
+        assert_eq!(state(), (before.0, Gid::from_raw(5), vec![], before.3));
+    }
+
+    #[test]
+    fn an_unmapped_caller_is_refused_and_changes_nothing() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        assert_eq!(
+            credentials.become_caller(&caller(u32::MAX, 0, None)).err(),
+            Some(Errno::EOVERFLOW)
+        );
+        assert_eq!(
+            credentials.become_caller(&caller(0, u32::MAX, Some(3))).err(),
+            Some(Errno::EOVERFLOW)
+        );
+        assert_eq!(state(), before);
+    }
+
+    #[test]
+    fn fsetid_comes_back() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        let guard = credentials.without_fsetid().unwrap();
+        assert!(!state().3.contains(CapabilitySet::FSETID));
+        drop(guard);
+        assert_eq!(state(), before);
+    }
+}

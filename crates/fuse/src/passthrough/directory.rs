@@ -1,0 +1,181 @@
+//! Listing directories.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
+
+use super::handle::OpenDirectory;
+use super::inode::Node;
+use super::{CacheMode, Passthrough};
+use crate::fs::{DirectorySink, Errno, Handle, Name, NodeId, Opened, Result};
+use crate::{sys, wire};
+
+/// Bytes of entries asked of the host at once.
+const CHUNK: usize = 32 << 10;
+/// Where the name starts in `struct linux_dirent64`: after inode (8), offset (8), record length (2) and type (1).
+const NAME_AT: usize = 19;
+
+/// Where the guest's reading of a directory stands, with the entries the host gave beyond it.
+#[derive(Debug, Default)]
+pub(super) struct Position {
+    entries: Vec<u8>,
+    at: usize,
+    /// Offset of the entry at `at`, as the guest will ask for it.
+    offset: u64,
+}
+
+/// One entry as the host gives it.
+struct HostEntry<'p> {
+    inode: u64,
+    /// Of the next entry.
+    offset: u64,
+    kind: u32,
+    name: &'p CStr,
+    length: usize,
+}
+
+impl Position {
+    fn peek(&self) -> Option<HostEntry<'_>> {
+        let record = self.entries.get(self.at..)?;
+        let (inode, rest) = record.split_first_chunk::<8>()?;
+        let (offset, rest) = rest.split_first_chunk::<8>()?;
+        let (length, _) = rest.split_first_chunk::<2>()?;
+        let length = u16::from_ne_bytes(*length).into();
+        let name = CStr::from_bytes_until_nul(record.get(NAME_AT..length)?).ok()?;
+        let kind = record[NAME_AT - 1].into();
+        Some(HostEntry {
+            inode: u64::from_ne_bytes(*inode),
+            offset: u64::from_ne_bytes(*offset),
+            kind,
+            name,
+            length,
+        })
+    }
+
+    fn restart(&mut self, offset: u64) {
+        *self = Position {
+            offset,
+            ..Position::default()
+        };
+    }
+
+    /// The next entries of the host; `false` at the end.
+    fn fill(&mut self, fd: BorrowedFd<'_>) -> Result<bool> {
+        self.at = 0;
+        self.entries.resize(CHUNK, 0);
+        let filled = sys::directory_entries(fd, &mut self.entries);
+        self.entries.truncate(*filled.as_ref().unwrap_or(&0));
+        if self.entries.is_empty() {
+            self.entries = Vec::new(); // many directories stay open for long after they were read
+        }
+        Ok(filled? > 0)
+    }
+}
+
+impl Passthrough {
+    pub(super) fn open_directory(&self, node: NodeId) -> Result<Opened> {
+        let node = self.node(node)?;
+        if node.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())?;
+        let flags = match self.options.cache {
+            CacheMode::Never | CacheMode::Auto => 0,
+            CacheMode::Metadata | CacheMode::Always => wire::FOPEN_CACHE_DIR | wire::FOPEN_KEEP_CACHE,
+        };
+        let handle = self.directories.insert(OpenDirectory {
+            node,
+            fd,
+            position: Mutex::default(),
+        });
+        Ok(Opened { handle, flags })
+    }
+
+    pub(super) fn read_directory(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        plus: bool,
+        sink: &mut dyn DirectorySink,
+    ) -> Result<()> {
+        let directory = self.directories.get(node, handle)?;
+        let fd = directory.fd.as_fd();
+        let mut position = directory.position.lock().unwrap_or_else(PoisonError::into_inner);
+        // From the start means what is there now (rewinddir(3)), not what was read ahead.
+        if offset == 0 || offset != position.offset {
+            position.restart(offset);
+            seek(fd, SeekFrom::Start(offset))?;
+        }
+        let mut added = false;
+        loop {
+            while let Some(entry) = position.peek() {
+                let outcome = self.put(&directory.node, &entry, plus, sink);
+                let (offset, length) = (entry.offset, entry.length);
+                match outcome {
+                    Put::Added => added = true,
+                    Put::Gone => {}
+                    Put::Full if added => return Ok(()),
+                    // An empty answer would mean the end; getdents(2) says so too.
+                    Put::Full => return Err(Errno::EINVAL),
+                }
+                position.at += length;
+                position.offset = offset;
+            }
+            match position.fill(fd) {
+                Ok(true) => {}
+                // The next read meets the error again, with nothing to lose.
+                Err(error) if !added => return Err(error),
+                Ok(false) | Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn put(&self, directory: &Node, entry: &HostEntry<'_>, plus: bool, sink: &mut dyn DirectorySink) -> Put {
+        let &HostEntry {
+            mut inode,
+            offset,
+            kind,
+            name,
+            ..
+        } = entry;
+        if directory.id == NodeId::ROOT && name == c".." {
+            inode = directory.key.inode; // what lies above the share is none of the guest's business
+        }
+        // `.` and `..` are no names and take no lookup.
+        let Some(single) = Name::new(name).filter(|_| plus) else {
+            let added = match plus {
+                true => sink.add_plus(name, inode, kind, offset, None),
+                false => sink.add(name, inode, kind, offset),
+            };
+            return if added { Put::Added } else { Put::Full };
+        };
+        if !sink.fits(name) {
+            return Put::Full;
+        }
+        let found = match self.look_up(directory, single) {
+            Ok(found) => Some(found),
+            Err(Errno::ENOENT) => return Put::Gone,
+            // Its name is there all the same; the guest looks it up when it wants more (fuse_direntplus: node id 0).
+            Err(_) => None,
+        };
+        if sink.add_plus(name, inode, kind, offset, found.as_ref()) {
+            return Put::Added;
+        }
+        if let Some(node) = found.and_then(|entry| entry.node) {
+            self.inodes.forget(node, 1);
+        }
+        Put::Full
+    }
+}
+
+/// What became of an entry.
+enum Put {
+    Added,
+    /// Removed since the host listed it.
+    Gone,
+    Full,
+}

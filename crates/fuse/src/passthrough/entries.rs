@@ -1,0 +1,200 @@
+//! Names: finding, making, moving and removing them.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, linkat, makedev, mkdirat, mknodat, openat2, readlinkat,
+    renameat_with, symlinkat, unlinkat,
+};
+
+use super::Passthrough;
+use super::attr;
+use super::credentials::UmaskGuard;
+use super::identity::{Identity, Pin};
+use super::inode::Node;
+use super::procfs::FdName;
+use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
+use crate::wire::{self, InitFlags};
+
+/// The name is one component, so these hold against mistakes here rather than against the guest.
+pub(super) const INSIDE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// Opens what `name` stands for, be it a symbolic link or a device, without any effect on it.
+pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)?)
+}
+
+/// A node just looked up, counted once, with an O_PATH descriptor of it.
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) node: Arc<Node>,
+    pub(super) path: Arc<OwnedFd>,
+}
+
+impl Passthrough {
+    pub(super) fn look_up(&self, parent: &Node, name: Name<'_>) -> Result<Entry> {
+        Ok(self.find(parent, name)?.entry)
+    }
+
+    pub(super) fn find(&self, parent: &Node, name: Name<'_>) -> Result<Found> {
+        self.adopt(parent, open_path(parent.descriptor()?.as_fd(), name)?)
+    }
+
+    /// Counts a lookup of the inode behind the O_PATH descriptor `path`, found in `parent`.
+    pub(super) fn adopt(&self, parent: &Node, path: OwnedFd) -> Result<Found> {
+        let path = Arc::new(path);
+        let stat = attr::stat(path.as_fd())?;
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc)?;
+        let (handle, anchor) = handle.unzip();
+        let node = self.inodes.look_up(attr::key(&stat, handle), kind, || match anchor {
+            Some(anchor) => Identity::Handle {
+                anchor,
+                pin: Pin::default(),
+            },
+            None => Identity::Descriptor(Arc::clone(&path)),
+        });
+        let entry = self.entry(parent, &node, &stat);
+        Ok(Found { entry, node, path })
+    }
+
+    fn entry(&self, parent: &Node, node: &Node, stat: &rustix::fs::Statx) -> Entry {
+        let mut attributes = attr::to_wire(stat);
+        // Another device on the same mount (a btrfs subvolume) counts inodes anew, which the guest must be able to tell.
+        let elsewhere = (node.key.mount, node.key.device) != (parent.key.mount, parent.key.device);
+        if elsewhere && node.kind == FileType::Directory && self.has(InitFlags::SUBMOUNTS) {
+            attributes.flags |= wire::ATTR_SUBMOUNT;
+        }
+        let timeout = self.options.cache.timeout();
+        Entry {
+            node: Some(node.id),
+            generation: 0, // node ids are never used twice
+            attr: attributes,
+            attr_timeout: timeout,
+            entry_timeout: timeout,
+        }
+    }
+
+    /// Runs `make` in the directory `parent` as the caller, under the caller's umask if that is left to us.
+    pub(super) fn make<T>(
+        &self,
+        by: &Caller,
+        parent: &Node,
+        mask: u32,
+        make: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        self.writable()?;
+        self.prepare_thread()?;
+        let directory = parent.descriptor()?;
+        let _caller = self.credentials.become_caller(by)?;
+        let _umask = self.has(InitFlags::DONT_MASK).then(|| UmaskGuard::set(mask));
+        Ok(make(directory.as_fd())?)
+    }
+
+    pub(super) fn make_symlink(&self, by: &Caller, parent: NodeId, name: Name<'_>, target: &CStr) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        self.make(by, &parent, 0, |directory| {
+            symlinkat(target, directory, name.as_c_str())
+        })?;
+        self.look_up(&parent, name)
+    }
+
+    pub(super) fn make_directory(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        self.make(by, &parent, create.umask, |directory| {
+            mkdirat(directory, name.as_c_str(), mode(create))
+        })?;
+        self.look_up(&parent, name)
+    }
+
+    pub(super) fn make_node(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
+        let parent = self.node(parent)?;
+        let kind = match FileType::from_raw_mode(create.mode) {
+            // mknod(2): no file type means a regular file. Directories and links are not made so.
+            FileType::Unknown if create.mode & libc::S_IFMT == 0 => FileType::RegularFile,
+            FileType::Unknown | FileType::Directory | FileType::Symlink => return Err(Errno::EINVAL),
+            kind => kind,
+        };
+        let device = attr::device_from_wire(create.device);
+        let device = makedev(device.0, device.1);
+        self.make(by, &parent, create.umask, |directory| {
+            mknodat(directory, name.as_c_str(), kind, mode(create), device)
+        })?;
+        self.look_up(&parent, name)
+    }
+
+    pub(super) fn make_link(&self, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        self.writable()?;
+        let (node, parent) = (self.node(node)?, self.node(parent)?);
+        let inode = node.descriptor()?;
+        let directory = parent.descriptor()?;
+        // The magic link leads to the inode itself, also that of a symbolic link or of a file without a name.
+        linkat(
+            self.proc.directory(),
+            FdName::of(inode.as_fd()).as_c_str(),
+            &directory,
+            name.as_c_str(),
+            AtFlags::SYMLINK_FOLLOW,
+        )?;
+        let stat = attr::stat(inode.as_fd())?;
+        self.inodes.look_up_again(&node)?;
+        Ok(self.entry(&parent, &node, &stat))
+    }
+
+    /// unlink(2), or rmdir(2) with `AtFlags::REMOVEDIR`.
+    pub(super) fn remove(&self, parent: NodeId, name: Name<'_>, flags: AtFlags) -> Result<()> {
+        self.writable()?;
+        let directory = self.descriptor(parent)?;
+        self.pin_last_name(directory.as_fd(), name);
+        Ok(unlinkat(&directory, name.as_c_str(), flags)?)
+    }
+
+    /// A whiteout that `RENAME_WHITEOUT` leaves behind belongs to the daemon: overlayfs makes its whiteouts as root.
+    pub(super) fn move_entry(&self, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
+        self.writable()?;
+        let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+        let (old, new) = (self.descriptor(from.0)?, self.descriptor(to.0)?);
+        if !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE) {
+            self.pin_last_name(new.as_fd(), to.1);
+        }
+        Ok(renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags)?)
+    }
+
+    /// A node under a handle whose last name goes away needs a descriptor to live on until the guest forgets it.
+    fn pin_last_name(&self, parent: BorrowedFd<'_>, name: Name<'_>) {
+        if !self.uses_file_handles() {
+            return;
+        }
+        // What fails here fails again, and with the right errno, in the operation itself.
+        let Ok(path) = open_path(parent, name) else { return };
+        let Ok(stat) = attr::stat(path.as_fd()) else { return };
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        if kind != FileType::Directory && stat.stx_nlink > 1 {
+            return;
+        }
+        let Ok(Some((handle, _))) = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc) else {
+            return;
+        };
+        if let Some(node) = self.inodes.known(&attr::key(&stat, Some(handle))) {
+            node.pin_until_forgotten(path);
+        }
+    }
+
+    pub(super) fn link_target(&self, node: NodeId) -> Result<Vec<u8>> {
+        let node = self.node(node)?;
+        if node.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        Ok(readlinkat(&node.descriptor()?, c"", Vec::new())?.into_bytes())
+    }
+}
+
+/// Permission bits of a new node, with set-user-id, set-group-id and sticky.
+pub(super) fn mode(create: &Create) -> Mode {
+    Mode::from_raw_mode(create.mode & 0o7777)
+}

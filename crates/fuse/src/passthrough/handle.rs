@@ -1,0 +1,123 @@
+//! Open files and directories of the guest.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::directory::Position;
+use super::inode::Node;
+use crate::fs::{Errno, Handle, NodeId, Result};
+
+/// What a [`Handle`] of the guest stands for.
+pub(super) trait Opened {
+    fn node(&self) -> &Arc<Node>;
+    fn fd(&self) -> BorrowedFd<'_>;
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    node: Arc<Node>,
+    fd: OwnedFd,
+    /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
+    pub(super) flushes: bool,
+}
+
+impl OpenFile {
+    /// `path` is an O_PATH descriptor of the node.
+    pub(super) fn new(node: Arc<Node>, path: &Arc<OwnedFd>, fd: OwnedFd, flushes: bool) -> OpenFile {
+        node.pin_open(path);
+        OpenFile { node, fd, flushes }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.node.unpin_open();
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct OpenDirectory {
+    pub(super) node: Arc<Node>,
+    pub(super) fd: OwnedFd,
+    pub(super) position: Mutex<Position>,
+}
+
+impl Opened for OpenFile {
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Opened for OpenDirectory {
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const SHARDS: usize = 16;
+
+/// All open handles of one kind. Numbers go up and are never used twice.
+#[derive(Debug)]
+pub(super) struct Handles<T> {
+    shards: [RwLock<HashMap<Handle, Arc<T>>>; SHARDS],
+    next: AtomicU64,
+}
+
+impl<T: Opened> Handles<T> {
+    /// Files take even numbers, directories odd ones, so that a handle says which it is.
+    pub(super) fn new(first: u64) -> Handles<T> {
+        Handles {
+            shards: std::array::from_fn(|_| RwLock::default()),
+            next: AtomicU64::new(first),
+        }
+    }
+
+    pub(super) fn insert(&self, opened: T) -> Handle {
+        let handle = Handle(self.next.fetch_add(2, Ordering::Relaxed));
+        self.shard(handle)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(handle, Arc::new(opened));
+        handle
+    }
+
+    /// The open file behind `handle`, which must be one of `node`.
+    pub(super) fn get(&self, node: NodeId, handle: Handle) -> Result<Arc<T>> {
+        let shard = self.shard(handle).read().unwrap_or_else(PoisonError::into_inner);
+        let opened = shard.get(&handle).filter(|opened| opened.node().id == node);
+        opened.cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Closes `handle` as soon as no other lane works on it.
+    pub(super) fn remove(&self, node: NodeId, handle: Handle) -> Result<()> {
+        self.get(node, handle)?;
+        let removed = self
+            .shard(handle)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&handle);
+        // Closed here, with the lock given back: close(2) may block.
+        removed.map(drop).ok_or(Errno::EBADF)
+    }
+
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let handles = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            drop(handles);
+        }
+    }
+
+    fn shard(&self, handle: Handle) -> &RwLock<HashMap<Handle, Arc<T>>> {
+        &self.shards[(handle.0 / 2) as usize % SHARDS]
+    }
+}

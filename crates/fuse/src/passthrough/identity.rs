@@ -1,0 +1,175 @@
+//! How a node holds on to its inode: by a descriptor, or by a handle from which the kernel opens one.
+//!
+//! A handle costs no descriptor, but needs a file system that has them (NFS export), CAP_DAC_READ_SEARCH, and one ordinary
+//! descriptor on the inode's mount to open it from.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
+
+use super::InodeHandles;
+use super::procfs::ProcSelfFd;
+use crate::fs::Result;
+use crate::sys::FileHandle;
+
+/// What a node keeps.
+#[derive(Debug)]
+pub(super) enum Identity {
+    /// An O_PATH descriptor.
+    Descriptor(Arc<OwnedFd>),
+    /// The handle in the node's key, the mount it opens on, and a descriptor while the handle alone might not do.
+    Handle { anchor: Arc<Anchor>, pin: Pin },
+}
+
+/// A descriptor of a mount from which handles are opened.
+#[derive(Debug)]
+pub(super) struct Anchor(OwnedFd);
+
+impl Anchor {
+    pub(super) fn open(&self, handle: &FileHandle) -> io::Result<OwnedFd> {
+        handle.open(self.0.as_fd())
+    }
+}
+
+/// A descriptor kept on top of a handle: an inode without a name does not open by its handle on every file system (tmpfs), and
+/// dies when nobody holds it.
+#[derive(Debug, Default)]
+pub(super) struct Pin(Mutex<Pinned>);
+
+#[derive(Debug, Default)]
+struct Pinned {
+    fd: Option<Arc<OwnedFd>>,
+    opens: u64,
+    kept: bool,
+}
+
+impl Pin {
+    pub(super) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fd.clone()
+    }
+
+    pub(super) fn open(&self, fd: &Arc<OwnedFd>) {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.opens += 1;
+        pinned.fd.get_or_insert_with(|| Arc::clone(fd));
+    }
+
+    pub(super) fn close(&self) {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.opens = pinned.opens.saturating_sub(1);
+        if pinned.opens == 0 && !pinned.kept {
+            pinned.fd = None;
+        }
+    }
+
+    pub(super) fn keep(&self, fd: OwnedFd) {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.kept = true;
+        pinned.fd.get_or_insert_with(|| Arc::new(fd));
+    }
+}
+
+/// The anchors of all mounts that nodes lie on; a mount whose last node is forgotten can be unmounted again.
+#[derive(Debug)]
+pub(super) struct Anchors {
+    mode: InodeHandles,
+    /// `None`: handles do not open on this mount.
+    by_mount: Mutex<HashMap<u64, Option<Weak<Anchor>>>>,
+}
+
+impl Anchors {
+    pub(super) fn new(mode: InodeHandles) -> Anchors {
+        Anchors {
+            mode,
+            by_mount: Mutex::default(),
+        }
+    }
+
+    /// The handle of the inode behind `fd` and the anchor it opens from; `None` if it must be held by a descriptor. Answers the
+    /// same for one inode as long as a node of its mount is known, since the handle is part of a node's key.
+    pub(super) fn handle(
+        &self,
+        fd: BorrowedFd<'_>,
+        kind: FileType,
+        mount: u64,
+        proc: &ProcSelfFd,
+    ) -> Result<Option<(FileHandle, Arc<Anchor>)>> {
+        if self.mode == InodeHandles::Never {
+            return Ok(None);
+        }
+        let found = FileHandle::of(fd).and_then(|handle| {
+            let anchor = self.anchor(&handle, fd, kind, mount, proc)?;
+            Ok((handle, anchor.ok_or(io::Error::from_raw_os_error(libc::EOPNOTSUPP))?))
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if self.mode == InodeHandles::Prefer && means_no_handles(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn anchor(
+        &self,
+        handle: &FileHandle,
+        fd: BorrowedFd<'_>,
+        kind: FileType,
+        mount: u64,
+        proc: &ProcSelfFd,
+    ) -> io::Result<Option<Arc<Anchor>>> {
+        let mut by_mount = self.by_mount.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_mount.get(&mount) {
+            Some(None) => return Ok(None),
+            Some(Some(anchor)) => {
+                if let Some(anchor) = anchor.upgrade() {
+                    return Ok(Some(anchor));
+                }
+            }
+            None => {}
+        }
+        // open_by_handle_at(2) takes no O_PATH descriptor, and nothing but files and directories may be opened on the host.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let real = match kind {
+            FileType::Directory => openat(fd, c".", flags | OFlags::DIRECTORY, Mode::empty())?,
+            FileType::RegularFile => proc.reopen(fd, flags)?,
+            _ => return Ok(None),
+        };
+        by_mount.retain(|_, anchor| anchor.as_ref().is_none_or(|anchor| anchor.strong_count() > 0));
+        match Anchor::probe(real, handle) {
+            Ok(anchor) => {
+                let anchor = Arc::new(anchor);
+                by_mount.insert(mount, Some(Arc::downgrade(&anchor)));
+                Ok(Some(anchor))
+            }
+            Err(error) => {
+                if means_no_handles(&error) {
+                    by_mount.insert(mount, None);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Anchor {
+    /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
+    /// unprivileged daemon may open none.
+    fn probe(mount: OwnedFd, handle: &FileHandle) -> io::Result<Anchor> {
+        if fstatfs(&mount)?.f_type == libc::FUSE_SUPER_MAGIC {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        handle.open(mount.as_fd())?;
+        Ok(Anchor(mount))
+    }
+}
+
+/// Whether handles will never work here, rather than not this time.
+fn means_no_handles(error: &io::Error) -> bool {
+    use libc::{EACCES, EINVAL, ENOSYS, EOPNOTSUPP, EOVERFLOW, EPERM, ESTALE};
+    matches!(
+        error.raw_os_error(),
+        Some(EACCES | EINVAL | ENOSYS | EOPNOTSUPP | EOVERFLOW | EPERM | ESTALE)
+    )
+}

@@ -1,0 +1,400 @@
+//! A directory of the host as a file system for a guest.
+//!
+//! The guest's kernel checks permissions (virtio-fs is always mounted with `default_permissions`); the daemon sees to it that the
+//! guest reaches nothing but the share:
+//!
+//! * Every operation starts at the descriptor of a node and takes at most one name, which is a single component. `openat2` follows
+//!   neither symbolic nor magic links.
+//! * A node's kind never changes, and only regular files and directories are ever opened: the guest opens fifos, sockets and
+//!   devices itself.
+//! * File handles are made and kept here; the guest sees node ids alone.
+//!
+//! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Else all belongs to the daemon's user, and
+//! chown(2) fails as the host lets it fail.
+//!
+//! A thread that calls in here gets a umask, a working directory and supplementary groups of its own, and keeps them: lanes should
+//! be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), since it holds `/proc/self/fd`.
+
+mod attr;
+mod credentials;
+mod directory;
+mod entries;
+mod handle;
+mod identity;
+mod inode;
+mod ioctl;
+mod mounts;
+mod open;
+mod options;
+mod procfs;
+mod xattr;
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use guestmem::{Reader, Writer};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+
+use self::credentials::Credentials;
+use self::handle::{Handles, OpenDirectory, OpenFile};
+use self::identity::{Anchor, Anchors};
+use self::inode::{Inodes, Node};
+use self::mounts::FlushingMounts;
+pub use self::options::{CacheMode, InodeHandles, Options};
+use self::procfs::ProcSelfFd;
+use crate::fs::{
+    Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Name, Negotiated, NodeId, Opened,
+    Result, SetAttr, WriteTo, XattrReply,
+};
+use crate::wire::{self, InitFlags};
+
+/// Why a directory cannot be shared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory does not open.
+    #[error("cannot open the directory to share, {path}: {source}", path = path.display())]
+    Directory {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// `/proc/self/fd` does not open.
+    #[error("cannot use /proc/self/fd, which must be there and be procfs: {0}")]
+    Proc(io::Error),
+    /// The daemon cannot find out what it may do.
+    #[error("cannot read the daemon's own capabilities: {0}")]
+    Capabilities(io::Error),
+    /// [`InodeHandles::Mandatory`] where handles do not work.
+    #[error("file handles do not work on {path} (they need CAP_DAC_READ_SEARCH and a file system that can be exported): {source}", path = path.display())]
+    Handles {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A shared directory.
+#[derive(Debug)]
+pub struct Passthrough {
+    options: Options,
+    credentials: Credentials,
+    proc: ProcSelfFd,
+    anchors: Anchors,
+    /// Keeps the anchor of the share's own mount: the root's children must find the same one every time.
+    _root_anchor: Option<Arc<Anchor>>,
+    inodes: Inodes,
+    files: Handles<OpenFile>,
+    directories: Handles<OpenDirectory>,
+    flushing: FlushingMounts,
+    /// The `InitFlags` in force.
+    negotiated: AtomicU64,
+}
+
+impl Passthrough {
+    /// Shares `directory`.
+    pub fn new(directory: &Path, options: Options) -> std::result::Result<Passthrough, Error> {
+        let failed = |error: Errno| io::Error::from_raw_os_error(error.0);
+        let unopened = |error: Errno| Error::Directory {
+            path: directory.to_owned(),
+            source: failed(error),
+        };
+        let proc = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
+        let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
+
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, directory, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
+        let stat = attr::stat(root.as_fd()).map_err(unopened)?;
+        let anchors = Anchors::new(options.inode_file_handles);
+        let handle = anchors
+            .handle(root.as_fd(), FileType::Directory, stat.stx_mnt_id, &proc)
+            .map_err(|error| Error::Handles {
+                path: directory.to_owned(),
+                source: failed(error),
+            })?;
+        // The root is kept by its descriptor in any case, so its key needs no handle.
+        let key = attr::key(&stat, None);
+        Ok(Passthrough {
+            options,
+            credentials,
+            proc,
+            anchors,
+            _root_anchor: handle.map(|(_, anchor)| anchor),
+            inodes: Inodes::new(key, Arc::new(root)),
+            files: Handles::new(2),
+            directories: Handles::new(1),
+            flushing: FlushingMounts::default(),
+            negotiated: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether nodes that the guest makes belong to the caller. `false`: the daemon is not privileged (CAP_SETUID, CAP_SETGID),
+    /// and they belong to its own user.
+    pub fn changes_identity(&self) -> bool {
+        self.credentials.switches()
+    }
+
+    /// Whether nodes of the share's own mount are kept by file handle.
+    pub fn uses_file_handles(&self) -> bool {
+        self._root_anchor.is_some()
+    }
+
+    fn has(&self, flag: InitFlags) -> bool {
+        InitFlags::from_bits_retain(self.negotiated.load(Ordering::Relaxed)).contains(flag)
+    }
+
+    /// EROFS if the share is read-only.
+    fn writable(&self) -> Result<()> {
+        if self.options.readonly {
+            Err(Errno::EROFS)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// To be called where an operation relies on the thread's umask, working directory or groups.
+    fn prepare_thread(&self) -> Result<()> {
+        self.credentials.prepare_thread(self.proc.directory())
+    }
+
+    fn node(&self, id: NodeId) -> Result<Arc<Node>> {
+        self.inodes.get(id)
+    }
+
+    /// The node's descriptor, for operations that need nothing else of the node.
+    fn descriptor(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+        self.node(id)?.descriptor()
+    }
+}
+
+impl FileSystem for Passthrough {
+    fn wants(&self, offered: InitFlags) -> InitFlags {
+        let options = &self.options;
+        let mut wanted = InitFlags::ASYNC_READ
+            | InitFlags::ASYNC_DIO
+            | InitFlags::ATOMIC_O_TRUNC
+            | InitFlags::AUTO_INVAL_DATA
+            | InitFlags::BIG_WRITES
+            | InitFlags::HANDLE_KILLPRIV_V2
+            | InitFlags::HAS_IOCTL_DIR
+            | InitFlags::INIT_EXT
+            | InitFlags::MAX_PAGES
+            | InitFlags::PARALLEL_DIROPS;
+        let caches = options.cache != CacheMode::Never;
+        wanted.set(InitFlags::CACHE_SYMLINKS, caches); // a link's target cannot change, and a new link is a new node
+        wanted.set(
+            InitFlags::DO_READDIRPLUS | InitFlags::READDIRPLUS_AUTO,
+            options.readdirplus && caches,
+        );
+        wanted.set(InitFlags::SUBMOUNTS, options.announce_submounts);
+        wanted.set(InitFlags::WRITEBACK_CACHE, options.writeback && !options.readonly);
+        wanted.set(InitFlags::DIRECT_IO_ALLOW_MMAP, options.allow_mmap);
+        wanted.set(InitFlags::CREATE_SUPP_GROUP, self.changes_identity());
+        // ACLs decide about the umask, so the host must apply it, and about set-group-id, which SETXATTR_EXT tells us to drop.
+        let acl = InitFlags::POSIX_ACL | InitFlags::DONT_MASK | InitFlags::SETXATTR_EXT;
+        wanted.set(acl, options.posix_acl && options.xattr && offered.contains(acl));
+        wanted & offered
+    }
+
+    fn init(&self, negotiated: Negotiated) -> Result<()> {
+        self.destroy();
+        self.negotiated.store(negotiated.flags.bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn destroy(&self) {
+        self.files.clear();
+        self.directories.clear();
+        self.inodes.clear();
+        self.flushing.clear();
+        self.negotiated.store(0, Ordering::Relaxed);
+    }
+
+    fn lookup(&self, _by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        self.look_up(&*self.node(parent)?, name)
+    }
+
+    fn forget(&self, node: NodeId, count: u64) {
+        self.inodes.forget(node, count);
+    }
+
+    fn getattr(&self, _by: &Caller, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
+        self.attributes(node, handle)
+    }
+
+    fn statx(
+        &self,
+        _by: &Caller,
+        node: NodeId,
+        handle: Option<Handle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<(wire::Statx, Duration)> {
+        self.extended_attributes(node, handle, flags, mask)
+    }
+
+    fn setattr(&self, _by: &Caller, node: NodeId, change: &SetAttr) -> Result<(wire::Attr, Duration)> {
+        self.change_attributes(node, change)
+    }
+
+    fn readlink(&self, _by: &Caller, node: NodeId) -> Result<Vec<u8>> {
+        self.link_target(node)
+    }
+
+    fn symlink(&self, by: &Caller, parent: NodeId, name: Name<'_>, target: &CStr) -> Result<Entry> {
+        self.make_symlink(by, parent, name, target)
+    }
+
+    fn mknod(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
+        self.make_node(by, parent, name, create)
+    }
+
+    fn mkdir(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
+        self.make_directory(by, parent, name, create)
+    }
+
+    fn unlink(&self, _by: &Caller, parent: NodeId, name: Name<'_>) -> Result<()> {
+        self.remove(parent, name, rustix::fs::AtFlags::empty())
+    }
+
+    fn rmdir(&self, _by: &Caller, parent: NodeId, name: Name<'_>) -> Result<()> {
+        self.remove(parent, name, rustix::fs::AtFlags::REMOVEDIR)
+    }
+
+    fn rename(&self, _by: &Caller, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
+        self.move_entry(from, to, flags)
+    }
+
+    fn link(&self, _by: &Caller, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        self.make_link(node, parent, name)
+    }
+
+    fn open(&self, _by: &Caller, node: NodeId, flags: u32, kill_suid_gid: bool) -> Result<Opened> {
+        self.open_node(&self.node(node)?, flags, kill_suid_gid)
+    }
+
+    fn create(
+        &self,
+        by: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        create: &Create,
+        kill_suid_gid: bool,
+    ) -> Result<(Entry, Opened)> {
+        self.create_file(by, parent, name, create, kill_suid_gid)
+    }
+
+    fn tmpfile(&self, by: &Caller, parent: NodeId, create: &Create) -> Result<(Entry, Opened)> {
+        self.create_unnamed(by, parent, create)
+    }
+
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: u32, out: &mut Writer<'_>) -> Result<()> {
+        self.read_file(node, handle, offset, len, out)
+    }
+
+    fn write(&self, _by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
+        self.write_file(node, to, data)
+    }
+
+    fn flush(&self, node: NodeId, handle: Handle) -> Result<()> {
+        self.flush_file(node, handle)
+    }
+
+    fn release(&self, node: NodeId, handle: Handle) -> Result<()> {
+        self.files.remove(node, handle)
+    }
+
+    fn fsync(&self, node: NodeId, handle: Handle, data_only: bool) -> Result<()> {
+        open::sync(&*self.files.get(node, handle)?, data_only)
+    }
+
+    fn syncfs(&self, node: NodeId) -> Result<()> {
+        self.sync_file_system(node)
+    }
+
+    fn opendir(&self, _by: &Caller, node: NodeId, _flags: u32) -> Result<Opened> {
+        self.open_directory(node)
+    }
+
+    fn readdir(
+        &self,
+        _by: &Caller,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        plus: bool,
+        sink: &mut dyn DirectorySink,
+    ) -> Result<()> {
+        self.read_directory(node, handle, offset, plus, sink)
+    }
+
+    fn releasedir(&self, node: NodeId, handle: Handle) -> Result<()> {
+        self.directories.remove(node, handle)
+    }
+
+    fn fsyncdir(&self, node: NodeId, handle: Handle, data_only: bool) -> Result<()> {
+        open::sync(&*self.directories.get(node, handle)?, data_only)
+    }
+
+    fn statfs(&self, node: NodeId) -> Result<wire::Statfs> {
+        self.file_system_figures(node)
+    }
+
+    fn access(&self, by: &Caller, node: NodeId, mask: u32) -> Result<()> {
+        self.check_access(by, node, mask)
+    }
+
+    fn setxattr(
+        &self,
+        _by: &Caller,
+        node: NodeId,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        kill_sgid: bool,
+    ) -> Result<()> {
+        self.set_xattr(node, name, value, flags, kill_sgid)
+    }
+
+    fn getxattr(&self, _by: &Caller, node: NodeId, name: &CStr, size: u32) -> Result<XattrReply> {
+        self.get_xattr(node, name, size)
+    }
+
+    fn listxattr(&self, _by: &Caller, node: NodeId, size: u32) -> Result<XattrReply> {
+        self.list_xattr(node, size)
+    }
+
+    fn removexattr(&self, _by: &Caller, node: NodeId, name: &CStr) -> Result<()> {
+        self.remove_xattr(node, name)
+    }
+
+    fn fallocate(&self, by: &Caller, node: NodeId, handle: Handle, mode: u32, offset: u64, len: u64) -> Result<()> {
+        self.allocate(by, node, handle, mode, offset, len)
+    }
+
+    fn lseek(&self, node: NodeId, handle: Handle, offset: u64, whence: u32) -> Result<u64> {
+        self.seek_data(node, handle, offset, whence)
+    }
+
+    fn copy_file_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
+        self.copy_range(by, range)
+    }
+
+    fn ioctl(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        handle: Handle,
+        command: u32,
+        input: &[u8],
+        out_size: u32,
+    ) -> Result<Vec<u8>> {
+        self.control(by, node, handle, command, input, out_size)
+    }
+}

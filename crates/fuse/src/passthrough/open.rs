@@ -1,0 +1,284 @@
+//! Open files: making, reading, writing and syncing them.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use guestmem::{Reader, RwFlags, Writer};
+use rustix::fs::{
+    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat, openat2,
+    seek, syncfs,
+};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use super::credentials::FsetidGuard;
+use super::entries::{Found, INSIDE, mode};
+use super::handle::{OpenFile, Opened as _};
+use super::inode::Node;
+use super::{CacheMode, Passthrough};
+use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
+use crate::sys;
+use crate::wire::{self, InitFlags};
+
+/// Others on the host may remove and make a name between our two looks at it, but hardly this often.
+const CREATE_ATTEMPTS: u32 = 16;
+
+impl Passthrough {
+    pub(super) fn open_node(&self, node: &Arc<Node>, flags: u32, kill_suid_gid: bool) -> Result<Opened> {
+        match node.kind {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Errno::EISDIR),
+            FileType::Symlink => return Err(Errno::ELOOP),
+            // To open a device or fifo on the host would act on the host; the guest opens its own.
+            _ => return Err(Errno::ENXIO),
+        }
+        let path = node.descriptor()?;
+        let host = self.host_flags(flags)?;
+        let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
+        let mut opened = self.proc.reopen(path.as_fd(), host);
+        if opened.as_ref().err() == Some(&rustix::io::Errno::PERM) && flags & libc::O_APPEND as u32 != 0 {
+            // Append-only files (chattr +a) open in no other way.
+            opened = self.proc.reopen(path.as_fd(), host | OFlags::APPEND);
+        }
+        Ok(self.install(node, &path, opened?))
+    }
+
+    /// What of the guest's flags reaches the host's open(2). Not O_APPEND and O_SYNC, which each write brings along (the guest may
+    /// write back pages of a file opened with O_APPEND, and those have their place); not O_NOATIME, which would bypass the owner
+    /// check; nothing that acts on names.
+    fn host_flags(&self, flags: u32) -> Result<OFlags> {
+        let flags = OFlags::from_bits_retain(flags);
+        let mut host = flags & (OFlags::RWMODE | OFlags::TRUNC);
+        if !host.is_empty() {
+            self.writable()?; // O_RDONLY is 0
+        }
+        if self.has(InitFlags::WRITEBACK_CACHE) && flags & OFlags::RWMODE == OFlags::WRONLY {
+            host = host.difference(OFlags::RWMODE) | OFlags::RDWR; // the guest reads pages that it writes in part
+        }
+        if self.options.allow_direct_io {
+            host |= flags & OFlags::DIRECT;
+        }
+        Ok(host)
+    }
+
+    fn install(&self, node: &Arc<Node>, path: &Arc<OwnedFd>, fd: OwnedFd) -> Opened {
+        let flushes = self.flushing.contains(node.key.mount, fd.as_fd());
+        let mut flags = match self.options.cache {
+            CacheMode::Never | CacheMode::Metadata => wire::FOPEN_DIRECT_IO | wire::FOPEN_PARALLEL_DIRECT_WRITES,
+            CacheMode::Auto => 0,
+            CacheMode::Always => wire::FOPEN_KEEP_CACHE,
+        };
+        if !flushes {
+            flags |= wire::FOPEN_NOFLUSH;
+        }
+        let handle = self.files.insert(OpenFile::new(Arc::clone(node), path, fd, flushes));
+        Opened { handle, flags }
+    }
+
+    pub(super) fn create_file(
+        &self,
+        by: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        create: &Create,
+        kill_suid_gid: bool,
+    ) -> Result<(Entry, Opened)> {
+        let parent = self.node(parent)?;
+        let exclusive = create.flags & libc::O_EXCL as u32 != 0;
+        for _ in 0..CREATE_ATTEMPTS {
+            // Always exclusive, so that nothing that is already there, least of all a link or fifo, is opened by its name.
+            let made = self.create_new(by, &parent, name, create);
+            match made {
+                Ok(fd) => return self.adopt_created(&parent, fd),
+                Err(Errno::EEXIST | Errno::EROFS) if !exclusive => {}
+                Err(error) => return Err(error),
+            }
+            let found = match self.find(&parent, name) {
+                Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => return Err(Errno::EROFS),
+                Err(Errno::ENOENT) => continue,
+                found => found?,
+            };
+            match self.open_node(&found.node, create.flags, kill_suid_gid) {
+                Ok(opened) => return Ok((found.entry, opened)),
+                Err(error) => {
+                    self.inodes.forget(found.node.id, 1);
+                    return Err(error);
+                }
+            }
+        }
+        Err(Errno::ESTALE)
+    }
+
+    fn create_new(&self, by: &Caller, parent: &Node, name: Name<'_>, create: &Create) -> Result<OwnedFd> {
+        self.writable()?;
+        let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
+        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.make(by, parent, create.umask, |directory| {
+            openat2(directory, name.as_c_str(), flags, mode(create), INSIDE)
+        })
+    }
+
+    pub(super) fn create_unnamed(&self, by: &Caller, parent: NodeId, create: &Create) -> Result<(Entry, Opened)> {
+        self.writable()?;
+        let parent = self.node(parent)?;
+        let exclusive = OFlags::from_bits_retain(create.flags) & OFlags::EXCL; // may never get a name
+        let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
+        let flags = flags | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let fd = self.make(by, &parent, create.umask, |directory| {
+            openat2(directory, c".", flags, mode(create), INSIDE)
+        })?;
+        self.adopt_created(&parent, fd)
+    }
+
+    fn adopt_created(&self, parent: &Node, fd: OwnedFd) -> Result<(Entry, Opened)> {
+        // By way of the open file: its name may mean something else by now.
+        let path = self.proc.reopen(fd.as_fd(), OFlags::PATH)?;
+        let Found { entry, node, path } = self.adopt(parent, path)?;
+        Ok((entry, self.install(&node, &path, fd)))
+    }
+
+    pub(super) fn read_file(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        out: &mut Writer<'_>,
+    ) -> Result<()> {
+        let file = self.files.get(node, handle)?;
+        let len = (len as usize).min(out.remaining());
+        let mut done = 0;
+        // The guest takes a short answer for the end of the file, so only the end may make it short.
+        while done < len {
+            match out.read_from(
+                file.fd(),
+                offset.saturating_add(done as u64),
+                len - done,
+                RwFlags::empty(),
+            ) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_file(&self, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
+        let file = self.files.get(node, to.handle)?;
+        let flags = self.write_flags(to);
+        let _fsetid = (to.flags & wire::WRITE_KILL_SUIDGID != 0)
+            .then(|| self.credentials.without_fsetid())
+            .transpose()?;
+        let len = to.len as usize;
+        let mut done = 0;
+        while done < len {
+            match data.write_to(file.fd(), to.offset.saturating_add(done as u64), len - done, flags) {
+                Ok(0) => break,
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done as u32)
+    }
+
+    /// Pages written back have their place and were synced by the guest as it sees fit; with the writeback cache so is everything.
+    fn write_flags(&self, to: &WriteTo) -> RwFlags {
+        if to.flags & wire::WRITE_CACHE != 0 || self.has(InitFlags::WRITEBACK_CACHE) {
+            return RwFlags::empty();
+        }
+        let open = OFlags::from_bits_retain(to.open_flags);
+        let mut flags = RwFlags::empty();
+        flags.set(RwFlags::APPEND, open.contains(OFlags::APPEND));
+        flags.set(RwFlags::SYNC, open.contains(OFlags::SYNC));
+        flags.set(RwFlags::DSYNC, open.contains(OFlags::DSYNC));
+        flags
+    }
+
+    pub(super) fn flush_file(&self, node: NodeId, handle: Handle) -> Result<()> {
+        let file = self.files.get(node, handle)?;
+        if !file.flushes {
+            return Ok(());
+        }
+        // close(2) of a second descriptor is the only way to the file system's flush.
+        match fcntl_dupfd_cloexec(file.fd(), 0) {
+            Ok(copy) => Ok(sys::close(copy)?),
+            // Out of descriptors, a close in the guest must not fail: sync is more than was asked for.
+            Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => Ok(fdatasync(file.fd())?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn sync_file_system(&self, node: NodeId) -> Result<()> {
+        let node = self.node(node)?;
+        let path = node.descriptor()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let real = match node.kind {
+            FileType::Directory => openat(&path, c".", flags | OFlags::DIRECTORY, Mode::empty())?,
+            FileType::RegularFile => self.proc.reopen(path.as_fd(), flags)?,
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(syncfs(&real)?)
+    }
+
+    pub(super) fn allocate(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        handle: Handle,
+        mode: u32,
+        offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        let file = self.files.get(node, handle)?;
+        let _fsetid = self.drop_fsetid_for(by)?;
+        Ok(fallocate(
+            file.fd(),
+            FallocateFlags::from_bits_retain(mode),
+            offset,
+            len,
+        )?)
+    }
+
+    pub(super) fn copy_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
+        if range.flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let from = self.files.get(range.from.0, range.from.1)?;
+        let to = self.files.get(range.to.0, range.to.1)?;
+        let (mut read_at, mut write_at) = (range.from.2, range.to.2);
+        let len = usize::try_from(range.len).unwrap_or(usize::MAX);
+        let _fsetid = self.drop_fsetid_for(by)?;
+        Ok(copy_file_range(from.fd(), Some(&mut read_at), to.fd(), Some(&mut write_at), len)? as u64)
+    }
+
+    /// FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but root count as unprivileged.
+    fn drop_fsetid_for(&self, by: &Caller) -> Result<Option<FsetidGuard>> {
+        (by.uid != 0).then(|| self.credentials.without_fsetid()).transpose()
+    }
+
+    pub(super) fn seek_data(&self, node: NodeId, handle: Handle, offset: u64, whence: u32) -> Result<u64> {
+        let file = self.files.get(node, handle)?;
+        // The guest keeps file positions; ours is never used, so moving it is harmless.
+        let to = match whence as i32 {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(seek(file.fd(), to)?)
+    }
+}
+
+/// fsync(2) or fdatasync(2) of an open file or directory.
+pub(super) fn sync(opened: &impl super::handle::Opened, data_only: bool) -> Result<()> {
+    let synced = if data_only {
+        fdatasync(opened.fd())
+    } else {
+        fsync(opened.fd())
+    };
+    Ok(synced?)
+}

@@ -1,0 +1,95 @@
+//! Extended attributes, on nodes of every kind.
+//!
+//! The calls take paths, and a symbolic link or fifo cannot be opened. The descriptor's magic link leads to the node itself, be it a
+//! symbolic link; it is named relative to the thread's working directory, `/proc/self/fd`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, XattrFlags, chmodat, getxattr, getxattr_query, listxattr, removexattr, setxattr};
+
+use super::Passthrough;
+use super::attr;
+use super::procfs::FdName;
+use crate::fs::{Errno, NodeId, Result, XattrReply};
+use crate::wire::InitFlags;
+
+/// Longest list and longest value that Linux knows (XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const MAX: usize = 65_536;
+/// ACLs of a guest that does not enforce them.
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
+impl Passthrough {
+    pub(super) fn get_xattr(&self, node: NodeId, name: &CStr, size: u32) -> Result<XattrReply> {
+        let fd = self.xattr_target(node, name)?;
+        let path = FdName::of(fd.as_fd());
+        if size == 0 {
+            return Ok(XattrReply::Size(getxattr_query(path.as_c_str(), name)? as u32));
+        }
+        let mut value = vec![0; (size as usize).min(MAX)];
+        let length = getxattr(path.as_c_str(), name, &mut value[..])?;
+        value.truncate(length);
+        Ok(XattrReply::Value(value))
+    }
+
+    pub(super) fn list_xattr(&self, node: NodeId, size: u32) -> Result<XattrReply> {
+        self.xattr_allowed()?;
+        let fd = self.descriptor(node)?;
+        let mut list = vec![0; MAX];
+        let length = listxattr(FdName::of(fd.as_fd()).as_c_str(), &mut list[..])?;
+        list.truncate(length);
+        let shown = list
+            .split_inclusive(|&byte| byte == 0)
+            .filter(|name| !self.hidden(name.strip_suffix(b"\0").unwrap_or(name)));
+        let list = shown.collect::<Vec<_>>().concat();
+        match size as usize {
+            0 => Ok(XattrReply::Size(list.len() as u32)),
+            size if size < list.len() => Err(Errno::ERANGE),
+            _ => Ok(XattrReply::Value(list)),
+        }
+    }
+
+    pub(super) fn set_xattr(&self, node: NodeId, name: &CStr, value: &[u8], flags: u32, kill_sgid: bool) -> Result<()> {
+        self.writable()?;
+        let fd = self.xattr_target(node, name)?;
+        let path = FdName::of(fd.as_fd());
+        let flags = XattrFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+        setxattr(path.as_c_str(), name, value, flags)?;
+        if kill_sgid {
+            // The host judges by our groups whether a new ACL drops set-group-id; the guest has judged by the caller's.
+            let mode = u32::from(attr::stat(fd.as_fd())?.stx_mode) & 0o7777;
+            if mode & libc::S_ISGID != 0 {
+                let mode = Mode::from_raw_mode(mode & !libc::S_ISGID);
+                chmodat(self.proc.directory(), path.as_c_str(), mode, AtFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_xattr(&self, node: NodeId, name: &CStr) -> Result<()> {
+        self.writable()?;
+        let fd = self.xattr_target(node, name)?;
+        Ok(removexattr(FdName::of(fd.as_fd()).as_c_str(), name)?)
+    }
+
+    fn xattr_target(&self, node: NodeId, name: &CStr) -> Result<Arc<OwnedFd>> {
+        self.xattr_allowed()?;
+        if self.hidden(name.to_bytes()) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.descriptor(node)
+    }
+
+    fn xattr_allowed(&self) -> Result<()> {
+        if !self.options.xattr {
+            return Err(Errno::ENOSYS);
+        }
+        self.prepare_thread()
+    }
+
+    /// An ACL set by a guest that does not enforce it would open or close files for the host alone.
+    fn hidden(&self, name: &[u8]) -> bool {
+        !self.has(InitFlags::POSIX_ACL) && ACLS.contains(&name)
+    }
+}

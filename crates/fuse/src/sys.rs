@@ -1,0 +1,159 @@
+//! System calls of the host that rustix does not wrap, made safe one by one.
+
+#![expect(
+    unsafe_code,
+    reason = "raw system calls; every wrapper owns its buffers and checks what comes back"
+)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+/// The longest handle that the kernel makes (MAX_HANDLE_SZ).
+const HANDLE_MAX: usize = 128;
+
+/// `struct file_handle` with room for the longest handle.
+#[repr(C)]
+struct RawHandle {
+    handle_bytes: u32,
+    handle_type: i32,
+    bytes: [u8; HANDLE_MAX],
+}
+
+/// The kernel's name of an inode: stays valid without an open descriptor and differs for two lives of one inode number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileHandle {
+    kind: i32,
+    bytes: Box<[u8]>,
+}
+
+impl FileHandle {
+    /// The handle of the inode behind `fd`, which may be an O_PATH descriptor. `EOPNOTSUPP`: the file system has none.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+        let mut raw = RawHandle {
+            handle_bytes: HANDLE_MAX as u32,
+            handle_type: 0,
+            bytes: [0; HANDLE_MAX],
+        };
+        let mut mount_id: libc::c_int = 0;
+        // SAFETY: `raw` has the layout of `struct file_handle` followed by `handle_bytes` bytes, and lives through the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_name_to_handle_at,
+                fd.as_raw_fd(),
+                c"".as_ptr(),
+                &raw mut raw,
+                &raw mut mount_id,
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        check(result)?;
+        let length = (raw.handle_bytes as usize).min(HANDLE_MAX);
+        Ok(FileHandle {
+            kind: raw.handle_type,
+            bytes: raw.bytes[..length].into(),
+        })
+    }
+
+    /// Opens the inode as an O_PATH descriptor on the mount that `mount` (not itself O_PATH) belongs to. `ESTALE`: it is gone.
+    pub(crate) fn open(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        let mut raw = RawHandle {
+            handle_bytes: self.bytes.len() as u32,
+            handle_type: self.kind,
+            bytes: [0; HANDLE_MAX],
+        };
+        raw.bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+        // SAFETY: `raw` has the layout of `struct file_handle` followed by `handle_bytes` bytes, and lives through the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_open_by_handle_at,
+                mount.as_raw_fd(),
+                &raw mut raw,
+                libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+            )
+        };
+        let fd = check(result)?;
+        // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+}
+
+/// Gives the calling thread a working directory and umask of its own.
+pub(crate) fn unshare_fs() -> io::Result<()> {
+    // SAFETY: CLONE_FS touches working directory, root and umask alone, no memory and no descriptors.
+    check(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map(drop)
+}
+
+/// truncate(2): sets the length of a regular file.
+pub(crate) fn truncate(path: &CStr, length: i64) -> io::Result<()> {
+    // SAFETY: `path` is a terminated string that lives through the call.
+    check(unsafe { libc::truncate64(path.as_ptr(), length) }.into()).map(drop)
+}
+
+/// An ioctl that reads or writes one `T` through its pointer.
+fn ioctl_with<T>(fd: BorrowedFd<'_>, command: u32, argument: &mut T) -> io::Result<()> {
+    // SAFETY: private to this module; each caller pairs a command with the type that the kernel reads or writes for it.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), command as libc::Ioctl, argument as *mut T) };
+    check(result.into()).map(drop)
+}
+
+/// `struct fsxattr` as bytes: five `u32` fields and eight bytes of padding.
+pub(crate) type FsXattr = [u8; 28];
+
+// _IOC(direction, 'f' or 'X', number, size) of linux/fs.h. The size in the first two says `long`, the kernel moves an `int`.
+pub(crate) const FS_IOC_GETFLAGS: u32 = ioc(2, b'f', 1, size_of::<libc::c_long>());
+pub(crate) const FS_IOC_SETFLAGS: u32 = ioc(1, b'f', 2, size_of::<libc::c_long>());
+pub(crate) const FS_IOC_FSGETXATTR: u32 = ioc(2, b'X', 31, size_of::<FsXattr>());
+pub(crate) const FS_IOC_FSSETXATTR: u32 = ioc(1, b'X', 32, size_of::<FsXattr>());
+
+/// The number of an ioctl as most architectures build it (asm-generic/ioctl.h).
+const fn ioc(direction: u32, group: u8, number: u32, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | (group as u32) << 8 | number
+}
+
+/// The inode flags that lsattr(1) shows.
+pub(crate) fn inode_flags(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut flags = 0u32;
+    ioctl_with(fd, FS_IOC_GETFLAGS, &mut flags)?;
+    Ok(flags)
+}
+
+/// Sets the inode flags that chattr(1) sets.
+pub(crate) fn set_inode_flags(fd: BorrowedFd<'_>, mut flags: u32) -> io::Result<()> {
+    ioctl_with(fd, FS_IOC_SETFLAGS, &mut flags)
+}
+
+/// The `struct fsxattr` of a file (project id, extent size hint, flags).
+pub(crate) fn fsxattr(fd: BorrowedFd<'_>) -> io::Result<FsXattr> {
+    let mut value = FsXattr::default();
+    ioctl_with(fd, FS_IOC_FSGETXATTR, &mut value)?;
+    Ok(value)
+}
+
+/// Sets the `struct fsxattr` of a file.
+pub(crate) fn set_fsxattr(fd: BorrowedFd<'_>, mut value: FsXattr) -> io::Result<()> {
+    ioctl_with(fd, FS_IOC_FSSETXATTR, &mut value)
+}
+
+/// -1 becomes the errno.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// getdents64(2): the next entries of a directory as `struct linux_dirent64` records; 0 at its end.
+pub(crate) fn directory_entries(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`, which we borrow exclusively.
+    let length =
+        check(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(length as usize)
+}
+
+/// close(2) with its result: file systems without a cache of their own report there what went wrong.
+pub(crate) fn close(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: `fd` was ours alone and is given up here, whatever close(2) says.
+    check(unsafe { libc::close(fd.into_raw_fd()) }.into()).map(drop)
+}
