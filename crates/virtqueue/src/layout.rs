@@ -125,9 +125,6 @@ pub(crate) mod packed {
     }
 
     impl Position {
-        /// Both counters start at 1 (VIRTIO 1.1 2.7.1).
-        pub(crate) const START: Position = Position { slot: 0, wrap: true };
-
         /// Fifteen bits of slot and the wrap counter above: event structures and `VRING_BASE` have it so.
         pub(crate) fn from_bits(bits: u16) -> Position {
             Position {

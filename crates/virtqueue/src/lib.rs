@@ -21,6 +21,7 @@
 
 mod chain;
 mod config;
+mod driver;
 mod layout;
 mod order;
 mod packed;
@@ -32,5 +33,6 @@ mod words;
 
 pub use chain::{Chain, Outcome, Pending};
 pub use config::{ConfigError, QueueConfig};
+pub use driver::{Buffer, DriverQueue, Fault, PostError, Token};
 pub use queue::{InFlight, Queue, Served};
 pub use violation::Violation;

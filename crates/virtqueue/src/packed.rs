@@ -40,9 +40,6 @@ impl Ring for Packed {
     #[inline]
     fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
         let Some(head) = self.ring.head() else { return Ok(None) };
-        if self.ring.free() == 0 {
-            return Err(Violation::TooManyAvailable { size: self.ring.size });
-        }
         let mut walk = Walk::new(buffers, self.limits);
         let mut descriptor = head;
         let mut span = 1;
@@ -68,6 +65,10 @@ impl Ring for Packed {
             }
         }
         walk.finish()?;
+        // A list may run into slots that still belong to chains in flight.
+        if span > self.ring.free() {
+            return Err(Violation::TooManyAvailable { size: self.ring.size });
+        }
         // Only the last descriptor of a list carries the id (VIRTIO 1.1 2.7.6). It is the driver's and never looked up.
         Ok(Some(Claim {
             id: descriptor.link,

@@ -1,0 +1,61 @@
+//! A guest's memory with one queue in it.
+
+use std::os::fd::OwnedFd;
+
+use guestmem::Memory;
+use virtqueue::{Buffer, DriverQueue, Queue, QueueConfig};
+
+/// Where buffers may lie, behind the largest ring.
+pub const BUFFERS: u64 = 0x10_0000;
+/// Room for the buffers of one chain.
+pub const ARENA: u64 = 0x1000;
+/// Where their indirect tables may lie.
+const TABLES: u64 = 0x40_0000;
+/// Room for the indirect table of one chain.
+const TABLE: u64 = 0x100;
+const SIZE: u64 = 0x80_0000;
+
+/// Features and place of a queue; the rest follows from the size.
+pub fn config(packed: bool, size: u16) -> QueueConfig {
+    QueueConfig {
+        packed,
+        size,
+        descriptor: 0,
+        driver: 0x8_0000,
+        device: 0x9_1000,
+        base: QueueConfig::fresh_base(packed),
+        indirect: true,
+        event_idx: true,
+        in_order: false,
+        chain_limit: QueueConfig::CHAIN_LIMIT,
+    }
+}
+
+/// Memory, and the file of it.
+pub fn memory() -> (Memory, OwnedFd) {
+    Memory::memfd("guest", SIZE, 0).expect("a memfd")
+}
+
+/// Both halves of a fresh queue.
+pub fn start(config: &QueueConfig) -> (Memory, DriverQueue, Queue) {
+    let (memory, _file) = memory();
+    let driver = config.drive(&memory).expect("a good configuration");
+    let queue = config.start(&memory).expect("a good configuration");
+    (memory, driver, queue)
+}
+
+/// Cuts arena `number` into buffers of these lengths.
+pub fn buffers(number: u64, lengths: &[u32]) -> Vec<Buffer> {
+    let mut address = BUFFERS + number * ARENA;
+    let mut cut = |&length: &u32| {
+        let buffer = Buffer { address, length };
+        address += u64::from(length);
+        buffer
+    };
+    lengths.iter().map(&mut cut).collect()
+}
+
+/// The place of an indirect table.
+pub fn table(number: u64) -> u64 {
+    TABLES + number * TABLE
+}
