@@ -1,3 +1,46 @@
 //! Shares host directories with virtual machines over vhost-user.
 
-fn main() {}
+mod args;
+mod boot;
+mod channel;
+mod error;
+mod export;
+mod guest;
+mod hint;
+mod limits;
+mod share;
+mod signals;
+mod socket;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Job, LogLevel};
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if guest::invoked(&words) {
+        guest::run(&words);
+    }
+    match Arguments::parse_from(words).job {
+        Job::Share(share) => run(share.process.log_level, 1, || share::run(&share)),
+        Job::Boot(boot) => run(boot.process.log_level, 125, || boot::run(&boot)),
+    }
+}
+
+/// Does one job; `failed` is the exit status of a job that innkeeper itself could not do.
+fn run(log_level: LogLevel, failed: u8, job: impl FnOnce() -> Result<u8, error::Error>) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::level_filters::LevelFilter::from(log_level))
+        .with_writer(std::io::stderr)
+        .init();
+    match job() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("innkeeper: {error}");
+            failed.into()
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The command line: what may be said, and what `--help` tells about it.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX};
+
+/// Shares host directories with virtual machines over vhost-user.
+#[derive(Debug, Parser)]
+#[command(name = "innkeeper", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) job: Job,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    Share(Share),
+    Boot(Boot),
+}
+
+/// Serve a directory to a virtual machine through a vhost-user socket.
+///
+/// Prints the QEMU options and the guest's mount command to use once it listens, and serves one virtual machine after
+/// another until it gets SIGINT, SIGTERM or SIGHUP.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 2 for a wrong command line; 1 for any other failure."
+)]
+pub(crate) struct Share {
+    /// Directory to share
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Name by which the guest mounts the share, 1 to 36 bytes
+    #[arg(long, default_value = "share", value_parser = parse_tag)]
+    pub(crate) tag: String,
+    /// Let this group connect to the socket too (a name or a number)
+    #[arg(long, value_name = "GROUP", requires = "socket_path")]
+    pub(crate) socket_group: Option<String>,
+    #[command(flatten)]
+    pub(crate) export: Export,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+/// Where the virtual machine monitor connects.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Endpoint {
+    /// Create this UNIX socket and listen on it; it is removed at the end
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) socket_path: Option<PathBuf>,
+    /// Listen on this inherited descriptor of a listening UNIX socket
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..))]
+    pub(crate) fd: Option<RawFd>,
+}
+
+/// Boot a Linux guest in QEMU from a directory, without a disk image.
+///
+/// Without COMMAND the guest runs ROOTFS's own /sbin/init or /init on the terminal; Ctrl-a x ends it. With COMMAND the
+/// guest runs that alone, as root, with standard input, output and error wired to innkeeper's own, and innkeeper ends
+/// with its exit status.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
+                  cannot be run); without COMMAND 0 once the guest powers off or reboots; 128+N after innkeeper itself got signal N; \
+                  2 for a wrong command line; 125 for any other failure, a guest's panic included."
+)]
+pub(crate) struct Boot {
+    /// Directory that becomes the guest's root file system
+    #[arg(value_name = "ROOTFS")]
+    pub(crate) root: PathBuf,
+    /// Linux kernel (bzImage) to boot [default: the newest vmlinuz-* in ROOTFS/boot]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initramfs to boot with, in place of the one innkeeper builds where it needs one
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Guest memory: bytes, or with suffix M or G
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub(crate) memory: MemorySize,
+    /// Virtual processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
+    pub(crate) cpus: u16,
+    /// Share one more directory; the guest mounts it with `mount -t virtiofs TAG DIR`
+    #[arg(long = "share", value_name = "DIR:TAG")]
+    pub(crate) shares: Vec<SharedDirectory>,
+    /// Add words to the kernel's command line
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) append: Vec<String>,
+    /// QEMU to run [default: qemu-system-x86_64 in PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qemu: Option<PathBuf>,
+    /// With COMMAND: show the guest's kernel messages on standard error
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) export: Export,
+    #[command(flatten)]
+    pub(crate) process: Process,
+    /// Command to run in the guest
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// How directories are shared. In `boot` this holds for the root and for every further share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Export {
+    /// How long the guest may trust what it knows: not at all, names and attributes for a day, all for a second, all
+    /// for a day
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Cache::Auto)]
+    pub(crate) cache: Cache,
+    /// Refuse every change
+    #[arg(long)]
+    pub(crate) readonly: bool,
+    /// Request queues, each served by its own thread (1 to 64)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)))]
+    pub(crate) num_queues: u16,
+    /// Ring format to offer: split only, or packed too, which QEMU asks for with packed=on
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Ring::Auto)]
+    pub(crate) ring: Ring,
+    /// Let the guest gather writes in its cache
+    #[arg(long)]
+    pub(crate) writeback: bool,
+    /// Refuse extended attributes
+    #[arg(long, conflicts_with = "posix_acl")]
+    pub(crate) no_xattr: bool,
+    /// Let the guest keep POSIX access control lists
+    #[arg(long)]
+    pub(crate) posix_acl: bool,
+    /// Show the guest one file system where the host has several mounted
+    #[arg(long)]
+    pub(crate) no_announce_submounts: bool,
+    /// Remember files by handle rather than by open descriptor (needs CAP_DAC_READ_SEARCH)
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FileHandles::Prefer)]
+    pub(crate) inode_file_handles: FileHandles,
+    /// Let the guest map files shared although cache mode never or metadata bypasses its cache
+    #[arg(long)]
+    pub(crate) allow_mmap: bool,
+    /// Open files with O_DIRECT where the guest does
+    #[arg(long)]
+    pub(crate) allow_direct_io: bool,
+}
+
+/// How the innkeeper process itself behaves.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Process {
+    /// Limit of open files, 0 to leave it alone [default: the hard limit, at most 1000000]
+    #[arg(long, value_name = "N")]
+    pub(crate) rlimit_nofile: Option<u64>,
+    /// What to log on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    pub(crate) log_level: LogLevel,
+}
+
+/// See [`Export::cache`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cache {
+    Never,
+    Metadata,
+    Auto,
+    Always,
+}
+
+/// See [`Export::ring`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ring {
+    /// Offer both and let the virtual machine choose
+    Auto,
+    /// Offer split rings alone
+    Split,
+    /// Offer both and have QEMU ask for packed rings
+    Packed,
+}
+
+/// See [`Export::inode_file_handles`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileHandles {
+    Never,
+    Prefer,
+    Mandatory,
+}
+
+/// See [`Process::log_level`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::OFF,
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// A further share of `boot`, written `DIR:TAG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedDirectory {
+    pub(crate) directory: PathBuf,
+    pub(crate) tag: String,
+}
+
+impl FromStr for SharedDirectory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The last colon divides, since a directory's name may hold one and a tag had better not.
+        let (directory, tag) = text
+            .rsplit_once(':')
+            .filter(|(directory, _)| !directory.is_empty())
+            .ok_or("write it as DIR:TAG")?;
+        Ok(Self {
+            directory: directory.into(),
+            tag: parse_tag(tag)?,
+        })
+    }
+}
+
+/// Guest memory in bytes: a multiple of 1 MiB, at least 64 MiB, below 16 TiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemorySize(pub(crate) u64);
+
+impl FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, unit) = match text.as_bytes().last() {
+            Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+            Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
+            _ => (text, 1),
+        };
+        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+        match bytes {
+            Some(bytes) if bytes % (1 << 20) == 0 && (64 << 20..16 << 40).contains(&bytes) => Ok(Self(bytes)),
+            Some(_) => Err("give a multiple of 1M from 64M up, such as 512M or 2G".into()),
+            None => Err("write it as 512M or 2G".into()),
+        }
+    }
+}
+
+fn parse_tag(tag: &str) -> Result<String, String> {
+    match tag.len() {
+        0 => Err("a tag needs 1 to 36 bytes; the guest mounts the share by it".into()),
+        1..=TAG_MAX => Ok(tag.into()),
+        length => Err(format!(
+            "it has {length} bytes, and the device has room for {TAG_MAX}; choose a shorter one"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_after_two_dashes_keeps_its_own_options() {
+        let line = [
+            "innkeeper",
+            "boot",
+            "/root",
+            "--cpus",
+            "2",
+            "--",
+            "sh",
+            "-c",
+            "exit 3",
+            "--readonly",
+        ];
+        let Job::Boot(boot) = Arguments::parse_from(line).job else {
+            panic!("boot was asked for")
+        };
+        assert_eq!(boot.command, ["sh", "-c", "exit 3", "--readonly"]);
+        assert!(!boot.export.readonly);
+    }
+
+    #[test]
+    fn memory_sizes_are_read_with_their_suffix() {
+        assert_eq!("512M".parse(), Ok(MemorySize(512 << 20)));
+        assert_eq!("2g".parse(), Ok(MemorySize(2 << 30)));
+        assert_eq!("1073741824".parse(), Ok(MemorySize(1 << 30)));
+        for wrong in ["", "G", "1T", "63M", "100000001", "-1G", "18446744073709551615G"] {
+            assert!(wrong.parse::<MemorySize>().is_err(), "{wrong} is no memory size");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_directory_and_a_tag() {
+        let share = SharedDirectory {
+            directory: "/srv/a:b".into(),
+            tag: "data".into(),
+        };
+        assert_eq!("/srv/a:b:data".parse(), Ok(share));
+        for wrong in ["/srv", "/srv:", ":data", ""] {
+            assert!(wrong.parse::<SharedDirectory>().is_err(), "{wrong} is no share");
+        }
+    }
+
+    #[test]
+    fn a_tag_fills_the_configuration_space_and_no_more() {
+        assert!(parse_tag(&"t".repeat(36)).is_ok());
+        assert!(parse_tag(&"t".repeat(37)).is_err());
+        assert!(parse_tag("").is_err());
+    }
+}

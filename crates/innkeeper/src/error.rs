@@ -1,0 +1,133 @@
+//! Everything that can stop innkeeper, each said in one sentence with the way out.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why innkeeper could not do its job.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot share {path}: there is no such directory; create it or name another", path = .path.display())]
+    NoDirectory { path: PathBuf },
+    #[error("cannot share {path}: it is not a directory; share the directory that holds it", path = .path.display())]
+    NotADirectory { path: PathBuf },
+    #[error(
+        "cannot share {path}: user {user} may not read and enter it; change its mode or run innkeeper as its owner",
+        path = .path.display()
+    )]
+    NoPermission { path: PathBuf, user: u32 },
+    #[error("cannot share {path}: {source}; check that its file system is mounted and sound", path = .path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the tag {tag:?} is given to more than one share; name each differently (the root's is {root:?})")]
+    TagTaken { tag: String, root: &'static str },
+
+    #[error(
+        "the socket path {path} has {length} bytes and Linux allows {limit}; choose a shorter one, for example in /run or /tmp",
+        path = .path.display()
+    )]
+    SocketPathTooLong { path: PathBuf, length: usize, limit: usize },
+    #[error(
+        "the socket {path} is in use by another process; stop that one or choose another --socket-path",
+        path = .path.display()
+    )]
+    SocketBusy { path: PathBuf },
+    #[error(
+        "{path} exists and is not a socket; remove it or choose another --socket-path",
+        path = .path.display()
+    )]
+    SocketPathTaken { path: PathBuf },
+    #[error(
+        "cannot listen on {path}: {source}; choose a --socket-path in a directory that exists and that you may write to",
+        path = .path.display()
+    )]
+    SocketListen { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot give the socket {path} to group {group}: {source}; name a group that you belong to",
+        path = .path.display()
+    )]
+    SocketGroup {
+        path: PathBuf,
+        group: u32,
+        source: io::Error,
+    },
+    #[error("there is no group {group} in /etc/group; name an existing one or give its number")]
+    NoSuchGroup { group: String },
+    #[error(
+        "descriptor {number} is not a listening UNIX socket; pass one that is bound and listening, or use --socket-path"
+    )]
+    NotListening { number: i32 },
+    #[error(
+        "cannot raise the limit of open files to {wanted}: {source}; ask for less with --rlimit-nofile or raise the hard limit"
+    )]
+    OpenFileLimit { wanted: u64, source: io::Error },
+    #[error("cannot share {path}: {reason}; try other options", path = .path.display())]
+    Export { path: PathBuf, reason: String },
+    #[error("the share can no longer be served: {reason}; start innkeeper anew")]
+    Serve { reason: String },
+
+    #[error("there is no {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
+    NoQemu { program: String },
+    #[error("cannot run {program}: {source}; name a QEMU with --qemu", program = .program.display())]
+    RunQemu { program: PathBuf, source: io::Error },
+    #[error("QEMU ended before the guest did ({status}), saying: {said}")]
+    QemuFailed { status: String, said: String },
+    #[error(
+        "there is no kernel vmlinuz-* in {root}/boot; install one there (Debian: linux-image-cloud-amd64) or name one with --kernel",
+        root = .root.display()
+    )]
+    NoKernel { root: PathBuf },
+    #[error("cannot read the kernel {path}: {source}; name a readable one with --kernel", path = .path.display())]
+    ReadKernel { path: PathBuf, source: io::Error },
+    #[error("{path} is not a Linux kernel (bzImage) for x86-64; name one with --kernel", path = .path.display())]
+    NotAKernel { path: PathBuf },
+    #[error("cannot read the initramfs {path}: {source}; name a readable one with --initrd", path = .path.display())]
+    ReadInitrd { path: PathBuf, source: io::Error },
+    #[error(
+        "kernel {release} has no {module}, neither built in nor as a module in {directory}; boot another kernel with --kernel",
+        directory = .directory.display()
+    )]
+    NoModule {
+        release: String,
+        module: &'static str,
+        directory: PathBuf,
+    },
+    #[error(
+        "{directory} has no {file}, so it cannot be told which modules kernel {release} needs; run `depmod -b ROOT {release}` \
+         or boot another kernel with --kernel",
+        directory = .directory.display()
+    )]
+    ModuleIndex {
+        directory: PathBuf,
+        file: &'static str,
+        release: String,
+    },
+    #[error("cannot read the module {path}: {source}; reinstall the kernel's package", path = .path.display())]
+    ReadModule { path: PathBuf, source: io::Error },
+    #[error(
+        "{root} has neither /sbin/init nor /init; give a command to run after --, or name an init with --append init=PATH",
+        root = .root.display()
+    )]
+    NoInit { root: PathBuf },
+    #[error("cannot build the initramfs: {source}; check that {path} is readable", path = .path.display())]
+    Initramfs { path: PathBuf, source: io::Error },
+    #[error("the guest's kernel panicked: {line}")]
+    Panicked { line: String },
+    #[error("the guest could not be set up: {line}")]
+    GuestSetup { line: String },
+    #[error("the guest ended before the command did; the last it said on its console:\n{console}")]
+    EndedEarly { console: String },
+    #[error("the guest broke the rules of its command channel: {reason}")]
+    Channel { reason: String },
+
+    #[error("cannot {doing}: {source}")]
+    System { doing: &'static str, source: io::Error },
+}
+
+impl Error {
+    /// For `map_err`: the system refused what every job needs, so there is no other way to name.
+    pub(crate) fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System {
+            doing,
+            source: source.into(),
+        }
+    }
+}

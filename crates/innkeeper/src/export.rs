@@ -1,0 +1,122 @@
+//! A host directory as a virtio-fs device, as `share` and `boot` both serve it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread;
+
+use devices::fs::{FsDevice, FsOptions};
+use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
+use fuse::server::Server;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::args::{Cache, Export, FileHandles, Ring};
+use crate::error::Error;
+
+/// A directory that is being shared.
+pub(crate) type Device = FsDevice<Passthrough>;
+
+/// Refuses what cannot be shared, in words that tell what to do about it.
+pub(crate) fn check(directory: &Path) -> Result<(), Error> {
+    let path = || directory.to_path_buf();
+    match fs::metadata(directory) {
+        Ok(metadata) if !metadata.is_dir() => return Err(Error::NotADirectory { path: path() }),
+        Ok(_) => {}
+        Err(error) => return Err(refusal(directory, error)),
+    }
+    // With the effective user's rights, as every later access.
+    accessat(CWD, directory, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|error| refusal(directory, error.into()))
+}
+
+fn refusal(directory: &Path, source: io::Error) -> Error {
+    let path = directory.to_path_buf();
+    match source.kind() {
+        io::ErrorKind::NotFound => Error::NoDirectory { path },
+        io::ErrorKind::NotADirectory => Error::NotADirectory { path },
+        io::ErrorKind::PermissionDenied => Error::NoPermission {
+            path,
+            user: rustix::process::geteuid().as_raw(),
+        },
+        _ => Error::Directory { path, source },
+    }
+}
+
+/// Makes the device for `directory`.
+pub(crate) fn device(directory: &Path, tag: &str, export: &Export) -> Result<Device, Error> {
+    let cannot = |error: &dyn std::error::Error| Error::Export {
+        path: directory.into(),
+        reason: whole(error),
+    };
+    let file_system = Passthrough::new(directory, options(export)).map_err(|error| cannot(&error))?;
+    let options = FsOptions {
+        tag: tag.into(),
+        request_queues: export.num_queues,
+        packed: export.ring != Ring::Split,
+    };
+    FsDevice::new(options, Server::new(file_system)).map_err(|error| cannot(&error))
+}
+
+/// Serves whoever connects to `listener`, until `stop` is readable.
+pub(crate) fn serve(listener: &UnixListener, device: &Device, stop: BorrowedFd<'_>) -> Result<(), Error> {
+    backend::serve(listener, device, stop).map_err(|error| Error::Serve { reason: whole(&error) })
+}
+
+/// Serves one machine from a thread that lives as long as the process. Answers the socket to give to it, already
+/// connected: in a directory that nobody else may enter, and gone from there again, so that nothing is left over whatever
+/// becomes of us.
+pub(crate) fn serve_connected(device: Device) -> Result<OwnedFd, Error> {
+    let connect = || {
+        let directory = tempfile::Builder::new().prefix("innkeeper-").tempdir()?;
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path)?;
+        let socket = UnixStream::connect(&path)?;
+        directory.close()?;
+        Ok((listener, socket, eventfd(0, EventfdFlags::CLOEXEC)?))
+    };
+    let (listener, socket, never) = connect().map_err(Error::system::<io::Error>("make a socket for QEMU"))?;
+    thread::spawn(move || {
+        if let Err(error) = serve(&listener, &device, never.as_fd()) {
+            tracing::error!("{error}");
+        }
+    });
+    Ok(socket.into())
+}
+
+fn options(export: &Export) -> Options {
+    Options {
+        cache: match export.cache {
+            Cache::Never => CacheMode::Never,
+            Cache::Metadata => CacheMode::Metadata,
+            Cache::Auto => CacheMode::Auto,
+            Cache::Always => CacheMode::Always,
+        },
+        inode_file_handles: match export.inode_file_handles {
+            FileHandles::Never => InodeHandles::Never,
+            FileHandles::Prefer => InodeHandles::Prefer,
+            FileHandles::Mandatory => InodeHandles::Mandatory,
+        },
+        readonly: export.readonly,
+        xattr: !export.no_xattr,
+        posix_acl: export.posix_acl,
+        announce_submounts: !export.no_announce_submounts,
+        writeback: export.writeback,
+        allow_mmap: export.allow_mmap,
+        allow_direct_io: export.allow_direct_io,
+        ..Options::default()
+    }
+}
+
+/// An error with all that led to it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}

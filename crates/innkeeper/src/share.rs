@@ -1,0 +1,47 @@
+//! `innkeeper share`: one directory on one socket, for one virtual machine after another.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+
+use crate::args::Share;
+use crate::error::Error;
+use crate::signals::{ENDING, Signals};
+use crate::{export, hint, limits, socket};
+
+/// Serves until a signal ends it. Answers the exit status.
+pub(crate) fn run(args: &Share) -> Result<u8, Error> {
+    export::check(&args.directory)?;
+    limits::raise_open_files(args.process.rlimit_nofile)?;
+    // Before the first thread, which would take the signals otherwise.
+    let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
+    let device = export::device(&args.directory, &args.tag, &args.export)?;
+    // The file is removed on every way out.
+    let (listener, _file) = match (&args.endpoint.socket_path, args.endpoint.fd) {
+        (Some(path), _) => {
+            socket::listen(path, args.socket_group.as_deref()).map(|(listener, file)| (listener, Some(file)))
+        }
+        (None, Some(number)) => socket::inherit(number).map(|listener| (listener, None)),
+        (None, None) => unreachable!("clap requires one of the two"),
+    }?;
+    announce(args, &listener);
+
+    export::serve(&listener, &device, signals.as_fd()).map(|()| 0)
+}
+
+/// Tells the user what to paste, once the socket listens.
+fn announce(args: &Share, listener: &UnixListener) {
+    let Some(path) = args.endpoint.socket_path.clone().or_else(|| socket::path_of(listener)) else {
+        return;
+    };
+    let text = format!(
+        "Sharing {}. Start the virtual machine with\n\n  {}\n\nand mount the share in the guest with\n\n  {}\n\n",
+        args.directory.display(),
+        hint::qemu(&path, &args.tag, &args.export),
+        hint::mount(&args.tag, &args.export),
+    );
+    let mut stdout = io::stdout();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        tracing::warn!("nobody reads standard output: {error}");
+    }
+}

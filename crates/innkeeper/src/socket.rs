@@ -1,0 +1,176 @@
+//! The UNIX socket on which `share` waits for a virtual machine monitor.
+#![expect(unsafe_code, reason = "an inherited descriptor is taken over by its number")]
+
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::net::sockopt;
+
+use crate::error::Error;
+
+/// `sun_path` has 108 bytes, the closing NUL included (unix(7)).
+const PATH_BYTES: usize = 107;
+
+/// A socket file of ours, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Creates the socket at `path` and listens on it. Only the owner may connect, and `group` if given.
+pub(crate) fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
+    let length = path.as_os_str().len();
+    if length > PATH_BYTES {
+        return Err(Error::SocketPathTooLong {
+            path: path.into(),
+            length,
+            limit: PATH_BYTES,
+        });
+    }
+    let group = group.map(group_number).transpose()?;
+    remove_stale(path)?;
+    let listen_error = |source| Error::SocketListen {
+        path: path.into(),
+        source,
+    };
+
+    // Set at birth rather than changed afterwards, so that nobody else can connect in between.
+    let closed = if group.is_some() {
+        Mode::RWXO
+    } else {
+        Mode::RWXG | Mode::RWXO
+    };
+    let before = rustix::process::umask(closed);
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let listener = bound.map_err(listen_error)?;
+
+    let metadata = fs::symlink_metadata(path).map_err(listen_error)?;
+    let file = SocketFile {
+        path: path.into(),
+        identity: (metadata.dev(), metadata.ino()),
+    };
+    if let Some(group) = group {
+        chown(path, None, Some(group)).map_err(|source| Error::SocketGroup {
+            path: path.into(),
+            group,
+            source,
+        })?;
+    }
+    Ok((listener, file))
+}
+
+/// Takes over descriptor `number`, which whoever started us left listening.
+pub(crate) fn inherit(number: RawFd) -> Result<UnixListener, Error> {
+    // SAFETY: borrowed only to ask what it is; a closed descriptor answers EBADF.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    let listening = sockopt::socket_domain(descriptor) == Ok(rustix::net::AddressFamily::UNIX)
+        && sockopt::socket_acceptconn(descriptor) == Ok(true);
+    if !listening {
+        return Err(Error::NotListening { number });
+    }
+    rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC).map_err(|_| Error::NotListening { number })?;
+    // SAFETY: the descriptor is open, numbers below 3 are refused on the command line, and we have opened nothing that
+    // the user could name by number: whoever passed it gave it to us.
+    Ok(UnixListener::from(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Where `listener` listens, if that has a name in the file system.
+pub(crate) fn path_of(listener: &UnixListener) -> Option<PathBuf> {
+    listener.local_addr().ok()?.as_pathname().map(Path::to_path_buf)
+}
+
+/// A socket file nobody listens on any more is left over from a process that was killed; it may be replaced. Nothing else may.
+fn remove_stale(path: &Path) -> Result<(), Error> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(Error::SocketListen {
+                path: path.into(),
+                source,
+            });
+        }
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(Error::SocketPathTaken { path: path.into() });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|source| Error::SocketListen {
+                path: path.into(),
+                source,
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Any other answer, EACCES and EAGAIN too, means that somebody else may be there.
+        Ok(_) | Err(_) => Err(Error::SocketBusy { path: path.into() }),
+    }
+}
+
+/// The number of a group. Read from /etc/group by ourselves: a statically linked binary cannot load the C library's name services.
+fn group_number(group: &str) -> Result<u32, Error> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let table = fs::read_to_string("/etc/group").unwrap_or_default();
+    group_in(&table, group).ok_or_else(|| Error::NoSuchGroup { group: group.into() })
+}
+
+/// Finds `group` in a table of group(5).
+fn group_in(table: &str, group: &str) -> Option<u32> {
+    table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(group))
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
+    })
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever replaced the file in the meantime keeps it.
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("the socket {} could not be removed: {error}", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let table = "root:x:0:\nkvm:x:107:alice,bob\nkvmx:x:9:\n";
+        assert_eq!(group_in(table, "kvm"), Some(107));
+        assert_eq!(group_in(table, "kv"), None);
+        assert_eq!(group_number("42").ok(), Some(42));
+    }
+
+    #[test]
+    fn the_socket_file_of_a_successor_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (_listener, file) = listen(&path, None).unwrap();
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        let _successor = UnixListener::bind(&path).unwrap();
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn only_the_owner_may_connect() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (_listener, _file) = listen(&path, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0);
+    }
+}
