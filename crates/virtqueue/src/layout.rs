@@ -157,13 +157,13 @@ pub(crate) mod packed {
         /// Whether `flags` in this slot say that the driver has made it available.
         #[inline]
         pub(crate) fn is_available(self, flags: u16) -> bool {
-            (flags & AVAILABLE != 0) == self.wrap && (flags & USED != 0) != self.wrap
+            flags & (AVAILABLE | USED) == self.available_flags()
         }
 
         /// Whether `flags` in this slot say that the device has used it.
         #[inline]
         pub(crate) fn is_used(self, flags: u16) -> bool {
-            (flags & AVAILABLE != 0) == self.wrap && (flags & USED != 0) == self.wrap
+            flags & (AVAILABLE | USED) == self.used_flags()
         }
 
         /// The flags that make a descriptor in this slot available.

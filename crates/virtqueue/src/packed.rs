@@ -1,6 +1,6 @@
 //! The device half of a packed ring (VIRTIO 1.1 2.7).
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 
 use guestmem::Area;
 
@@ -41,22 +41,18 @@ impl Ring for Packed {
     fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
         let Some(head) = self.ring.head() else { return Ok(None) };
         let mut walk = Walk::new(buffers, self.limits);
-        let mut descriptor = head;
-        let mut span = 1;
+        let (mut descriptor, mut at, mut span) = (head, self.ring.next_available, 1);
         if descriptor.flags & INDIRECT != 0 {
             walk.sweep_table::<Layout>(&descriptor)?;
         } else {
             walk.add(&descriptor)?;
             while descriptor.flags & NEXT != 0 {
-                if span == self.ring.size {
-                    return Err(Violation::ChainTooLong {
-                        limit: u32::from(self.ring.size),
-                    });
+                if span == self.ring.free() {
+                    return Err(Violation::TooManyAvailable { size: self.ring.size });
                 }
                 // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.21).
-                descriptor = self
-                    .ring
-                    .descriptor(self.ring.next_available.plus(span, self.ring.size).slot, false);
+                at = at.plus(1, self.ring.size);
+                descriptor = self.ring.descriptor(at.slot, Relaxed);
                 if descriptor.flags & INDIRECT != 0 {
                     return Err(Violation::IndirectMisplaced);
                 }
@@ -134,16 +130,16 @@ impl<W: Words> Slots<W> {
     /// The next descriptor, if the driver has made it available.
     #[inline]
     pub(crate) fn head(&self) -> Option<Descriptor> {
-        let head = self.descriptor(self.next_available.slot, true);
+        let head = self.descriptor(self.next_available.slot, Acquire);
         self.next_available.is_available(head.flags).then_some(head)
     }
 
     /// Copies a descriptor out. Flags, length and id come in one load, so that they belong together; for a head it has
     /// acquire order, which makes all of its list visible (VIRTIO 1.1 2.7.13.3).
     #[inline]
-    fn descriptor(&self, slot: u16, head: bool) -> Descriptor {
+    fn descriptor(&self, slot: u16, order: Ordering) -> Descriptor {
         let offset = slot as usize * DESCRIPTOR_SIZE;
-        let rest = self.ring.load_u64(offset + 8, if head { Acquire } else { Relaxed });
+        let rest = self.ring.load_u64(offset + 8, order);
         Layout::decode(self.ring.load_u64(offset, Relaxed), rest)
     }
 

@@ -6,9 +6,9 @@ use guestmem::Memory;
 use virtqueue::{Buffer, DriverQueue, Queue, QueueConfig};
 
 /// Where buffers may lie, behind the largest ring.
-pub const BUFFERS: u64 = 0x10_0000;
+pub(crate) const BUFFERS: u64 = 0x10_0000;
 /// Room for the buffers of one chain.
-pub const ARENA: u64 = 0x1000;
+pub(crate) const ARENA: u64 = 0x1000;
 /// Where their indirect tables may lie.
 const TABLES: u64 = 0x40_0000;
 /// Room for the indirect table of one chain.
@@ -16,7 +16,7 @@ const TABLE: u64 = 0x100;
 const SIZE: u64 = 0x80_0000;
 
 /// Features and place of a queue; the rest follows from the size.
-pub fn config(packed: bool, size: u16) -> QueueConfig {
+pub(crate) fn config(packed: bool, size: u16) -> QueueConfig {
     QueueConfig {
         packed,
         size,
@@ -32,12 +32,12 @@ pub fn config(packed: bool, size: u16) -> QueueConfig {
 }
 
 /// Memory, and the file of it.
-pub fn memory() -> (Memory, OwnedFd) {
+pub(crate) fn memory() -> (Memory, OwnedFd) {
     Memory::memfd("guest", SIZE, 0).expect("a memfd")
 }
 
 /// Both halves of a fresh queue.
-pub fn start(config: &QueueConfig) -> (Memory, DriverQueue, Queue) {
+pub(crate) fn start(config: &QueueConfig) -> (Memory, DriverQueue, Queue) {
     let (memory, _file) = memory();
     let driver = config.drive(&memory).expect("a good configuration");
     let queue = config.start(&memory).expect("a good configuration");
@@ -45,7 +45,7 @@ pub fn start(config: &QueueConfig) -> (Memory, DriverQueue, Queue) {
 }
 
 /// Cuts arena `number` into buffers of these lengths.
-pub fn buffers(number: u64, lengths: &[u32]) -> Vec<Buffer> {
+pub(crate) fn buffers(number: u64, lengths: &[u32]) -> Vec<Buffer> {
     let mut address = BUFFERS + number * ARENA;
     let mut cut = |&length: &u32| {
         let buffer = Buffer { address, length };
@@ -56,6 +56,6 @@ pub fn buffers(number: u64, lengths: &[u32]) -> Vec<Buffer> {
 }
 
 /// The place of an indirect table.
-pub fn table(number: u64) -> u64 {
+pub(crate) fn table(number: u64) -> u64 {
     TABLES + number * TABLE
 }
