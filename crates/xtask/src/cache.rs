@@ -21,7 +21,9 @@ impl Cache {
     /// `$INNKEEPER_CACHE`, else `innkeeper` in the user's cache directory.
     pub(crate) fn open() -> Result<Cache> {
         let root = root_from(std::env::var_os).ok_or_else(|| {
-            anyhow!("no place for the cache: set INNKEEPER_CACHE to a directory (neither XDG_CACHE_HOME nor HOME is set)")
+            anyhow!(
+                "no place for the cache: set INNKEEPER_CACHE to a directory (neither XDG_CACHE_HOME nor HOME is set)"
+            )
         })?;
         fs::create_dir_all(&root).with_context(|| format!("cannot create the cache directory {}", root.display()))?;
         Ok(Cache { root })
@@ -90,7 +92,9 @@ mod tests {
     use super::*;
 
     fn cache(directory: &tempfile::TempDir) -> Cache {
-        Cache { root: directory.path().to_owned() }
+        Cache {
+            root: directory.path().to_owned(),
+        }
     }
 
     #[test]
@@ -99,8 +103,14 @@ mod tests {
             root_from(move |name| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into()))
         };
         assert_eq!(with(&[("INNKEEPER_CACHE", "/a"), ("HOME", "/h")]), Some("/a".into()));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/innkeeper".into()));
-        assert_eq!(with(&[("INNKEEPER_CACHE", ""), ("HOME", "/h")]), Some("/h/.cache/innkeeper".into()));
+        assert_eq!(
+            with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]),
+            Some("/x/innkeeper".into())
+        );
+        assert_eq!(
+            with(&[("INNKEEPER_CACHE", ""), ("HOME", "/h")]),
+            Some("/h/.cache/innkeeper".into())
+        );
         assert_eq!(with(&[]), None);
     }
 

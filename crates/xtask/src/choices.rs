@@ -12,8 +12,10 @@ pub(crate) const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Packages that only the peer daemon needs to build.
-pub(crate) const PEER_PACKAGES: &[(&str, &str)] =
-    &[("libseccomp-dev", "virtiofsd links it"), ("libcap-ng-dev", "virtiofsd links it")];
+pub(crate) const PEER_PACKAGES: &[(&str, &str)] = &[
+    ("libseccomp-dev", "virtiofsd links it"),
+    ("libcap-ng-dev", "virtiofsd links it"),
+];
 
 /// A guest kernel, named by the Debian package that always depends on its newest build.
 #[derive(Debug)]
@@ -23,10 +25,16 @@ pub(crate) struct Kernel {
 }
 
 /// Has virtio-fs and virtio-pci built in: boots from a shared directory without an initramfs.
-pub(crate) const KERNEL: Kernel = Kernel { part: "kernel-6.12", package: "linux-image-6.12-cloud-amd64" };
+pub(crate) const KERNEL: Kernel = Kernel {
+    part: "kernel-6.12",
+    package: "linux-image-6.12-cloud-amd64",
+};
 
 /// Has both as modules: what `innkeeper boot` makes a small initramfs for.
-pub(crate) const KERNEL_WITH_MODULES: Kernel = Kernel { part: "kernel-6.1", package: "linux-image-cloud-amd64" };
+pub(crate) const KERNEL_WITH_MODULES: Kernel = Kernel {
+    part: "kernel-6.1",
+    package: "linux-image-cloud-amd64",
+};
 
 /// The QEMU that the host's own packages install.
 pub(crate) const HOST_QEMU: &str = "qemu-system-x86_64";
@@ -47,11 +55,30 @@ pub(crate) struct Tool {
 }
 
 /// Licences, bans and sources of every dependency. Checks a graph of 200 crates in a second even without optimisation.
-pub(crate) const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", fixed: false, optimised: false };
+pub(crate) const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    fixed: false,
+    optimised: false,
+};
 /// The test runner, for a machine that lacks it.
-pub(crate) const CARGO_NEXTEST: Tool =
-    Tool { name: "cargo-nextest", version: "0.9.143", fixed: false, optimised: false };
+pub(crate) const CARGO_NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    version: "0.9.143",
+    fixed: false,
+    optimised: false,
+};
 /// The POSIX suite that the guest runs on our mount.
-pub(crate) const PJDFSTEST: Tool = Tool { name: "pjdfstest", version: "0.2.2", fixed: true, optimised: true };
+pub(crate) const PJDFSTEST: Tool = Tool {
+    name: "pjdfstest",
+    version: "0.2.2",
+    fixed: true,
+    optimised: true,
+};
 /// The peer daemon, a baseline for `test --daemon`.
-pub(crate) const VIRTIOFSD: Tool = Tool { name: "virtiofsd", version: "1.14.0", fixed: false, optimised: true };
+pub(crate) const VIRTIOFSD: Tool = Tool {
+    name: "virtiofsd",
+    version: "1.14.0",
+    fixed: false,
+    optimised: true,
+};

@@ -1,9 +1,15 @@
 //! Sets up, demonstrates and tests innkeeper.
 
+mod accelerator;
+mod bench;
 mod cache;
 mod choices;
+mod demo;
+mod guest;
 mod run;
 mod setup;
+mod test;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -11,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 /// Sets up, demonstrates and tests innkeeper
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
     job: Job,
@@ -21,11 +27,24 @@ struct Arguments {
 enum Job {
     /// Install the packages and make the guest kernels, the guest root, the newer QEMU and the tools
     Setup,
+    /// Boot a Linux guest from a directory of this host
+    Demo,
+    /// Check everything, from the formatting to real Linux guests
+    Test(test::Arguments),
+    /// Measure
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        bench: bench::Bench,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().job {
-        Job::Setup => setup::run().map(|_| ()),
+        Job::Setup => setup::run().map(drop),
+        Job::Demo => demo::run(),
+        Job::Test(arguments) => test::run(&arguments),
+        Job::Bench { bench } => bench::run(bench),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

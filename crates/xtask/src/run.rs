@@ -25,8 +25,10 @@ fn quoted(word: &OsStr) -> String {
 
 /// Runs to the end and returns what it printed; a failure carries both of its streams.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(command)))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         bail!(
@@ -59,7 +61,10 @@ pub(crate) fn exists(program: &str) -> bool {
 /// The last lines of a long text: where a build says what went wrong.
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].iter().map(|line| format!("    {line}\n")).collect()
+    lines[lines.len().saturating_sub(40)..]
+        .iter()
+        .map(|line| format!("    {line}\n"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -75,7 +80,12 @@ mod tests {
 
     #[test]
     fn a_failure_carries_the_command_and_what_it_said() {
-        let error = quietly(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err().to_string();
-        assert!(error.contains("sh -c") && error.contains("why") && error.contains('3'), "{error}");
+        let error = quietly(Command::new("sh").args(["-c", "echo why >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sh -c") && error.contains("why") && error.contains('3'),
+            "{error}"
+        );
     }
 }

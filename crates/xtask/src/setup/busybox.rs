@@ -24,12 +24,25 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/pjdfstest.toml", 0o644, include_str!("../../guest/pjdfstest.toml")),
 ];
 
-const DIRECTORIES: &[(&str, u32)] =
-    &[("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("tmp", 0o1777)];
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("bin", 0o755),
+    ("etc", 0o755),
+    ("root", 0o700),
+    ("dev", 0o755),
+    ("proc", 0o755),
+    ("sys", 0o755),
+    ("tmp", 0o1777),
+];
 
 pub(crate) fn install(cache: &Cache, pjdfstest: &Path) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
-    (FILES, DIRECTORIES, HOST_PROGRAMS, fs::metadata(BUSYBOX).and_then(|file| file.modified()).ok()).hash(&mut recipe);
+    (
+        FILES,
+        DIRECTORIES,
+        HOST_PROGRAMS,
+        fs::metadata(BUSYBOX).and_then(|file| file.modified()).ok(),
+    )
+        .hash(&mut recipe);
     cache.ensure("root", &format!("recipe {:016x}", recipe.finish()), |root| {
         for &(directory, mode) in DIRECTORIES {
             let path = root.join(directory);
@@ -65,8 +78,14 @@ pub(crate) fn copy_root(root: &Path, to: &Path) -> Result<()> {
 /// `ldd` prints the loader and each library with the path that it was found at; they keep these paths in the guest.
 fn copy_with_libraries(program: &str, root: &Path) -> Result<()> {
     copy(Path::new(program), &root.join(program.trim_start_matches('/')))?;
-    for word in output(Command::new("ldd").arg(program))?.split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(Path::new(word.trim_end_matches(':')), &root.join(word.trim_start_matches('/')))?;
+    for word in output(Command::new("ldd").arg(program))?
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        copy(
+            Path::new(word.trim_end_matches(':')),
+            &root.join(word.trim_start_matches('/')),
+        )?;
     }
     Ok(())
 }

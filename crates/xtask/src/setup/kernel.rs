@@ -20,8 +20,11 @@ pub(crate) fn install(cache: &Cache, apt: &Apt, kernel: &Kernel) -> Result<PathB
         println!("           from package {package}");
         apt.unpack(&package, part)?;
         let version = version(part)?;
-        fs::rename(part.join("boot").join(format!("vmlinuz-{version}")), part.join("vmlinuz"))
-            .with_context(|| format!("{package} has no boot/vmlinuz-{version}"))?;
+        fs::rename(
+            part.join("boot").join(format!("vmlinuz-{version}")),
+            part.join("vmlinuz"),
+        )
+        .with_context(|| format!("{package} has no boot/vmlinuz-{version}"))?;
         // The package runs depmod when it is installed; here nobody has.
         quietly(Command::new("/sbin/depmod").arg("--basedir").arg(part).arg(version))
     })
@@ -31,6 +34,8 @@ pub(crate) fn install(cache: &Cache, apt: &Apt, kernel: &Kernel) -> Result<PathB
 fn version(part: &Path) -> Result<String> {
     let modules = part.join("lib/modules");
     let mut entries = fs::read_dir(&modules).with_context(|| format!("cannot list {}", modules.display()))?;
-    let entry = entries.next().with_context(|| format!("{} is empty", modules.display()))??;
+    let entry = entries
+        .next()
+        .with_context(|| format!("{} is empty", modules.display()))??;
     Ok(entry.file_name().to_string_lossy().into_owned())
 }

@@ -61,4 +61,5 @@ pub(crate) fn peer() -> Result<PathBuf> {
     tools::install(&cache, &choices::VIRTIOFSD)
 }
 
+pub(crate) use busybox::copy_root;
 pub(crate) use tools::binary as tool;

@@ -15,7 +15,9 @@ pub(crate) struct Apt {
 
 impl Apt {
     pub(crate) fn new() -> Apt {
-        Apt { updated: Cell::new(false) }
+        Apt {
+            updated: Cell::new(false),
+        }
     }
 
     /// Installs those packages that are missing and says which were there.
@@ -36,7 +38,11 @@ impl Apt {
             println!("  install  package {package}  ({purpose})");
         }
         self.update()?;
-        quietly(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&names))
+        quietly(
+            apt_get()
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(&names),
+        )
     }
 
     /// Brings the package lists up to date, once.
@@ -51,7 +57,9 @@ impl Apt {
     /// Fails with what the user has to do, where this process cannot do it.
     pub(crate) fn require(&self, instead: &str) -> Result<()> {
         if !exists("apt-get") {
-            bail!("set-up installs Debian packages and there is no apt-get here: run on Debian 12 (it would run `{instead}`)");
+            bail!(
+                "set-up installs Debian packages and there is no apt-get here: run on Debian 12 (it would run `{instead}`)"
+            );
         }
         if !rustix::process::geteuid().is_root() {
             bail!("set-up must be root to install Debian packages: run `{instead}` or run this command as root");
@@ -70,7 +78,9 @@ impl Apt {
         let download = tempfile::tempdir().context("cannot create a directory for the download")?;
         quietly(apt_get().args(["download", package]).current_dir(download.path()))?;
         let mut entries = std::fs::read_dir(download.path()).context("cannot list the download")?;
-        let archive = entries.next().with_context(|| format!("apt-get downloaded no file for {package}"))??;
+        let archive = entries
+            .next()
+            .with_context(|| format!("apt-get downloaded no file for {package}"))??;
         quietly(Command::new("dpkg").arg("--extract").arg(archive.path()).arg(directory))
     }
 
@@ -89,25 +99,35 @@ impl Apt {
             "Component: main",
         ]))?;
         let site = targets.lines().find(|line| !line.is_empty());
-        Ok(site.with_context(|| format!("apt has no source for {codename} main"))?.to_owned())
+        Ok(site
+            .with_context(|| format!("apt has no source for {codename} main"))?
+            .to_owned())
     }
 }
 
 /// apt-get as a script runs it: it asks nothing, and in a language that its messages can be searched in.
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C").arg("--quiet");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C")
+        .arg("--quiet");
     command
 }
 
 fn version(package: &str) -> Option<String> {
-    let status = output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status} ${Version}", package]));
+    let status =
+        output(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status} ${Version}", package]));
     status.ok()?.strip_prefix("installed ").map(str::to_owned)
 }
 
 fn first_dependency(record: &str) -> Option<String> {
     let dependencies = record.lines().find_map(|line| line.strip_prefix("Depends: "))?;
-    dependencies.split([' ', ',', '|']).next().filter(|name| !name.is_empty()).map(str::to_owned)
+    dependencies
+        .split([' ', ',', '|'])
+        .next()
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -116,8 +136,12 @@ mod tests {
 
     #[test]
     fn the_real_kernel_package_is_read_from_the_record() {
-        let record = "Package: linux-image-amd64\nDepends: linux-image-6.12.1+deb12-amd64 (= 6.12.1-1), other\nSize: 1\n";
-        assert_eq!(first_dependency(record).as_deref(), Some("linux-image-6.12.1+deb12-amd64"));
+        let record =
+            "Package: linux-image-amd64\nDepends: linux-image-6.12.1+deb12-amd64 (= 6.12.1-1), other\nSize: 1\n";
+        assert_eq!(
+            first_dependency(record).as_deref(),
+            Some("linux-image-6.12.1+deb12-amd64")
+        );
         assert_eq!(first_dependency("Package: a\n"), None);
     }
 }

@@ -30,23 +30,39 @@ pub(crate) fn install(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
         let tree = part.join("tree");
         quietly(
             Command::new("debootstrap")
-                .args(["--variant=minbase", &format!("--extra-suites={NEW_QEMU_SUITE}"), NEW_QEMU_RELEASE])
+                .args([
+                    "--variant=minbase",
+                    &format!("--extra-suites={NEW_QEMU_SUITE}"),
+                    NEW_QEMU_RELEASE,
+                ])
                 .arg(&tree)
                 .arg(apt.mirror()?),
         )?;
         let inside = || {
             let mut command = Command::new("chroot");
-            command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C").arg(&tree).arg("apt-get");
+            command
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .env("LC_ALL", "C")
+                .arg(&tree)
+                .arg("apt-get");
             command
         };
         quietly(inside().args(["--quiet", "update"]))?;
-        let install = ["--quiet", "install", "--yes", "--no-install-recommends", "--target-release", NEW_QEMU_SUITE];
+        let install = [
+            "--quiet",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            "--target-release",
+            NEW_QEMU_SUITE,
+        ];
         quietly(inside().args(install).arg("qemu-system-x86"))?;
         // Nobody installs anything in there again: half of the tree is package lists and archives.
         fs::remove_dir_all(tree.join("var")).context("cannot drop the tree's package lists")?;
         let wrapper = part.join(WRAPPER);
         fs::write(&wrapper, SCRIPT).with_context(|| format!("cannot write {}", wrapper.display()))?;
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).context("cannot make the wrapper a program")?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
+            .context("cannot make the wrapper a program")?;
         let version = output(Command::new(&wrapper).arg("--version"))?;
         println!("           {}", version.lines().next().unwrap_or_default());
         Ok(())

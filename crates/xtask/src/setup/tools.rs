@@ -17,12 +17,20 @@ pub(crate) fn install(cache: &Cache, tool: &Tool) -> Result<PathBuf> {
     let part = cache.ensure(&part(tool), tool.version, |part| {
         let build = tempfile::tempdir_in(cache.root()).context("cannot create a directory for the build")?;
         let mut command = Command::new("cargo");
-        command.args(["install", "--locked", "--version", tool.version, tool.name]).arg("--root").arg(part);
+        command
+            .args(["install", "--locked", "--version", tool.version, tool.name])
+            .arg("--root")
+            .arg(part);
         // The variables of the cargo that runs us are about this workspace.
-        command.current_dir(cache.root()).env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", build.path());
+        command
+            .current_dir(cache.root())
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_TARGET_DIR", build.path());
         if tool.fixed {
             // With the target named, the flag misses the macros and build scripts, which cannot be linked that way.
-            command.args(["--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+            command
+                .args(["--target", TARGET])
+                .env("RUSTFLAGS", "-C target-feature=+crt-static");
         }
         if !tool.optimised {
             command.arg("--debug").env("CARGO_PROFILE_DEV_DEBUG", "0");

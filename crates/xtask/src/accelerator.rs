@@ -1,0 +1,38 @@
+//! Whether QEMU can use KVM on this machine: only a guest that ran tells.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::guest::console::Console;
+use crate::guest::qemu::QemuCommand;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+impl Accelerator {
+    /// Boots the kernel without a root under KVM. /dev/kvm may be there, and even make machines, and still not run a
+    /// guest: nested hosts fail when QEMU sets a register, or at some instruction that they cannot emulate.
+    pub(crate) fn probe(qemu: &Path, kernel: &Path) -> Accelerator {
+        if !Path::new("/dev/kvm").exists() {
+            return Accelerator::Tcg;
+        }
+        let command = QemuCommand::new(qemu, Accelerator::Kvm).machine(kernel, 1, 512, "");
+        let booted = Console::start(command.build(), None)
+            .and_then(|mut console| console.wait_for("Linux version", Duration::from_secs(10)));
+        if booted.is_ok() {
+            Accelerator::Kvm
+        } else {
+            Accelerator::Tcg
+        }
+    }
+
+    pub(crate) fn options(self) -> [&'static str; 4] {
+        match self {
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        }
+    }
+}

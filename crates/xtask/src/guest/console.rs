@@ -1,0 +1,117 @@
+//! A running QEMU and what its guest prints on the serial console.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::shown;
+
+pub(crate) struct Console {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Console {
+    /// Starts QEMU with its console on the pipe that this reads; both of its streams go to `log` too.
+    pub(crate) fn start(mut command: Command, log: Option<&Path>) -> Result<Console> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", shown(&command)))?;
+        let log = log.map(|path| File::create(path).with_context(|| format!("cannot create {}", path.display())));
+        let log = log.transpose()?;
+        if let Some(mut log) = log.as_ref() {
+            writeln!(log, "$ {}", shown(&command)).context("cannot write to the console log")?;
+        }
+        let (sender, lines) = channel();
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|stream| Box::new(stream) as _),
+            child.stderr.take().map(|stream| Box::new(stream) as _),
+        ];
+        for stream in streams.into_iter().flatten() {
+            let sender = sender.clone();
+            let log = log
+                .as_ref()
+                .map(File::try_clone)
+                .transpose()
+                .context("cannot share the console log")?;
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    // The log is for a person to read later; a full disk must not stop the guest's test.
+                    let _ = log.as_ref().map(|mut log| writeln!(log, "{line}"));
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(Console { child, lines })
+    }
+
+    /// Waits for a line that contains `text` and returns it.
+    pub(crate) fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        let mut last = String::new();
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) if line.contains(text) => return Ok(line),
+                Ok(line) => last = if line.is_empty() { last } else { line },
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!(
+                        "no {text:?} on the console within {} s; the last line was {last:?}",
+                        limit.as_secs()
+                    )
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("QEMU ended before {text:?} was on the console; the last line was {last:?}")
+                }
+            }
+        }
+    }
+
+    /// Waits until the guest has powered itself off.
+    pub(crate) fn wait_for_end(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => bail!("QEMU still runs after {} s", limit.as_secs()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().context("cannot wait for QEMU")?;
+                    if !status.success() {
+                        bail!("QEMU failed ({status})");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Kills QEMU at once, as a crash would.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("cannot kill QEMU")?;
+        self.child.wait().context("cannot wait for QEMU").map(drop)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

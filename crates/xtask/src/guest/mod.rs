@@ -1,0 +1,128 @@
+//! A real Linux guest: QEMU and one daemon a share, with the root in a directory and the job in a shell script.
+
+pub(crate) mod console;
+pub(crate) mod daemon;
+pub(crate) mod qemu;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::accelerator::Accelerator;
+use crate::setup::{Parts, copy_root};
+use console::Console;
+use daemon::{Daemon, Program};
+use qemu::{QemuCommand, Variant};
+
+/// What init prints in the guest before the job's exit status.
+const STATUS: &str = "innkeeper-guest: status ";
+
+/// Tag of the share that the guest boots from.
+const ROOT_TAG: &str = "rootfs";
+
+/// What every guest of a test run has in common.
+pub(crate) struct Lab {
+    pub(crate) parts: Parts,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) daemon: Program,
+}
+
+/// One guest to be: where its files lie and what it is made of.
+pub(crate) struct Guest<'lab> {
+    lab: &'lab Lab,
+    variant: Variant,
+    /// Holds the root, the console log and the daemons' logs.
+    directory: PathBuf,
+    /// A path of a socket has a hundred bytes at most, which a target directory may use up.
+    sockets: tempfile::TempDir,
+    daemons: Vec<(Daemon, &'static str)>,
+}
+
+impl<'lab> Guest<'lab> {
+    /// Copies the root, puts `job` in it, and starts the daemon that shares it.
+    pub(crate) fn new(lab: &'lab Lab, variant: Variant, directory: &Path, job: &str) -> Result<Guest<'lab>> {
+        let root = directory.join("root");
+        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+        copy_root(&lab.parts.root, &root)?;
+        fs::write(root.join("job"), job).context("cannot write the job")?;
+        let sockets = tempfile::Builder::new()
+            .prefix("innkeeper-test-")
+            .tempdir()
+            .context("no place for sockets")?;
+        let mut guest = Guest {
+            lab,
+            variant,
+            directory: directory.to_owned(),
+            sockets,
+            daemons: Vec::new(),
+        };
+        guest.share(&root, ROOT_TAG)?;
+        Ok(guest)
+    }
+
+    /// Shares one more directory.
+    pub(crate) fn share(&mut self, directory: &Path, tag: &'static str) -> Result<()> {
+        let socket = self.sockets.path().join(tag);
+        let log = self.directory.join(format!("daemon-{tag}.log"));
+        let daemon = Daemon::start(&self.lab.daemon, directory, tag, self.variant, &socket, &log)?;
+        self.daemons.push((daemon, tag));
+        Ok(())
+    }
+
+    /// Where the guest's root lies on the host.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// Powers the guest on.
+    pub(crate) fn start(&self) -> Result<Console> {
+        let shares: Vec<(PathBuf, &str)> = self
+            .daemons
+            .iter()
+            .map(|(daemon, tag)| (daemon.socket().to_owned(), *tag))
+            .collect();
+        let program = self.variant.program(&self.lab.parts);
+        // Linux uses at most one request queue for each processor.
+        let cpus = self.variant.queues.max(2);
+        // Only errors of the kernel on the console, so that its lines do not cut through the job's.
+        let append = format!("rootfstype=virtiofs root={ROOT_TAG} rw init=/init loglevel=4");
+        let command = QemuCommand::new(program, self.lab.accelerator)
+            .machine(&self.lab.parts.kernel, cpus, 1024, &append)
+            .shares(&shares, self.variant);
+        Console::start(command.build(), Some(&self.directory.join("console.log")))
+    }
+
+    /// Powers the guest on, waits for the end of its job and returns what the job printed; an error if the job failed.
+    pub(crate) fn run(&self, limit: Duration) -> Result<String> {
+        let mut console = self.start()?;
+        let line = console.wait_for(STATUS, limit)?;
+        let status = line.rsplit(STATUS).next().unwrap_or_default().trim().to_owned();
+        console
+            .wait_for_end(Duration::from_secs(30))
+            .context("the guest did not power off after its job")?;
+        let path = self.root().join("job.out");
+        let printed = fs::read(&path).with_context(|| format!("the guest left no {}", path.display()))?;
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        if status != "0" {
+            bail!("the job ended with status {status} in the guest, and printed:\n{printed}");
+        }
+        Ok(printed)
+    }
+
+    /// That the guest's end was not a daemon's end too.
+    pub(crate) fn check_daemons_live(&mut self) -> Result<()> {
+        for (daemon, tag) in &mut self.daemons {
+            ensure!(daemon.lives()?, "the daemon of {tag} ended with the guest");
+        }
+        Ok(())
+    }
+
+    /// Ends the daemons, which must do so by themselves and in order.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.daemons
+            .into_iter()
+            .try_for_each(|(daemon, tag)| daemon.stop().with_context(|| format!("daemon of {tag}")))
+    }
+}
