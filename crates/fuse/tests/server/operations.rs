@@ -572,7 +572,7 @@ fn setxattr_is_short_unless_the_long_form_was_agreed_on() {
 fn extended(extensions: &[u8]) -> Vec<u8> {
     let arguments = join(&[wire::MkdirIn::default().as_bytes(), z(c"dir"), extensions]);
     with_header(request(Opcode::Mkdir, 7, &arguments), |header| {
-        header.total_extlen = extensions.len() as u16 / 8
+        header.total_extlen = extensions.len() as u16 / 8;
     })
 }
 
