@@ -1,0 +1,129 @@
+//! The frontend of the `vhost` crate drives our session.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use vhost::vhost_user::{
+    Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandlerMut,
+    VhostUserProtocolFeatures,
+};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::recorder::{FEATURES, QUEUES, Recorder, SLOTS};
+use crate::serve;
+
+#[derive(Default)]
+struct Changes(Arc<AtomicU32>);
+
+impl VhostUserFrontendReqHandlerMut for Changes {
+    fn handle_config_change(&mut self) -> HandlerResult<u64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+fn region(guest_address: u64, file: &File) -> VhostUserMemoryRegionInfo {
+    VhostUserMemoryRegionInfo {
+        guest_phys_addr: guest_address,
+        memory_size: 4096,
+        userspace_addr: 7 << 40,
+        mmap_offset: 4096,
+        mmap_handle: file.as_raw_fd(),
+    }
+}
+
+#[test]
+fn the_frontend_of_the_vhost_crate_drives_our_session() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let backend = thread::spawn(move || serve(ours, Recorder::default()));
+    let mut frontend = Frontend::from_stream(theirs, QUEUES);
+
+    let features = frontend.get_features().unwrap();
+    assert_eq!(features, FEATURES | 1 << 30);
+    frontend.set_owner().unwrap();
+    frontend.set_features(features).unwrap();
+    let protocol = frontend.get_protocol_features().unwrap();
+    frontend.set_protocol_features(protocol).unwrap();
+    // From here on, every request waits for its acknowledgement.
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    assert!(protocol.contains(VhostUserProtocolFeatures::REPLY_ACK));
+
+    assert_eq!(frontend.get_queue_num().unwrap(), QUEUES);
+    assert_eq!(frontend.get_max_mem_slots().unwrap(), SLOTS);
+    let file = File::open("/dev/null").unwrap();
+    frontend
+        .set_mem_table(&[region(0, &file), region(4096, &file)])
+        .unwrap();
+    frontend.add_mem_region(&region(8192, &file)).unwrap();
+    frontend.remove_mem_region(&region(0, &file)).unwrap();
+    assert!(frontend.remove_mem_region(&region(0, &file)).is_err());
+
+    let [kick, call, err] = [(); 3].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
+    frontend.set_vring_num(1, 256).unwrap();
+    let addresses = VringConfigData {
+        queue_max_size: 256,
+        queue_size: 256,
+        flags: 0,
+        desc_table_addr: 0x1000,
+        used_ring_addr: 0x3000,
+        avail_ring_addr: 0x2000,
+        log_addr: None,
+    };
+    frontend.set_vring_addr(1, &addresses).unwrap();
+    frontend.set_vring_base(1, 513).unwrap();
+    frontend.set_vring_kick(1, &kick).unwrap();
+    frontend.set_vring_call(1, &call).unwrap();
+    frontend.set_vring_err(1, &err).unwrap();
+    frontend.set_vring_enable(1, true).unwrap();
+    assert_eq!(frontend.get_vring_base(1).unwrap(), 513);
+
+    let flags = VhostUserConfigFlags::WRITABLE;
+    frontend.set_config(38, flags, &[1, 2]).unwrap();
+    let (_, config) = frontend.get_config(36, 4, flags, &[0; 4]).unwrap();
+    assert_eq!(config, [36, 37, 1, 2]);
+    // Beyond the 40 bytes that there are, the reply has none: this frontend waits for them for ever, so it is not asked.
+
+    let changes = Changes::default();
+    let seen = Arc::clone(&changes.0);
+    let mut channel = FrontendReqHandler::new(Arc::new(Mutex::new(changes))).unwrap();
+    frontend.set_backend_request_fd(&channel.get_tx_raw_fd()).unwrap();
+    frontend.reset_device().unwrap();
+    drop(frontend);
+
+    let recorded = backend.join().unwrap();
+    assert_eq!(recorded.features, Some((FEATURES, false)));
+    assert_eq!(
+        recorded
+            .regions
+            .iter()
+            .map(|region| region.guest_address)
+            .collect::<Vec<_>>(),
+        [4096, 8192]
+    );
+    let vring = &recorded.vrings[&1];
+    let address = vring.address.unwrap();
+    assert_eq!(
+        (address.descriptor, address.available, address.used),
+        (0x1000, 0x2000, 0x3000)
+    );
+    assert_eq!((vring.size, vring.base, vring.enabled), (256, 513, true));
+    for (what, sent) in [("kick", &kick), ("call", &call), ("err", &err)] {
+        sent.write(1).unwrap();
+        let received = recorded.events[&(what, 1)].as_ref().unwrap();
+        assert!(
+            rustix::io::read(received, &mut [0; 8]).is_ok(),
+            "{what} is another eventfd"
+        );
+    }
+    assert_eq!(recorded.resets, 1);
+
+    recorded.channel.unwrap().config_changed().unwrap();
+    channel.handle_request().unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+}
