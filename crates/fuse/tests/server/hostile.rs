@@ -78,6 +78,15 @@ fn lengths_must_agree() {
             "{:?} with a byte too many",
             case.opcode
         );
+        for lie in [1, u32::MAX] {
+            let lying = with_header(case.request.clone(), |header| header.len = header.len.wrapping_add(lie));
+            assert_eq!(
+                send(&server, &lying),
+                failure(libc::EINVAL),
+                "{:?} with a length that lies",
+                case.opcode
+            );
+        }
         for length in 40..case.request.len() {
             let cut = with_header(case.request[..length].to_vec(), |header| header.len = length as u32);
             assert_eq!(

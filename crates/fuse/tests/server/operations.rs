@@ -597,10 +597,13 @@ fn one_supplementary_group_comes_with_an_extension() {
     let server = started(&fs);
     // One security context with 8 bytes, which nobody asked for, in front.
     let context = join(&[wire::ExtHeader { size: 24, kind: 1 }.as_bytes(), &[0x55; 16]]);
+    // The same, with a size that leaves the padding out.
+    let unpadded = join(&[wire::ExtHeader { size: 20, kind: 1 }.as_bytes(), &[0x55; 16]]);
     for (extensions, caller) in [
         (groups(&[33]), "1000:100+33/5"),
         (groups(&[]), "1000:100/5"),
         (join(&[&context, &groups(&[33])]), "1000:100+33/5"),
+        (join(&[&unpadded, &groups(&[33])]), "1000:100+33/5"),
     ] {
         assert_eq!(send(&server, &extended(&extensions))[4..8], [0; 4]);
         assert_eq!(
