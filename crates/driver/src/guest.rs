@@ -1,0 +1,205 @@
+//! A virtual machine with one device: connects, negotiates, starts the queues.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use guestmem::Memory;
+use vhost_user::ProtocolFeatures;
+use vhost_user::frontend::Frontend;
+use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, VringAddress};
+
+use crate::ram::{self, Allocator};
+use crate::{Error, Queue};
+
+const VERSION_1: u64 = 1 << 32;
+const RING_PACKED: u64 = 1 << 34;
+
+/// What kind of guest to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Queues to start, from the first on.
+    pub queues: u16,
+    /// Entries of each.
+    pub queue_size: u16,
+    /// Packed rings; an error if the device has none.
+    pub packed: bool,
+    /// Other feature bits to acknowledge where they are offered; VERSION_1 always is.
+    pub features: u64,
+    /// Protocol features to acknowledge where they are offered. Without CONFIGURE_MEM_SLOTS memory goes over as one table.
+    pub protocol_features: ProtocolFeatures,
+    /// Chains in indirect tables, if that is among the features.
+    pub indirect: bool,
+    /// Most bytes of a descriptor: longer buffers are cut.
+    pub descriptor_bytes: u32,
+    /// Requests that can be on their way in a queue, and the most bytes of one with its reply.
+    pub places: u16,
+    /// Bytes for a request, its reply and its indirect table.
+    pub place_size: u64,
+    /// How long to wait for a reply or an interrupt.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    /// Hiprio and one request queue, split, with the features that Linux uses.
+    fn default() -> Self {
+        Self {
+            queues: 2,
+            queue_size: 128,
+            packed: false,
+            features: 1 << 28 | 1 << 29,
+            protocol_features: ProtocolFeatures::all(),
+            indirect: true,
+            descriptor_bytes: 1 << 16,
+            places: 32,
+            place_size: 2 << 20,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A running guest. Dropping it closes the connection, as a VMM that exits does.
+#[derive(Debug)]
+pub struct Guest {
+    frontend: Frontend,
+    memory: Memory,
+    ram: OwnedFd,
+    features: u64,
+    negotiated: ProtocolFeatures,
+    /// The queues, hiprio or whatever comes first being number 0.
+    pub queues: Vec<Queue>,
+}
+
+impl Guest {
+    /// Connects to the device on the socket `path`, negotiates, and starts all queues.
+    pub fn connect(path: &Path, options: &Options) -> Result<Self, Error> {
+        let stream = UnixStream::connect(path).map_err(|source| Error::Connect {
+            path: path.into(),
+            source,
+        })?;
+        Self::attach(stream, options)
+    }
+
+    /// The same over a connection that there is already.
+    pub fn attach(stream: UnixStream, options: &Options) -> Result<Self, Error> {
+        let mut frontend = Frontend::new(stream, Some(options.timeout));
+        let features = negotiate(&mut frontend, options)?;
+        let negotiated = frontend.protocol_features()? & options.protocol_features;
+        frontend.set_protocol_features(negotiated)?;
+        if negotiated.contains(ProtocolFeatures::MQ) {
+            let offered = frontend.queue_num()?;
+            if offered < options.queues.into() {
+                return Err(Error::Queues {
+                    wanted: options.queues,
+                    offered,
+                });
+            }
+        }
+        frontend.set_owner()?;
+        frontend.set_features(features | PROTOCOL_FEATURES)?;
+
+        let mut layout = Allocator::new();
+        let plans: Vec<_> = (0..options.queues)
+            .map(|index| Queue::plan(index, options, features, &mut layout))
+            .collect();
+        let (memory, ram) = Memory::memfd("guest-ram", layout.used(), ram::START)?;
+        let queues = plans
+            .into_iter()
+            .map(|plan| Queue::new(plan, options, &memory))
+            .collect::<Result<Vec<_>, Error>>()?;
+
+        let mut guest = Self {
+            frontend,
+            memory,
+            ram,
+            features,
+            negotiated,
+            queues,
+        };
+        guest.share_memory(layout.used())?;
+        for index in 0..options.queues {
+            guest.start(index, guest.queues[usize::from(index)].config.base)?;
+        }
+        Ok(guest)
+    }
+
+    /// The VIRTIO feature bits in use.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// Guest memory, for what no proper guest would write there.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The connection, for messages of the test's own.
+    pub fn frontend(&mut self) -> &mut Frontend {
+        &mut self.frontend
+    }
+
+    /// The first `size` bytes of the device's configuration space.
+    pub fn device_config(&mut self, size: u32) -> Result<Vec<u8>, Error> {
+        Ok(self.frontend.config(0, size)?)
+    }
+
+    /// Stops a queue (GET_VRING_BASE) and returns where to resume it.
+    pub fn stop(&mut self, index: u16) -> Result<u32, Error> {
+        Ok(self.frontend.vring_base(index.into())?)
+    }
+
+    /// Starts a queue at position `base`, enabled.
+    pub fn start(&mut self, index: u16, base: u32) -> Result<(), Error> {
+        let queue = &self.queues[usize::from(index)];
+        let config = queue.config();
+        let number = u32::from(index);
+        // The protocol has one byte for the ring's index in messages with a file.
+        let byte = u8::try_from(index).map_err(|_| Error::Queues {
+            wanted: index,
+            offered: 256,
+        })?;
+        let frontend = &mut self.frontend;
+        frontend.set_vring_call(byte, Some(queue.call.as_fd()))?;
+        frontend.set_vring_err(byte, Some(queue.error.as_fd()))?;
+        frontend.set_vring_num(number, config.size.into())?;
+        frontend.set_vring_base(number, base)?;
+        // Memory is announced with user addresses that equal guest addresses.
+        frontend.set_vring_address(VringAddress {
+            index: number,
+            flags: 0,
+            descriptor: config.descriptor,
+            used: config.device,
+            available: config.driver,
+            log: 0,
+        })?;
+        frontend.set_vring_kick(byte, Some(queue.kick.as_fd()))?;
+        frontend.set_vring_enable(number, true)?;
+        Ok(())
+    }
+
+    fn share_memory(&mut self, size: u64) -> Result<(), Error> {
+        let region = MemoryRegion {
+            guest_address: ram::START,
+            size,
+            user_address: ram::START,
+            mmap_offset: 0,
+        };
+        if self.negotiated.contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS) {
+            self.frontend.add_memory_region(region, self.ram.as_fd())?;
+        } else {
+            self.frontend.set_memory_table(&[(region, self.ram.as_fd())])?;
+        }
+        Ok(())
+    }
+}
+
+fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<u64, Error> {
+    let offered = frontend.features()?;
+    let required = VERSION_1 | if options.packed { RING_PACKED } else { 0 };
+    let missing = (required | PROTOCOL_FEATURES) & !offered;
+    if missing != 0 {
+        return Err(Error::Features { missing });
+    }
+    Ok(required | options.features & offered)
+}
