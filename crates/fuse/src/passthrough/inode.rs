@@ -157,20 +157,6 @@ impl Inodes {
             .insert(self.root.key.clone(), Arc::clone(&self.root));
     }
 
-    /// How many nodes there are, the root included, and the sum of their lookups without the root's.
-    #[cfg(test)]
-    pub(super) fn census(&self) -> (usize, u64) {
-        let mut nodes = 0;
-        let mut lookups = 0;
-        for shard in &self.by_key {
-            let shard = shard.lock().unwrap();
-            nodes += shard.len();
-            let counts = shard.values().filter(|node| node.id != NodeId::ROOT);
-            lookups += counts.map(|node| node.lookups.load(Ordering::Relaxed)).sum::<u64>();
-        }
-        (nodes, lookups)
-    }
-
     fn shard_of_key(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Node>>> {
         let shard = self.hasher.hash_one((key.device, key.inode)) as usize % SHARDS;
         self.by_key[shard].lock().unwrap_or_else(PoisonError::into_inner)

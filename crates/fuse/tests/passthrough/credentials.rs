@@ -1,0 +1,207 @@
+//! Threads come back to themselves, and privileges of files end with changes by the unprivileged.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use fuse::fs::{Caller, Errno, FileSystem, NodeId, SetAttr, WriteTo};
+use fuse::passthrough::Options;
+use fuse::wire;
+
+use crate::share::{ROOT, Share, USER, at, create, is_root, name, refused, share};
+
+fn thread_state() -> (u32, u32, usize, u64) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+        rustix::process::getgroups().unwrap().len(),
+        rustix::thread::capabilities(None).unwrap().effective.bits(),
+    )
+}
+
+#[test]
+fn the_thread_is_itself_again_after_errors() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options {
+        posix_acl: true,
+        ..Options::default()
+    });
+    let member = Caller {
+        supplementary_group: Some(7),
+        ..USER
+    };
+    let dir = create(0o700, 0);
+    share.fs.mkdir(&member, NodeId::ROOT, name(c"d"), &dir).unwrap();
+    let before = thread_state();
+    assert_eq!((before.0, before.2), (0, 0));
+    let again = fuse::fs::Create { umask: 0o777, ..dir };
+    assert_eq!(
+        refused(share.fs.mkdir(&member, NodeId::ROOT, name(c"d"), &again)),
+        Errno::EEXIST
+    );
+    assert_eq!(
+        refused(share.fs.mkdir(&member, NodeId(99), name(c"e"), &again)),
+        Errno::ESTALE
+    );
+    assert_eq!(thread_state(), before);
+    share
+        .fs
+        .mkdir(&ROOT, NodeId::ROOT, name(c"e"), &create(0o777, 0))
+        .unwrap();
+    assert_eq!(
+        fs::metadata(share.host("e")).unwrap().mode() & 0o777,
+        0o777,
+        "the umask is gone, too"
+    );
+}
+
+#[test]
+fn a_caller_without_ids_makes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    let nobody = Caller {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        ..ROOT
+    };
+    let made = share.fs.mkdir(&nobody, NodeId::ROOT, name(c"d"), &create(0o700, 0));
+    assert_eq!(
+        refused(made),
+        Errno::EOVERFLOW,
+        "setresuid(-1) would leave the daemon root"
+    );
+    assert!(!share.host("d").exists());
+}
+
+#[test]
+fn two_threads_are_two_callers() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    std::thread::scope(|scope| {
+        for uid in 2000..2004u32 {
+            let share = &share;
+            scope.spawn(move || {
+                let caller = Caller {
+                    uid,
+                    gid: uid + 10,
+                    ..USER
+                };
+                for round in 0..50 {
+                    let entry = std::ffi::CString::new(format!("{uid}-{round}")).unwrap();
+                    let made = share
+                        .fs
+                        .mkdir(&caller, NodeId::ROOT, name(&entry), &create(0o700, 0))
+                        .unwrap();
+                    assert_eq!((made.attr.uid, made.attr.gid), (uid, uid + 10));
+                }
+            });
+        }
+    });
+}
+
+/// A file with set-user-id and set-group-id, opened for writing.
+fn privileged(share: &Share) -> (NodeId, fuse::fs::Handle) {
+    fs::write(share.host("s"), "contents").unwrap();
+    fs::set_permissions(share.host("s"), fs::Permissions::from_mode(0o6755)).unwrap();
+    let node = share.node(c"s");
+    (node, share.open(node, libc::O_RDWR).unwrap())
+}
+
+fn bits(share: &Share) -> u32 {
+    fs::metadata(share.host("s")).unwrap().mode() & 0o7000
+}
+
+#[test]
+fn changes_of_contents_drop_privileges_when_asked_to() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    let kept = |act: &dyn Fn(NodeId, fuse::fs::Handle)| {
+        let (node, handle) = privileged(&share);
+        act(node, handle);
+        bits(&share)
+    };
+    let write = |flags| {
+        let share = &share;
+        move |node, handle| {
+            let to = WriteTo {
+                flags,
+                ..at(handle, 0, 1)
+            };
+            share.write(&USER, node, to, b"x").unwrap();
+        }
+    };
+    assert_eq!(kept(&write(wire::WRITE_KILL_SUIDGID)), 0);
+    assert_eq!(kept(&write(0)), 0o6000, "FUSE_HANDLE_KILLPRIV_V2: the guest says when");
+
+    let truncate = |kill_suid_gid, by_handle| {
+        let share = &share;
+        move |node, handle| {
+            let handle = Some(handle).filter(|_| by_handle);
+            let change = SetAttr {
+                size: Some(1),
+                kill_suid_gid,
+                handle,
+                ..SetAttr::default()
+            };
+            share.fs.setattr(&USER, node, &change).unwrap();
+        }
+    };
+    for by_handle in [false, true] {
+        assert_eq!(kept(&truncate(true, by_handle)), 0);
+        assert_eq!(kept(&truncate(false, by_handle)), 0o6000);
+    }
+
+    let open = |kill| {
+        let share = &share;
+        move |node, _| {
+            share
+                .fs
+                .open(&USER, node, (libc::O_WRONLY | libc::O_TRUNC) as u32, kill)
+                .unwrap();
+        }
+    };
+    assert_eq!(kept(&open(true)), 0);
+    assert_eq!(kept(&open(false)), 0o6000);
+
+    let allocate = |by: Caller| {
+        let share = &share;
+        move |node, handle| share.fs.fallocate(&by, node, handle, 0, 0, 4096).unwrap()
+    };
+    assert_eq!(kept(&allocate(USER)), 0);
+    assert_eq!(kept(&allocate(ROOT)), 0o6000);
+
+    let chown = |node, _| {
+        let change = SetAttr {
+            uid: Some(1234),
+            ..SetAttr::default()
+        };
+        share.fs.setattr(&ROOT, node, &change).unwrap();
+    };
+    assert_eq!(kept(&chown), 0, "whoever changes the owner");
+}
+
+#[test]
+fn access_is_judged_as_the_caller() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    fs::write(share.host("f"), "x").unwrap();
+    fs::set_permissions(share.host("f"), fs::Permissions::from_mode(0o604)).unwrap();
+    let node = share.node(c"f");
+    let access = |by, mask: i32| share.fs.access(by, node, mask as u32);
+    access(&ROOT, libc::R_OK | libc::W_OK).unwrap();
+    access(&USER, libc::R_OK).unwrap();
+    assert_eq!(refused(access(&USER, libc::W_OK)), Errno::EACCES);
+    assert_eq!(refused(access(&ROOT, libc::X_OK)), Errno::EACCES);
+    let of_the_group = Caller { gid: 0, ..USER };
+    assert_eq!(refused(access(&of_the_group, libc::R_OK)), Errno::EACCES);
+    assert_eq!(refused(access(&ROOT, 64)), Errno::EINVAL);
+}

@@ -1,0 +1,10 @@
+//! The passthrough file system on real directories, asked directly through the `FileSystem` trait.
+
+mod create;
+mod credentials;
+mod directory;
+mod io;
+mod names;
+mod nodes;
+mod share;
+mod xattr;

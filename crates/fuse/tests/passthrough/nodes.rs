@@ -1,0 +1,208 @@
+//! Lookup counts, identities, and lives of nodes without a name.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use fuse::fs::{Errno, FileSystem, NodeId};
+use fuse::passthrough::InodeHandles;
+
+use crate::share::{IDENTITIES, ROOT, by, create, is_root, name, refused, share, share_in};
+
+#[test]
+fn every_lookup_counts_once_and_the_last_forget_drops() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        fs::write(share.host("f"), "x").unwrap();
+        let node = share.node(c"f");
+        assert_eq!(share.node(c"f"), node);
+        share.fs.link(&ROOT, node, NodeId::ROOT, name(c"g")).unwrap();
+        assert_eq!(share.node(c"g"), node, "a hard link is the same node");
+        share.fs.forget(node, 3);
+        share.alive(node).unwrap();
+        share.fs.forget(node, 1);
+        assert_eq!(refused(share.alive(node)), Errno::ESTALE);
+        assert_ne!(share.node(c"f"), node, "ids are never used twice");
+    }
+}
+
+#[test]
+fn the_root_survives_any_forget() {
+    let share = share(by(InodeHandles::Prefer));
+    share.fs.forget(NodeId::ROOT, u64::MAX);
+    share.alive(NodeId::ROOT).unwrap();
+}
+
+#[test]
+fn forgetting_too_often_loses_the_node_and_no_more() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        fs::write(share.host("f"), "x").unwrap();
+        let node = share.node(c"f");
+        share.fs.forget(node, u64::MAX);
+        share.fs.forget(node, u64::MAX);
+        share.fs.forget(NodeId(77), 1);
+        assert_eq!(refused(share.alive(node)), Errno::ESTALE);
+        let again = share.node(c"f");
+        share.fs.forget(node, 1);
+        share.alive(again).unwrap();
+    }
+}
+
+#[test]
+fn concurrent_lookups_and_forgets_balance() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        fs::write(share.host("f"), "x").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let node = share.node(c"f");
+                        share.alive(node).unwrap();
+                        share.fs.forget(node, 1);
+                    }
+                });
+            }
+        });
+        let node = share.node(c"f");
+        share.fs.forget(node, 1);
+        assert_eq!(refused(share.alive(node)), Errno::ESTALE, "no lookup was left over");
+    }
+}
+
+#[test]
+fn a_recreated_inode_number_is_a_new_node() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        fs::write(share.host("f"), "old").unwrap();
+        let old = share.lookup(NodeId::ROOT, c"f").unwrap();
+        // ext4 gives the number of a removed inode to the next one, if nobody holds it.
+        fs::remove_file(share.host("f")).unwrap();
+        fs::write(share.host("f"), "newer").unwrap();
+        let new = share.lookup(NodeId::ROOT, c"f").unwrap();
+        assert_ne!(old.node, new.node);
+        assert_eq!(new.attr.size, 5);
+        // By handle the old inode is gone; by descriptor it lives on. The new one it is in neither case.
+        match share.fs.getattr(&ROOT, old.node.unwrap(), None) {
+            Ok((attr, _)) => assert_eq!((attr.size, attr.nlink), (3, 0)),
+            Err(error) => assert_eq!(error, Errno::ESTALE),
+        }
+    }
+}
+
+#[test]
+fn a_node_removed_by_the_guest_lives_until_forgotten() {
+    for place in ["/tmp", "/dev/shm"]
+        .map(Path::new)
+        .into_iter()
+        .filter(|place| place.is_dir())
+    {
+        for identity in IDENTITIES {
+            let share = share_in(place, by(identity));
+            fs::write(share.host("f"), "x").unwrap();
+            fs::write(share.host("over"), "yy").unwrap();
+            fs::create_dir(share.host("d")).unwrap();
+            symlink("target", share.host("l")).unwrap();
+            let nodes = [c"f", c"over", c"d", c"l"].map(|entry| share.node(entry));
+            let root = NodeId::ROOT;
+            share.fs.unlink(&ROOT, root, name(c"l")).unwrap();
+            share.fs.rmdir(&ROOT, root, name(c"d")).unwrap();
+            share
+                .fs
+                .rename(&ROOT, (root, name(c"f")), (root, name(c"over")), 0)
+                .unwrap();
+            share.fs.unlink(&ROOT, root, name(c"over")).unwrap();
+            for node in nodes {
+                share.alive(node).unwrap();
+            }
+            assert_eq!(share.fs.readlink(&ROOT, nodes[3]).unwrap(), b"target");
+            let made = share
+                .fs
+                .create(&ROOT, nodes[2], name(c"x"), &create(0o600, libc::O_RDWR), false);
+            assert_eq!(refused(made), Errno::ENOENT, "nothing is made in a removed directory");
+        }
+    }
+}
+
+#[test]
+fn an_open_file_removed_on_the_host_still_tells_its_attributes() {
+    for place in ["/tmp", "/dev/shm"]
+        .map(Path::new)
+        .into_iter()
+        .filter(|place| place.is_dir())
+    {
+        for identity in IDENTITIES {
+            let share = share_in(place, by(identity));
+            fs::write(share.host("f"), "x").unwrap();
+            let node = share.node(c"f");
+            let first = share.open(node, libc::O_RDONLY).unwrap();
+            let second = share.open(node, libc::O_RDONLY).unwrap();
+            share.fs.release(node, first).unwrap();
+            fs::remove_file(share.host("f")).unwrap();
+            share.alive(node).unwrap();
+            assert_eq!(share.fs.getattr(&ROOT, node, Some(second)).unwrap().0.nlink, 0);
+            assert_eq!(share.read(node, second, 0, 10).unwrap(), b"x");
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_name_can_get_one() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        let (entry, opened) = share
+            .fs
+            .tmpfile(&ROOT, NodeId::ROOT, &create(0o640, libc::O_RDWR))
+            .unwrap();
+        let node = entry.node.unwrap();
+        assert_eq!(entry.attr.nlink, 0);
+        let to = crate::share::at(opened.handle, 0, 4);
+        assert_eq!(share.write(&ROOT, node, to, b"text").unwrap(), 4);
+        let linked = share.fs.link(&ROOT, node, NodeId::ROOT, name(c"named")).unwrap();
+        assert_eq!((linked.node, linked.attr.nlink), (Some(node), 1));
+        assert_eq!(fs::read(share.host("named")).unwrap(), b"text");
+
+        let exclusive = create(0o600, libc::O_RDWR | libc::O_EXCL);
+        let (entry, _) = share.fs.tmpfile(&ROOT, NodeId::ROOT, &exclusive).unwrap();
+        let linked = share.fs.link(&ROOT, entry.node.unwrap(), NodeId::ROOT, name(c"never"));
+        assert_eq!(refused(linked), Errno::ENOENT, "O_EXCL: may never be named");
+    }
+}
+
+#[test]
+fn handles_keep_no_descriptor_a_node() {
+    if !is_root() {
+        return;
+    }
+    let share = share(by(InodeHandles::Mandatory));
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    for number in 0..64 {
+        fs::write(share.host(&number.to_string()), "x").unwrap();
+    }
+    let links = |prefix: &Path| {
+        let targets = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        targets
+            .filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(prefix)))
+            .count()
+    };
+    assert!(open() > 0);
+    for number in 0..64 {
+        share.node(&std::ffi::CString::new(number.to_string()).unwrap());
+    }
+    // The share itself and the anchor of its mount.
+    assert_eq!(links(share.outside.path()), 2);
+}
+
+#[test]
+fn a_new_session_knows_nothing_of_the_old() {
+    let share = share(by(InodeHandles::Prefer));
+    fs::write(share.host("f"), "x").unwrap();
+    let node = share.node(c"f");
+    let handle = share.open(node, libc::O_RDONLY).unwrap();
+    share.fs.destroy();
+    assert_eq!(refused(share.alive(node)), Errno::ESTALE);
+    assert_eq!(refused(share.read(node, handle, 0, 1)), Errno::EBADF);
+    share.alive(NodeId::ROOT).unwrap();
+    assert_ne!(share.node(c"f"), node);
+}
