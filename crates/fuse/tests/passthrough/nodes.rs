@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use fuse::fs::{Errno, FileSystem, NodeId};
-use fuse::passthrough::InodeHandles;
+use fuse::fs::{Errno, FileSystem, Negotiated, NodeId};
+use fuse::passthrough::{InodeHandles, Options, Passthrough};
+use fuse::wire::{ATTR_SUBMOUNT, InitFlags};
 
 use crate::share::{IDENTITIES, ROOT, by, create, is_root, name, refused, share, share_in};
 
@@ -205,4 +206,29 @@ fn a_new_session_knows_nothing_of_the_old() {
     assert_eq!(refused(share.read(node, handle, 0, 1)), Errno::EBADF);
     share.alive(NodeId::ROOT).unwrap();
     assert_ne!(share.node(c"f"), node);
+}
+
+#[test]
+fn a_mount_within_the_share_is_announced() {
+    let device = |path: &str| {
+        fs::metadata(path)
+            .ok()
+            .map(|found| std::os::unix::fs::MetadataExt::dev(&found))
+    };
+    if device("/dev/shm").is_none() || device("/dev/shm") == device("/dev") {
+        eprintln!("skipped: needs a file system mounted on /dev/shm");
+        return;
+    }
+    for announce_submounts in [true, false] {
+        let options = Options {
+            announce_submounts,
+            ..Options::default()
+        };
+        let passthrough = Passthrough::new(Path::new("/dev"), options).unwrap();
+        let flags = passthrough.wants(InitFlags::all());
+        passthrough.init(Negotiated { minor: 45, flags }).unwrap();
+        let flags = |entry| passthrough.lookup(&ROOT, NodeId::ROOT, name(entry)).unwrap().attr.flags;
+        assert_eq!(flags(c"shm") & ATTR_SUBMOUNT != 0, announce_submounts);
+        assert_eq!(flags(c"null") & ATTR_SUBMOUNT, 0);
+    }
 }
