@@ -22,6 +22,8 @@
 mod chain;
 mod config;
 mod driver;
+#[cfg(test)]
+mod interleavings;
 mod layout;
 mod order;
 mod packed;

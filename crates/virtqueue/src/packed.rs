@@ -1,6 +1,6 @@
 //! The device half of a packed ring (VIRTIO 1.1 2.7).
 
-use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use guestmem::Area;
 
@@ -52,7 +52,7 @@ impl Ring for Packed {
                 }
                 // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.21).
                 at = at.plus(1, self.ring.size);
-                descriptor = self.ring.descriptor(at.slot, Relaxed);
+                descriptor = self.ring.member(at.slot);
                 if descriptor.flags & INDIRECT != 0 {
                     return Err(Violation::IndirectMisplaced);
                 }
@@ -127,20 +127,26 @@ impl<W: Words> Slots<W> {
         (self.ring, self.driver_event, self.device_event) = (ring, driver_event, device_event);
     }
 
-    /// The next descriptor, if the driver has made it available.
+    /// The next descriptor, if the driver has made it available. The acquire order makes all of its list visible
+    /// (VIRTIO 1.1 2.7.13.3).
     #[inline]
     pub(crate) fn head(&self) -> Option<Descriptor> {
-        let head = self.descriptor(self.next_available.slot, Acquire);
-        self.next_available.is_available(head.flags).then_some(head)
+        let Position { slot, .. } = self.next_available;
+        let rest = self.ring.load_u64(slot as usize * DESCRIPTOR_SIZE + 8, Acquire);
+        let available = self.next_available.is_available(Layout::decode(0, rest).flags);
+        available.then(|| self.descriptor(slot, rest))
     }
 
-    /// Copies a descriptor out. Flags, length and id come in one load, so that they belong together; for a head it has
-    /// acquire order, which makes all of its list visible (VIRTIO 1.1 2.7.13.3).
+    /// Another descriptor of a list whose head was available.
     #[inline]
-    fn descriptor(&self, slot: u16, order: Ordering) -> Descriptor {
-        let offset = slot as usize * DESCRIPTOR_SIZE;
-        let rest = self.ring.load_u64(offset + 8, order);
-        Layout::decode(self.ring.load_u64(offset, Relaxed), rest)
+    fn member(&self, slot: u16) -> Descriptor {
+        self.descriptor(slot, self.ring.load_u64(slot as usize * DESCRIPTOR_SIZE + 8, Relaxed))
+    }
+
+    /// Flags, length and id come in one word, so that they belong together; the address is fetched behind it.
+    #[inline]
+    fn descriptor(&self, slot: u16, rest: u64) -> Descriptor {
+        Layout::decode(self.ring.load_u64(slot as usize * DESCRIPTOR_SIZE, Relaxed), rest)
     }
 
     /// Slots that the driver can have made available: those that the device does not owe it.

@@ -1,1 +1,82 @@
-//! Attackers.
+//! Any bytes at all as rings and tables: the device half ends, and does not panic. The fuzz targets run the same body.
+
+use guestmem::Memory;
+use virtqueue::{Chain, Queue, QueueConfig};
+
+/// Guest memory, small enough that random addresses often hit it.
+const MEMORY: u64 = 0x1000;
+/// Times the driver changes its memory under the device.
+const TURNS: usize = 4;
+
+/// Runs a device on a queue that the bytes describe: the first few are the configuration, the others fill memory, a part
+/// for each turn.
+pub(crate) fn run(packed: bool, bytes: &[u8]) {
+    let Some((&[size, features, base, plan], content)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let (memory, _file) = Memory::memfd("fuzz", MEMORY, 0).expect("a memfd");
+    let size = if packed { u16::from(size % 17) } else { 1 << (size % 5) };
+    let config = QueueConfig {
+        packed,
+        size,
+        descriptor: 0,
+        driver: 0x200,
+        device: 0x280,
+        base: if packed {
+            QueueConfig::fresh_base(true) ^ (u32::from(base & 15) * 0x1_0001)
+        } else {
+            base.into()
+        },
+        indirect: features & 1 != 0,
+        event_idx: features & 2 != 0,
+        in_order: features & 4 != 0,
+        chain_limit: (features >> 3).into(),
+    };
+    let Ok(mut queue) = config.start(&memory) else { return };
+    for part in content.chunks(content.len().div_ceil(TURNS).max(1)) {
+        let part = &part[..part.len().min(MEMORY as usize)];
+        memory.write(0, part).expect("no more than there is");
+        turn(&mut queue, plan);
+    }
+}
+
+/// Serves and completes; each byte read and written shows that the buffers are what they claim to be.
+fn turn(queue: &mut Queue, plan: u8) {
+    let mut kept = Vec::new();
+    let mut count = 0u8;
+    let each = |mut chain: Chain<'_>| {
+        count = count.wrapping_add(1);
+        let half = chain.reader.remaining() / 2;
+        chain
+            .reader
+            .read_to_vec(half.min(0x2000))
+            .expect("no more than remains");
+        let written = chain.writer.remaining().min(0x2000);
+        chain
+            .writer
+            .write_all(&vec![0xa5; written])
+            .expect("no more than remains");
+        match (plan ^ count) % 5 {
+            0 => {
+                let (pending, outcome) = chain.keep();
+                kept.push(pending);
+                outcome
+            }
+            1 if plan > 0xf0 => chain.put_back(),
+            2 => chain.done(u32::MAX),
+            _ => chain.done(written as u32),
+        }
+    };
+    let served = queue.serve(100, each);
+    assert_eq!(served.is_err(), served.is_err() && queue.is_retired());
+    assert_eq!(queue.in_flight() as usize, kept.len());
+    for pending in kept.into_iter().rev() {
+        let (mut reader, _) = pending.open();
+        reader
+            .read_to_vec(reader.remaining().min(0x2000))
+            .expect("no more than remains");
+        queue.complete(pending, 1);
+    }
+    queue.interrupt_wanted();
+    queue.position().expect("nothing is in flight");
+}

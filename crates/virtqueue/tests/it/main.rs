@@ -3,5 +3,5 @@
 mod arbitrary;
 mod hostile;
 mod model;
-mod oracle;
+mod smoke;
 mod world;
