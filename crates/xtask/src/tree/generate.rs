@@ -15,7 +15,7 @@ use rustix::fs::{
 const MIB: u64 = 1 << 20;
 const DIRECTORIES: u64 = 50;
 const FILES_A_DIRECTORY: u64 = 400;
-const LARGE: u64 = 800 * MIB;
+const LARGE: u64 = 880 * MIB;
 /// Longest name that Linux file systems take.
 const NAME_MAX: usize = 255;
 
