@@ -1,10 +1,10 @@
 //! Listing directories.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 
-use fuse::fs::{Errno, FileSystem, Handle, NodeId};
+use fuse::fs::{DirectorySink, Entry, Errno, FileSystem, Handle, NodeId};
 use fuse::passthrough::Options;
 
 use crate::share::{IDENTITIES, Listed, Listing, ROOT, Share, by, refused, share};
@@ -113,6 +113,34 @@ fn only_entries_that_fit_are_looked_up() {
             assert_eq!(refused(share.alive(node)), Errno::ESTALE, "counted exactly once");
         }
     }
+}
+
+/// Says that an entry fits, and refuses it then.
+struct Fickle(Vec<NodeId>);
+
+impl DirectorySink for Fickle {
+    fn add(&mut self, _: &CStr, _: u64, _: u32, _: u64) -> bool {
+        true
+    }
+    fn fits(&self, _: &CStr) -> bool {
+        true
+    }
+    fn add_plus(&mut self, _: &CStr, _: u64, _: u32, _: u64, entry: Option<&Entry>) -> bool {
+        self.0.extend(entry.and_then(|entry| entry.node));
+        entry.is_none()
+    }
+}
+
+#[test]
+fn a_lookup_that_does_not_reach_the_guest_is_taken_back() {
+    let share = share(Options::default());
+    fill(&share, 3);
+    let handle = opened(&share);
+    let mut sink = Fickle(Vec::new());
+    // Some file systems list `.` and `..` later than the entry, and then there is nothing before the refusal.
+    let _ = share.fs.readdir(&ROOT, NodeId::ROOT, handle, 0, true, &mut sink);
+    assert_eq!(sink.0.len(), 1);
+    assert_eq!(refused(share.alive(sink.0[0])), Errno::ESTALE);
 }
 
 #[test]
