@@ -75,12 +75,6 @@ impl<'d> Connection<'d> {
         }
         (self.memory, self.regions) = (memory, regions);
     }
-
-    fn stop_all(&mut self) {
-        for (index, vring) in (0..).zip(&mut self.vrings) {
-            vring.stop(index);
-        }
-    }
 }
 
 impl Handler for Connection<'_> {
@@ -223,7 +217,9 @@ impl Handler for Connection<'_> {
     }
 
     fn reset_device(&mut self) -> Result<(), Refusal> {
-        self.stop_all();
+        for (index, vring) in (0..).zip(&mut self.vrings) {
+            vring.reset(index);
+        }
         self.status = 0;
         self.device.reset();
         Ok(())

@@ -4,7 +4,7 @@
 //! use any more: no ring access after a stop (vhost-user "Starting and stopping rings"), none to a region that was removed.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -66,6 +66,7 @@ impl LaneHandle {
             inbox,
             more: true,
             failed: false,
+            unreachable: false,
         };
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -134,6 +135,9 @@ struct Runner {
     more: bool,
     /// The driver broke the rules, or the kick descriptor is unusable: the queue serves no more.
     failed: bool,
+    /// The ring is in no region of the present memory table. Front ends remove and add regions one by one when they change
+    /// them, so it may come back.
+    unreachable: bool,
 }
 
 /// What there is to do after a wake-up.
@@ -145,16 +149,19 @@ struct Woken {
 impl Runner {
     fn run(mut self) -> Queue {
         loop {
-            let ready = self.start.enabled && !self.failed;
-            let woken = self.wait(ready, ready && self.more);
+            let woken = self.wait(self.ready(), self.ready() && self.more);
             if woken.command && self.obey() == Next::Stop {
                 return self.start.queue;
             }
             self.more |= woken.kick;
-            if self.start.enabled && !self.failed && self.more {
+            if self.ready() && self.more {
                 self.more = self.serve();
             }
         }
+    }
+
+    fn ready(&self) -> bool {
+        self.start.enabled && !self.failed && !self.unreachable
     }
 
     /// Waits for a command or a kick; not at all when there is more to serve.
@@ -179,18 +186,27 @@ impl Runner {
         let command = !watched[0].revents().is_empty();
         let kick = watched.get(1).map_or(PollFlags::empty(), PollFd::revents);
         if command {
-            drain(self.wake.as_fd());
-        }
-        if kick.intersects(PollFlags::NVAL | PollFlags::ERR | PollFlags::HUP) {
-            warn!(
-                queue = self.start.index,
-                "the kick descriptor is broken; this queue is out of service"
-            );
-            self.fail();
+            let _emptied = drain(&self.wake);
         }
         Woken {
             command,
-            kick: !kick.is_empty() && drain(self.start.kick.as_fd()),
+            kick: !kick.is_empty() && self.kicked(kick),
+        }
+    }
+
+    fn kicked(&mut self, events: PollFlags) -> bool {
+        match drain(&self.start.kick) {
+            Drained::Signal => true,
+            Drained::Nothing if !events.intersects(PollFlags::NVAL | PollFlags::ERR | PollFlags::HUP) => false,
+            // A file that is always readable, or a pipe without a writer, would keep this thread busy for ever.
+            Drained::Nothing | Drained::Broken => {
+                warn!(
+                    queue = self.start.index,
+                    "the kick descriptor is broken; this queue is out of service"
+                );
+                self.fail();
+                false
+            }
         }
     }
 
@@ -207,10 +223,13 @@ impl Runner {
                     self.more = true;
                 }
                 Command::Memory(memory) => {
-                    if let Err(error) = self.start.queue.replace_memory(&memory) {
-                        warn!(queue = self.start.index, %error, "the ring is not in the new memory; this queue is out of service");
-                        self.fail();
+                    // After an error the queue holds its old memory, and must not touch it.
+                    let replaced = self.start.queue.replace_memory(&memory);
+                    if let Err(error) = &replaced {
+                        warn!(queue = self.start.index, %error, "the ring is not in the new memory; this queue waits for it");
                     }
+                    self.unreachable = replaced.is_err();
+                    self.more = true;
                 }
                 Command::Stop => return Next::Stop,
             }
@@ -231,6 +250,9 @@ impl Runner {
             }
             Err(violation) => {
                 warn!(queue = self.start.index, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
+                if self.start.queue.interrupt_wanted() {
+                    self.interrupt();
+                }
                 self.fail();
                 false
             }
@@ -265,7 +287,19 @@ fn signal(descriptor: &OwnedFd, what: &str, index: u16) {
     }
 }
 
-/// Empties an eventfd that poll(2) has called readable. `false` if there was nothing to read after all.
-fn drain(descriptor: BorrowedFd<'_>) -> bool {
-    rustix::io::retry_on_intr(|| rustix::io::read(descriptor, &mut [0; 8])).is_ok()
+/// What reading an event descriptor found.
+enum Drained {
+    Signal,
+    Nothing,
+    Broken,
+}
+
+/// Empties an eventfd, or takes some signals off a pipe.
+fn drain(descriptor: &OwnedFd) -> Drained {
+    match rustix::io::retry_on_intr(|| rustix::io::read(descriptor, &mut [0; 8])) {
+        Ok(0) => Drained::Broken,
+        Ok(_) => Drained::Signal,
+        Err(Errno::AGAIN) => Drained::Nothing,
+        Err(_) => Drained::Broken,
+    }
 }

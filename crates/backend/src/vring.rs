@@ -133,6 +133,16 @@ impl Vring {
         self.base.unwrap_or(0)
     }
 
+    /// As before the first message, but for the descriptors: front ends send those once.
+    pub(crate) fn reset(&mut self, index: u16) {
+        self.stop(index);
+        *self = Self {
+            call: self.call.take(),
+            error: self.error.take(),
+            ..Self::default()
+        };
+    }
+
     fn idle(&mut self) -> Result<&mut Self, VringError> {
         if self.lane.is_some() {
             Err(VringError::Running)
