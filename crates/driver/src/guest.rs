@@ -65,6 +65,7 @@ pub struct Guest {
     frontend: Frontend,
     memory: Memory,
     ram: OwnedFd,
+    region: MemoryRegion,
     features: u64,
     negotiated: ProtocolFeatures,
     /// The queues, hiprio or whatever comes first being number 0.
@@ -109,15 +110,22 @@ impl Guest {
             .map(|plan| Queue::new(plan, options, &memory))
             .collect::<Result<Vec<_>, Error>>()?;
 
+        let region = MemoryRegion {
+            guest_address: ram::START,
+            size: layout.used(),
+            user_address: ram::START,
+            mmap_offset: 0,
+        };
         let mut guest = Self {
             frontend,
             memory,
             ram,
+            region,
             features,
             negotiated,
             queues,
         };
-        guest.share_memory(layout.used())?;
+        guest.share_memory()?;
         for index in 0..options.queues {
             guest.start(index, guest.queues[usize::from(index)].config.base)?;
         }
@@ -178,19 +186,21 @@ impl Guest {
         Ok(())
     }
 
-    fn share_memory(&mut self, size: u64) -> Result<(), Error> {
-        let region = MemoryRegion {
-            guest_address: ram::START,
-            size,
-            user_address: ram::START,
-            mmap_offset: 0,
-        };
+    /// Removes the RAM from the device's memory, as front ends do that rearrange it. Needs CONFIGURE_MEM_SLOTS.
+    pub fn take_memory_away(&mut self) -> Result<(), Error> {
+        Ok(self.frontend.remove_memory_region(self.region)?)
+    }
+
+    /// Adds the RAM again.
+    pub fn give_memory_back(&mut self) -> Result<(), Error> {
+        Ok(self.frontend.add_memory_region(self.region, self.ram.as_fd())?)
+    }
+
+    fn share_memory(&mut self) -> Result<(), Error> {
         if self.negotiated.contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS) {
-            self.frontend.add_memory_region(region, self.ram.as_fd())?;
-        } else {
-            self.frontend.set_memory_table(&[(region, self.ram.as_fd())])?;
+            return self.give_memory_back();
         }
-        Ok(())
+        Ok(self.frontend.set_memory_table(&[(self.region, self.ram.as_fd())])?)
     }
 }
 

@@ -1,0 +1,130 @@
+//! The device under test on a socket, and a guest that has begun a FUSE session with it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use devices::fs::{FsDevice, FsOptions};
+use driver::fs::{self, Request, Requests};
+use driver::{Guest, Options};
+use fuse::fs::FileSystem;
+use fuse::passthrough::{self, Passthrough};
+use fuse::server::Server;
+use rustix::event::{EventfdFlags, eventfd};
+use tempfile::TempDir;
+
+/// Runs until dropped.
+pub(crate) struct Daemon {
+    directory: TempDir,
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Shares a fresh directory with `request_queues` queues besides hiprio.
+    pub(crate) fn sharing(request_queues: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let share = directory.path().join("share");
+        std::fs::create_dir(&share).unwrap();
+        let fs = Passthrough::new(&share, passthrough::Options::default()).unwrap();
+        Self::serving(directory, request_queues, fs)
+    }
+
+    pub(crate) fn of<F: FileSystem + 'static>(fs: F) -> Self {
+        Self::serving(tempfile::tempdir().unwrap(), 1, fs)
+    }
+
+    fn serving<F: FileSystem + 'static>(directory: TempDir, request_queues: u16, fs: F) -> Self {
+        let options = FsOptions {
+            tag: "share".into(),
+            request_queues,
+            packed: true,
+        };
+        let device = FsDevice::new(options, Server::new(fs)).unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let until = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || backend::serve(&listener, &device, until.as_fd()).unwrap());
+        Self {
+            directory,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    /// The shared directory.
+    pub(crate) fn share(&self) -> PathBuf {
+        self.directory.path().join("share")
+    }
+
+    pub(crate) fn connect(&self, options: &Options) -> Client {
+        Client::connect(&self.socket(), options)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+    }
+}
+
+/// Packed or split, with all queues of a device that has `request_queues`.
+pub(crate) fn options(packed: bool, request_queues: u16) -> Options {
+    Options {
+        queues: 1 + request_queues,
+        packed,
+        ..Options::default()
+    }
+}
+
+/// A guest with its FUSE requests.
+pub(crate) struct Client {
+    pub(crate) guest: Guest,
+    pub(crate) requests: Requests,
+}
+
+/// What a request came to: the reply's body, or the errno.
+pub(crate) type Reply = Result<Vec<u8>, i32>;
+
+impl Client {
+    fn connect(socket: &Path, options: &Options) -> Self {
+        let guest = Guest::connect(socket, options).unwrap();
+        // The tests' own user: without privileges, the device can act for nobody else.
+        let requests = Requests::new(rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        Self { guest, requests }
+    }
+
+    /// Sends a request on queue `queue` and takes the reply apart.
+    pub(crate) fn ask_on(&mut self, queue: usize, request: &Request) -> Reply {
+        let (written, bytes) = self.guest.queues[queue]
+            .call(&request.readable, request.reply_space)
+            .unwrap();
+        fs::reply(request, written, &bytes).unwrap().map(<[u8]>::to_vec)
+    }
+
+    /// The same on the first request queue.
+    pub(crate) fn ask(&mut self, make: impl FnOnce(&mut Requests) -> Request) -> Reply {
+        let request = make(&mut self.requests);
+        self.ask_on(1, &request)
+    }
+
+    /// Begins the FUSE session.
+    pub(crate) fn init(&mut self) {
+        let body = self.ask(|requests| requests.init(45, 0)).unwrap();
+        assert_eq!(fs::field_u32(&body, 0), 7, "major version");
+    }
+
+    /// The device answers: a root directory with attributes.
+    pub(crate) fn assert_served(&mut self) {
+        let body = self.ask(|requests| requests.getattr(fs::ROOT)).unwrap();
+        assert_eq!(body.len(), 104);
+    }
+}

@@ -1,0 +1,7 @@
+//! A guest in userspace against the whole file system device, over vhost-user and both ring formats, in one process.
+
+mod control;
+mod daemon;
+mod hostile;
+mod requests;
+mod session;
