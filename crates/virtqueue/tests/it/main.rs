@@ -3,5 +3,6 @@
 mod arbitrary;
 mod hostile;
 mod model;
+mod oracle;
 mod smoke;
 mod world;
