@@ -1,16 +1,28 @@
 //! What one front end has set up, and what becomes of each of its requests.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use guestmem::{Memory, RegionConfig};
-use vhost_user::backend::{Channel, Handler};
+use guestmem::{Memory, RegionConfig, Window};
+use tracing::{info, warn};
+use vhost_user::ProtocolFeatures;
+use vhost_user::backend::Handler;
+use vhost_user::channel::Channel;
 use vhost_user::message::{MAX_CONFIG, MemoryRegion, VringAddress};
 
 use crate::Device;
 use crate::vring::{Surroundings, Vring, VringError};
+use crate::window::ChannelWindow;
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
+
+/// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
+/// mapped yet.
+const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
+    .union(ProtocolFeatures::BACKEND_REQ)
+    .union(ProtocolFeatures::BACKEND_SEND_FD)
+    .union(ProtocolFeatures::SHMEM);
 
 /// The state of a connection. Dropping it stops all lanes.
 pub(crate) struct Connection<'d> {
@@ -21,8 +33,13 @@ pub(crate) struct Connection<'d> {
     regions: usize,
     vrings: Vec<Vring>,
     status: u8,
+    negotiated: ProtocolFeatures,
     /// Kept open for as long as the connection: the front end may take its end for a sign of life.
     channel: Option<Channel>,
+    /// Has the channel instead.
+    window: Option<Arc<ChannelWindow>>,
+    /// The log has the reason why there is no window.
+    explained: bool,
 }
 
 /// Why a request is refused. The connection goes on.
@@ -42,6 +59,8 @@ pub(crate) enum Refusal {
     ConfigRange { offset: u32, end: u64 },
     #[error("the device's configuration space is read-only")]
     ConfigReadOnly,
+    #[error("cannot prepare the channel: {0}")]
+    Channel(#[source] rustix::io::Errno),
 }
 
 impl<'d> Connection<'d> {
@@ -53,7 +72,10 @@ impl<'d> Connection<'d> {
             regions: 0,
             vrings: (0..device.queue_count()).map(|_| Vring::default()).collect(),
             status: 0,
+            negotiated: ProtocolFeatures::empty(),
             channel: None,
+            window: None,
+            explained: false,
         }
     }
 
@@ -70,10 +92,49 @@ impl<'d> Connection<'d> {
 
     /// All lanes have left the old memory when this returns.
     fn use_memory(&mut self, memory: Memory, regions: usize) {
-        for vring in &self.vrings {
-            vring.set_memory(&memory);
-        }
+        let vrings = &self.vrings;
+        hurried(self.window.as_deref(), || {
+            vrings.iter().for_each(|vring| vring.set_memory(&memory));
+        });
         (self.memory, self.regions) = (memory, regions);
+    }
+
+    fn close_window(&mut self) {
+        if let Some(window) = self.window.take() {
+            self.device.set_window(None);
+            window.close();
+        }
+    }
+
+    /// Tells once why a device that has a window goes without.
+    fn explain_no_window(&mut self) {
+        if self.device.window_size() == 0 || self.window.is_some() || self.explained {
+            return;
+        }
+        self.explained = true;
+        let missing = WINDOW_NEEDS - self.negotiated;
+        if missing.is_empty() {
+            warn!("DAX is off: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
+        } else {
+            warn!("DAX is off: the front end does not know protocol features {missing:?}");
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    /// Nobody is left to answer, so lanes that wait for it go first.
+    fn drop(&mut self) {
+        let vrings = &mut self.vrings;
+        hurried(self.window.as_deref(), || vrings.clear());
+        self.close_window();
+    }
+}
+
+/// Runs what waits for lanes. The front end waits for it in turn, so that it cannot answer a lane meanwhile.
+fn hurried<T>(window: Option<&ChannelWindow>, act: impl FnOnce() -> T) -> T {
+    match window {
+        Some(window) => window.in_a_hurry(act),
+        None => act(),
     }
 }
 
@@ -82,6 +143,14 @@ impl Handler for Connection<'_> {
 
     fn features(&mut self) -> u64 {
         self.device.features()
+    }
+
+    fn set_protocol_features(&mut self, features: ProtocolFeatures) {
+        self.negotiated = features;
+    }
+
+    fn shared_memory(&mut self) -> Vec<u64> {
+        vec![self.device.window_size()]
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
@@ -153,11 +222,13 @@ impl Handler for Connection<'_> {
     }
 
     fn vring_base(&mut self, index: u32) -> Result<u32, Refusal> {
+        let window = self.window.clone();
         let vring = self.vring(index)?;
-        Ok(vring.stop(index as u16))
+        Ok(hurried(window.as_deref(), || vring.stop(index as u16)))
     }
 
     fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
+        self.explain_no_window();
         let count = self.vrings.len();
         let vring = self
             .vrings
@@ -183,7 +254,9 @@ impl Handler for Connection<'_> {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<(), Refusal> {
-        self.vring(index)?.enable(enable);
+        let window = self.window.clone();
+        let vring = self.vring(index)?;
+        hurried(window.as_deref(), || vring.enable(enable));
         Ok(())
     }
 
@@ -201,7 +274,16 @@ impl Handler for Connection<'_> {
     }
 
     fn set_channel(&mut self, channel: Channel) -> Result<(), Refusal> {
-        self.channel = Some(channel);
+        self.close_window();
+        let size = self.device.window_size();
+        if size == 0 || !self.negotiated.contains(WINDOW_NEEDS) {
+            self.channel = Some(channel);
+            return Ok(());
+        }
+        let window = Arc::new(ChannelWindow::new(size, channel).map_err(Refusal::Channel)?);
+        info!(size, "DAX is on");
+        self.device.set_window(Some(Arc::clone(&window) as Arc<dyn Window>));
+        self.window = Some(window);
         Ok(())
     }
 
@@ -217,8 +299,14 @@ impl Handler for Connection<'_> {
     }
 
     fn reset_device(&mut self) -> Result<(), Refusal> {
-        for (index, vring) in (0..).zip(&mut self.vrings) {
-            vring.reset(index);
+        let vrings = &mut self.vrings;
+        hurried(self.window.as_deref(), || {
+            for (index, vring) in (0..).zip(vrings) {
+                vring.reset(index);
+            }
+        });
+        if let Some(window) = &self.window {
+            window.forget();
         }
         self.status = 0;
         self.device.reset();

@@ -10,6 +10,7 @@ mod device;
 mod lane;
 mod server;
 mod vring;
+mod window;
 
 pub use device::{Device, Lane};
 pub use server::{Error, serve};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backend::{Device, Lane};
 use fuse::fs::FileSystem;
 use fuse::server::Server;
-use guestmem::{Reader, Writer};
+use guestmem::{Reader, Window, Writer};
 use virtqueue::{Queue, Served, Violation};
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
@@ -36,9 +36,14 @@ pub struct FsOptions {
     pub tag: String,
     /// Request queues besides hiprio, 1 to [`REQUEST_QUEUES_MAX`].
     pub request_queues: u16,
+    /// Bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0: no DAX.
+    pub window_size: u64,
     /// Offer packed rings; the guest then uses them if its VMM lets it.
     pub packed: bool,
 }
+
+/// Linux maps files in ranges of 2 MiB; what is left of a window cannot be used.
+pub const WINDOW_UNIT: u64 = 2 << 20;
 
 /// What is wrong with [`FsOptions`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +54,9 @@ pub enum OptionsError {
     /// No queue, or too many.
     #[error("{0} request queues: there must be 1 to {REQUEST_QUEUES_MAX}")]
     RequestQueues(u16),
+    /// No window that Linux can use.
+    #[error("a window of {0} bytes: it must have a multiple of {WINDOW_UNIT} bytes")]
+    WindowSize(u64),
 }
 
 /// A file system as a VIRTIO device.
@@ -68,6 +76,9 @@ impl<F: FileSystem> FsDevice<F> {
         }
         if !(1..=REQUEST_QUEUES_MAX).contains(request_queues) {
             return Err(OptionsError::RequestQueues(*request_queues));
+        }
+        if !options.window_size.is_multiple_of(WINDOW_UNIT) {
+            return Err(OptionsError::WindowSize(options.window_size));
         }
         Ok(Self {
             options,
@@ -108,6 +119,14 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
             server: Arc::clone(&self.server),
             dispatch,
         })
+    }
+
+    fn window_size(&self) -> u64 {
+        self.options.window_size
+    }
+
+    fn set_window(&self, window: Option<Arc<dyn Window>>) {
+        self.server.set_window(window);
     }
 
     fn reset(&self) {

@@ -1,6 +1,8 @@
 //! What a file system must answer: one method an operation, names and lengths already checked by `request`.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use guestmem::{Reader, Writer};
@@ -196,6 +198,15 @@ pub struct CopyRange {
     pub len: u64,
     /// copy_file_range(2) flags, 0 today.
     pub flags: u64,
+}
+
+/// A file open for being mapped into the guest.
+#[derive(Clone, Debug)]
+pub struct Mappable {
+    /// The file. All mappings of a node share one descriptor, so that they are known to be of the same file.
+    pub file: Arc<OwnedFd>,
+    /// Whether it is open for writing.
+    pub writable: bool,
 }
 
 /// A reply of variable length for READDIR and READDIRPLUS: refuses the entry that no longer fits.
@@ -396,6 +407,11 @@ pub trait FileSystem: Send + Sync {
     }
     /// Copies between two open files on the host.
     fn copy_file_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
+        Err(Errno::ENOSYS)
+    }
+    /// Opens a file for mapping, without a handle of the guest: for writing if `write`, and preferably in any case, so that the
+    /// mapping need not be replaced when the guest comes to write. Only asked while there is a window.
+    fn open_for_mapping(&self, node: NodeId, write: bool) -> Result<Mappable> {
         Err(Errno::ENOSYS)
     }
     /// An ioctl; `input` is what the guest sent, at most `out_size` bytes come back. Unknown commands answer ENOTTY.

@@ -3,6 +3,7 @@
 //! A request enters at [`server::Server::dispatch`], is parsed once by `request`, answered by a [`fs::FileSystem`], and
 //! `reply` writes what came out into the guest's memory.
 
+mod dax;
 pub mod fs;
 mod operation;
 pub mod passthrough;

@@ -145,6 +145,22 @@ pub(crate) enum Operation<'a> {
         input: &'a [u8],
         out_size: u32,
     },
+    Setupmapping {
+        setup: Setup,
+    },
+    /// `ranges`: any number of [`wire::RemovemappingOne`].
+    Removemapping {
+        ranges: &'a [u8],
+    },
+}
+
+/// A mapping that the guest asks for, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) file_offset: u64,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) writable: bool,
 }
 
 impl<'a> Operation<'a> {
@@ -378,10 +394,35 @@ impl<'a> Operation<'a> {
                 }
             }
             Opcode::Ioctl => ioctl(arguments)?,
-            // Locks stay within the guest unless negotiated, which they are not; there is no window to map into.
-            Opcode::Getlk | Opcode::Setlk | Opcode::Setlkw | Opcode::Setupmapping | Opcode::Removemapping => {
-                return Err(Errno::ENOSYS);
+            Opcode::Setupmapping => {
+                let wire::SetupmappingIn {
+                    foffset,
+                    len,
+                    flags,
+                    moffset,
+                    ..
+                } = arguments.take()?;
+                if flags & !(wire::SETUPMAPPING_READ | wire::SETUPMAPPING_WRITE) != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                Operation::Setupmapping {
+                    setup: Setup {
+                        file_offset: foffset,
+                        offset: moffset,
+                        length: len,
+                        writable: flags & wire::SETUPMAPPING_WRITE != 0,
+                    },
+                }
             }
+            Opcode::Removemapping => {
+                let wire::RemovemappingIn { count } = arguments.take()?;
+                let length = count.checked_mul(size_of::<wire::RemovemappingOne>() as u32);
+                Operation::Removemapping {
+                    ranges: arguments.bytes(length.ok_or(Errno::EINVAL)?)?,
+                }
+            }
+            // Locks stay within the guest unless negotiated, which they are not.
+            Opcode::Getlk | Opcode::Setlk | Opcode::Setlkw => return Err(Errno::ENOSYS),
             Opcode::Bmap | Opcode::Poll | Opcode::NotifyReply => return Err(Errno::ENOSYS),
             // Not asked within a session: the server has taken these out before.
             Opcode::Init | Opcode::Destroy | Opcode::Forget | Opcode::BatchForget | Opcode::Interrupt => {
@@ -426,7 +467,9 @@ impl<'a> Operation<'a> {
             | Operation::Access { .. }
             | Operation::Setxattr { .. }
             | Operation::Removexattr { .. }
-            | Operation::Fallocate { .. } => 0,
+            | Operation::Fallocate { .. }
+            | Operation::Setupmapping { .. }
+            | Operation::Removemapping { .. } => 0,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! One FUSE session over any number of queues: `dispatch` takes a request from the readable part of a chain, calls the
 //! file system, and leaves a reply in the writable part.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use guestmem::{Reader, Writer};
+use guestmem::{Reader, Window, Writer};
 
+use crate::dax;
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
 use crate::operation::Operation;
 use crate::reply::{Directory, Reply};
@@ -25,7 +26,7 @@ const BY_SERVER: InitFlags = InitFlags::INIT_EXT
     .union(InitFlags::MAX_PAGES)
     .union(InitFlags::BIG_WRITES);
 
-/// What requests and replies are prepared for. Left out: locks, notifications, DAX, security contexts, splicing,
+/// What requests and replies are prepared for. Left out: locks, notifications, security contexts, splicing,
 /// `.` and `..` in LOOKUP (EXPORT_SUPPORT), and callers without an id (ALLOW_IDMAP).
 const SUPPORTED: InitFlags = BY_SERVER
     .union(InitFlags::ASYNC_READ)
@@ -51,6 +52,9 @@ const SUPPORTED: InitFlags = BY_SERVER
     .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
     .union(InitFlags::NO_EXPORT_SUPPORT);
 
+/// What there is besides if the device has a window.
+const WITH_WINDOW: InitFlags = InitFlags::MAP_ALIGNMENT.union(InitFlags::HAS_INODE_DAX);
+
 /// A FUSE server. All queues of a device share one, since they share one session (VIRTIO 1.2 5.11.6).
 #[derive(Debug)]
 pub struct Server<F> {
@@ -58,6 +62,8 @@ pub struct Server<F> {
     /// The terms of the session, if there is one. Requests hold it for reading as long as they run, so that whoever ends
     /// the session waits for them.
     session: RwLock<Option<Negotiated>>,
+    /// Where the guest gets files mapped.
+    window: RwLock<Option<Arc<dyn Window>>>,
 }
 
 impl<F: FileSystem> Server<F> {
@@ -66,6 +72,7 @@ impl<F: FileSystem> Server<F> {
         Server {
             fs,
             session: RwLock::new(None),
+            window: RwLock::new(None),
         }
     }
 
@@ -88,6 +95,16 @@ impl<F: FileSystem> Server<F> {
     /// drop all nodes and handles. The next request must be INIT.
     pub fn reset(&self) {
         self.end_session(&mut self.session_for_change());
+    }
+
+    /// The window into which the guest gets files mapped from now on, or that there is none (any more). A guest learns of it at
+    /// its next INIT.
+    pub fn set_window(&self, window: Option<Arc<dyn Window>>) {
+        *self.window.write().unwrap_or_else(PoisonError::into_inner) = window;
+    }
+
+    fn window(&self) -> Option<Arc<dyn Window>> {
+        self.window.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue) -> u32 {
@@ -156,8 +173,10 @@ impl<F: FileSystem> Server<F> {
         if init.major < wire::MAJOR || init.minor < wire::MINOR_OLDEST {
             return Err(Errno::EPROTO);
         }
-        let offered = init.offered & SUPPORTED;
-        let flags = (self.fs.wants(offered) | BY_SERVER) & offered;
+        let mut supported = SUPPORTED;
+        supported.set(WITH_WINDOW, self.window().is_some());
+        let offered = init.offered & supported;
+        let flags = (self.fs.wants(offered) | BY_SERVER | InitFlags::MAP_ALIGNMENT) & offered;
         let terms = Negotiated {
             minor: init.minor.min(wire::MINOR),
             flags,
@@ -180,6 +199,11 @@ impl<F: FileSystem> Server<F> {
             } else {
                 0
             },
+            map_alignment: if terms.flags.contains(InitFlags::MAP_ALIGNMENT) {
+                dax::alignment().ilog2() as u16
+            } else {
+                0
+            },
             ..Default::default()
         };
         reply.put(&answer)
@@ -196,6 +220,10 @@ impl<F: FileSystem> Server<F> {
 
     fn end_session(&self, session: &mut Option<Negotiated>) {
         if session.take().is_some() {
+            // While nodes can still be named: nothing of this session may show in the next.
+            if let Some(window) = self.window() {
+                window.clear();
+            }
             self.fs.destroy();
         }
     }
@@ -344,6 +372,11 @@ impl<F: FileSystem> Server<F> {
                 reply.put(&wire::IoctlOut::default())?;
                 reply.put_bytes(&output, Errno::EINVAL)
             }
+            Operation::Setupmapping { ref setup } => {
+                let window = self.window().ok_or(Errno::ENOSYS)?;
+                dax::set_up(&*window, setup, |write| fs.open_for_mapping(node, write))
+            }
+            Operation::Removemapping { ranges } => dax::remove(&*self.window().ok_or(Errno::ENOSYS)?, ranges),
         }
     }
 

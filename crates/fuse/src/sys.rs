@@ -152,6 +152,18 @@ pub(crate) fn directory_entries(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
     Ok(length as usize)
 }
 
+/// What mmap(2) says to a shared mapping of `fd`: ENODEV where files cannot be mapped (procfs, some FUSE).
+pub(crate) fn check_mappable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let page = rustix::param::page_size();
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), page, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: exactly the mapping made above, to which nothing refers.
+    check(unsafe { libc::munmap(address, page) }.into()).map(drop)
+}
+
 /// close(2) with its result: file systems without a cache of their own report there what went wrong.
 pub(crate) fn close(fd: OwnedFd) -> io::Result<()> {
     // SAFETY: `fd` was ours alone and is given up here, whatever close(2) says.

@@ -113,6 +113,12 @@ wire! {
     LseekIn = 24 { fh: u64, offset: u64, whence: u32, padding: u32, }
     /// COPY_FILE_RANGE and COPY_FILE_RANGE_64.
     CopyFileRangeIn = 56 { fh_in: u64, off_in: u64, nodeid_out: u64, fh_out: u64, off_out: u64, len: u64, flags: u64, }
+    /// SETUPMAPPING; `flags` are `SETUPMAPPING_*`, `moffset` is where in the window. `fh` has no meaning: Linux sends none.
+    SetupmappingIn = 40 { fh: u64, foffset: u64, len: u64, flags: u64, moffset: u64, }
+    /// REMOVEMAPPING, followed by `count` times [`RemovemappingOne`].
+    RemovemappingIn = 4 { count: u32, }
+    /// One range of the window in REMOVEMAPPING.
+    RemovemappingOne = 16 { moffset: u64, len: u64, }
     /// SYNCFS.
     SyncfsIn = 8 { padding: u64, }
 
@@ -291,6 +297,11 @@ pub const IOCTL_RETRY: u32 = 1 << 2;
 pub const IOCTL_32BIT: u32 = 1 << 3;
 pub const IOCTL_DIR: u32 = 1 << 4;
 pub const IOCTL_COMPAT_X32: u32 = 1 << 5;
+
+/// [`SetupmappingIn::flags`]: the guest may write.
+pub const SETUPMAPPING_WRITE: u64 = 1;
+/// [`SetupmappingIn::flags`]: the guest may read, as it may in any case.
+pub const SETUPMAPPING_READ: u64 = 1 << 1;
 
 /// The largest [`ExtHeader::kind`] that counts security contexts.
 pub const EXT_SECURITY_CONTEXTS_MAX: u32 = 31;

@@ -8,6 +8,8 @@
 //! * [`Area`] is one contiguous range of it, for the rings: loads and stores with a memory order.
 //! * [`Pieces`] is a checked list of host ranges; [`Reader`] and [`Writer`] walk over one.
 //!
+//! [`Window`] is the other direction: memory of a device that the guest maps files from.
+//!
 //! Shrinking a mapped file is the one thing that no check here can turn into a value (it raises SIGBUS): the files come
 //! from the VMM, which is trusted that far; a file that is too short when it arrives is refused.
 
@@ -18,6 +20,7 @@ mod error;
 mod memory;
 mod pieces;
 mod region;
+mod window;
 
 pub use area::Area;
 pub use cursor::{Reader, Writer};
@@ -26,3 +29,4 @@ pub use memory::Memory;
 pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
+pub use window::{Window, WindowError, WindowMapping};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX};
+use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
+use fuse::passthrough::DaxFiles;
 
 /// Shares host directories with virtual machines over vhost-user.
 #[derive(Debug, Parser)]
@@ -145,6 +146,14 @@ pub(crate) struct Export {
     /// Open files with O_DIRECT where the guest does
     #[arg(long)]
     pub(crate) allow_direct_io: bool,
+    /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M or G; auto: 8G); needs
+    /// QEMU 11.1
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) dax: Option<WindowSize>,
+    /// Files to use DAX for where the guest leaves it to us (-o dax=inode, or no option): always, never, or a size such as
+    /// 64K from which on files are mapped
+    #[arg(long, value_name = "POLICY", default_value = "always", requires = "dax", value_parser = parse_dax_files)]
+    pub(crate) dax_files: DaxFiles,
 }
 
 /// How the innkeeper process itself behaves.
@@ -241,17 +250,56 @@ impl FromStr for MemorySize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (digits, unit) = match text.as_bytes().last() {
-            Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
-            Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
-            _ => (text, 1),
-        };
-        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-        match bytes {
+        match bytes(text) {
             Some(bytes) if bytes % (1 << 20) == 0 && (64 << 20..16 << 40).contains(&bytes) => Ok(Self(bytes)),
             Some(_) => Err("give a multiple of 1M from 64M up, such as 512M or 2G".into()),
             None => Err("write it as 512M or 2G".into()),
         }
+    }
+}
+
+/// Bytes, as a number alone or with suffix K, M or G.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit))
+}
+
+/// The window in bytes: a power of two, since it becomes a PCI BAR, from 2 MiB to 1 TiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowSize(pub(crate) u64);
+
+impl WindowSize {
+    /// It takes address space alone, until the guest maps files into it.
+    const AUTO: Self = Self(8 << 30);
+}
+
+impl FromStr for WindowSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::AUTO);
+        }
+        match bytes(text) {
+            Some(bytes) if bytes.is_power_of_two() && (WINDOW_UNIT..=1 << 40).contains(&bytes) => Ok(Self(bytes)),
+            Some(_) => Err("give a power of two from 2M to 1024G, such as 512M or 8G".into()),
+            None => Err("write it as 512M or 8G, or auto".into()),
+        }
+    }
+}
+
+fn parse_dax_files(text: &str) -> Result<DaxFiles, String> {
+    match text {
+        "always" => Ok(DaxFiles::Always),
+        "never" => Ok(DaxFiles::Never),
+        size => bytes(size)
+            .map(DaxFiles::AtLeast)
+            .ok_or_else(|| "write always, never, or a size such as 64K".into()),
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn device(directory: &Path, tag: &str, export: &Export) -> Result<Dev
     let options = FsOptions {
         tag: tag.into(),
         request_queues: export.num_queues,
+        window_size: export.dax.map_or(0, |size| size.0),
         packed: export.ring != Ring::Split,
     };
     FsDevice::new(options, Server::new(file_system)).map_err(|error| cannot(&error))
@@ -106,6 +107,7 @@ fn options(export: &Export) -> Options {
         writeback: export.writeback,
         allow_mmap: export.allow_mmap,
         allow_direct_io: export.allow_direct_io,
+        dax_files: export.dax_files,
         ..Options::default()
     }
 }

@@ -17,12 +17,22 @@ pub(crate) fn qemu(socket: &Path, tag: &str, export: &Export) -> String {
 
 /// The command that mounts the share in the guest.
 pub(crate) fn mount(tag: &str, export: &Export) -> String {
-    let readonly = if export.readonly { "-o ro " } else { "" };
-    format!("mount -t virtiofs {readonly}{} /mnt", shell_word(tag))
+    let options: Vec<_> = [(export.readonly, "ro"), (export.dax.is_some(), "dax=always")]
+        .into_iter()
+        .filter_map(|(wanted, option)| wanted.then_some(option))
+        .collect();
+    let options = match options.join(",") {
+        none if none.is_empty() => none,
+        some => format!("-o {some} "),
+    };
+    format!("mount -t virtiofs {options}{} /mnt", shell_word(tag))
 }
 
 /// QEMU's device for a share on character device `chardev`.
 pub(crate) fn device(chardev: &str, tag: &str, export: &Export, packed: bool) -> String {
+    if export.dax.is_some() {
+        return generic_device(chardev, export);
+    }
     let mut device = format!("vhost-user-fs-pci,chardev={chardev},tag={}", option_value(tag));
     if export.num_queues > 1 {
         device.push_str(&format!(",num-request-queues={}", export.num_queues));
@@ -31,6 +41,15 @@ pub(crate) fn device(chardev: &str, tag: &str, export: &Export, packed: bool) ->
         device.push_str(",packed=on");
     }
     device
+}
+
+/// The one device of QEMU that has shared memory (11.1). It passes on every feature that we offer, packed rings among them, and
+/// takes the tag from us.
+fn generic_device(chardev: &str, export: &Export) -> String {
+    format!(
+        "vhost-user-test-device-pci,chardev={chardev},virtio-id=26,num_vqs={},config_size=44",
+        export.num_queues + 1
+    )
 }
 
 /// A comma ends a value in QEMU's option lists unless it is doubled.

@@ -5,16 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::channel::Channel;
 use crate::message::{
-    BACKEND_CONFIG_CHANGE, Config, FLAG_REPLY, Header, MemoryRegion, PROTOCOL_FEATURES, RequestCode, VringAddress,
-    VringState,
+    Config, FLAG_REPLY, Header, MemoryRegion, PROTOCOL_FEATURES, RequestCode, SHARED_MEMORY_REGIONS, SharedMemoryConfig,
+    VringAddress, VringState,
 };
 use crate::socket::{Incoming, Message, Socket};
 use crate::{Error, Malformed, ProtocolFeatures, Request};
 
-/// The protocol features that a session offers: what this crate and a [`Handler`] implement, and nothing more, since frontends
-/// acknowledge whatever they are offered.
-pub const OFFERED: ProtocolFeatures = ProtocolFeatures::all();
+/// The protocol features that every session offers: what this crate and a [`Handler`] implement, and nothing more, since
+/// frontends acknowledge whatever they are offered. SHMEM comes on top for a device with shared memory.
+pub const OFFERED: ProtocolFeatures = ProtocolFeatures::all().difference(ProtocolFeatures::SHMEM);
 
 /// What a device process does about each request. Queue indices are as sent: the handler checks them.
 ///
@@ -26,6 +27,10 @@ pub trait Handler {
 
     /// VIRTIO features of the device; the session adds the bit for protocol features.
     fn features(&mut self) -> u64;
+    /// The protocol features in use from now on.
+    fn set_protocol_features(&mut self, features: ProtocolFeatures);
+    /// Bytes of each shared memory region in the order of their ids, at most 256; 0 or left out: there is none of that id.
+    fn shared_memory(&mut self) -> Vec<u64>;
     /// The features that will be used. If the frontend did not acknowledge protocol features, it will never enable rings: they
     /// start enabled.
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Self::Error>;
@@ -119,6 +124,12 @@ impl Session {
             Ok(parsed) => parsed,
             Err(malformed) => return self.reject(&header, malformed),
         };
+        if let Request::SetProtocolFeatures(features) = &request
+            && !offered(handler).contains(*features)
+        {
+            let (field, value) = ("protocol features", features.bits());
+            return self.reject(&header, Malformed::Value { request: code, field, value });
+        }
 
         let result = self.grant(code, request, handler)?;
         if !code.has_reply() {
@@ -134,9 +145,10 @@ impl Session {
     fn grant<H: Handler>(&mut self, code: RequestCode, request: Request, handler: &mut H) -> Granted<H> {
         match request {
             Request::GetFeatures => self.answer(code, handler.features() | PROTOCOL_FEATURES)?,
-            Request::GetProtocolFeatures => self.answer(code, OFFERED.bits())?,
+            Request::GetProtocolFeatures => self.answer(code, offered(handler).bits())?,
             Request::GetQueueNum => self.answer(code, handler.queue_num())?,
             Request::GetMaxMemSlots => self.answer(code, handler.max_memory_slots())?,
+            Request::GetSharedMemory => self.answer(code, shared_memory_config(&handler.shared_memory()))?,
             Request::GetStatus => self.answer(code, u64::from(handler.status()))?,
             Request::GetVringBase { index } => match handler.vring_base(index) {
                 Ok(num) => self.answer(code, VringState { index, num })?,
@@ -165,7 +177,10 @@ impl Session {
                 let rings_start_enabled = features & PROTOCOL_FEATURES == 0;
                 return Ok(handler.set_features(features & !PROTOCOL_FEATURES, rings_start_enabled));
             }
-            Request::SetProtocolFeatures(features) => self.negotiated = features,
+            Request::SetProtocolFeatures(features) => {
+                self.negotiated = features;
+                handler.set_protocol_features(features);
+            }
             Request::SetOwner => return Ok(handler.set_owner()),
             Request::ResetOwner => return Ok(handler.reset_owner()),
             Request::SetMemoryTable(regions) => return Ok(handler.set_memory_table(regions)),
@@ -180,9 +195,7 @@ impl Session {
             Request::SetVringEnable { index, enable } => return Ok(handler.set_vring_enable(index, enable)),
             Request::SetConfig { offset, bytes, .. } => return Ok(handler.set_config(offset, &bytes)),
             Request::SetBackendReqFd(file) => {
-                return Ok(handler.set_channel(Channel {
-                    socket: Socket::new(file),
-                }));
+                return Ok(handler.set_channel(Channel::new(file)));
             }
             Request::SetStatus(status) => return Ok(handler.set_status(status)),
             Request::ResetDevice => return Ok(handler.reset_device()),
@@ -227,21 +240,29 @@ impl Session {
     }
 }
 
-impl AsFd for Session {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+fn offered<H: Handler>(handler: &mut H) -> ProtocolFeatures {
+    let mut offered = OFFERED;
+    offered.set(
+        ProtocolFeatures::SHMEM,
+        handler.shared_memory().iter().any(|&size| size > 0),
+    );
+    offered
+}
+
+fn shared_memory_config(given: &[u64]) -> SharedMemoryConfig {
+    let mut sizes = [0; SHARED_MEMORY_REGIONS];
+    for (size, given) in sizes.iter_mut().zip(given) {
+        *size = *given;
+    }
+    SharedMemoryConfig {
+        regions: sizes.iter().filter(|&&size| size > 0).count() as u32,
+        padding: 0,
+        sizes,
     }
 }
 
-/// The second socket, on which the device sends requests to the frontend.
-#[derive(Debug)]
-pub struct Channel {
-    socket: Socket,
-}
-
-impl Channel {
-    /// Tells the frontend that the configuration space has changed, so that it tells the driver.
-    pub fn config_changed(&self) -> Result<(), Error> {
-        self.socket.send(BACKEND_CONFIG_CHANGE, 0, &[], &[])
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong between the two ends.
 
-use crate::message::{MAX_FILES, MAX_PAYLOAD, RequestCode};
+use crate::message::{BackendRequestCode, MAX_FILES, MAX_PAYLOAD, RequestCode};
 use crate::{ProtocolFeatures, socket::Timeout};
 
 /// Why a session ended, or why a request was not granted.
@@ -60,6 +60,25 @@ pub enum Error {
         /// The backend's acknowledgement, never 0.
         status: u64,
     },
+    /// The frontend answered a request of the backend with a non-zero status.
+    #[error("the frontend refused {request} with status {status:#x}")]
+    RefusedByFrontend {
+        /// The request sent.
+        request: BackendRequestCode,
+        /// The frontend's answer, never 0.
+        status: u64,
+    },
+    /// What arrived on the backend's channel is no answer to the request sent, or no request.
+    #[error("{request} on the backend's channel: {what}")]
+    Channel {
+        /// The request sent, or its number.
+        request: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The caller gave up waiting.
+    #[error("waiting for a message was called off")]
+    CalledOff,
     /// The request needs a protocol feature that was not negotiated.
     #[error("{request} needs protocol feature {feature:?}, which was not negotiated")]
     NotNegotiated {

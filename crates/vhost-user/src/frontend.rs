@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::message::{
     Config, FLAG_NEED_REPLY, FLAG_REPLY, MAX_CONFIG, MemoryRegion, MemoryTable, RequestCode, SingleRegion,
-    VRING_NO_FILE, VringAddress, VringState,
+    SharedMemoryConfig, VRING_NO_FILE, VringAddress, VringState,
 };
 use crate::socket::{Message, Socket, Timeout};
 use crate::{Error, ProtocolFeatures};
@@ -205,6 +205,12 @@ impl Frontend {
     /// RESET_DEVICE: stops all rings, forgets all device state.
     pub fn reset_device(&mut self) -> Result<(), Error> {
         self.tell(RequestCode::ResetDevice, &(), &[])
+    }
+
+    /// GET_SHMEM_CONFIG: bytes of each shared memory region, indexed by its id; 0: there is none.
+    pub fn shared_memory(&mut self) -> Result<Vec<u64>, Error> {
+        let config: SharedMemoryConfig = self.ask(RequestCode::GetSharedMemory, &())?;
+        Ok(config.sizes.to_vec())
     }
 
     fn tell_vring_file(&mut self, code: RequestCode, index: u8, file: Option<BorrowedFd<'_>>) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 //! The other end may be hostile: whatever it sends becomes a typed value or an error, never a panic.
 
 pub mod backend;
+pub mod channel;
 mod error;
 pub mod frontend;
 pub mod message;
@@ -13,5 +14,5 @@ mod request;
 pub mod socket;
 
 pub use error::{Error, Malformed};
-pub use message::{ProtocolFeatures, RequestCode};
+pub use message::{BackendRequestCode, ProtocolFeatures, RequestCode};
 pub use request::Request;

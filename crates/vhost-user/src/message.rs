@@ -23,9 +23,6 @@ pub const FLAG_REPLY: u32 = 1 << 2;
 /// Header flag: the sender waits for an acknowledgement (REPLY_ACK).
 pub const FLAG_NEED_REPLY: u32 = 1 << 3;
 
-/// Request number on the backend's own channel: the configuration space has changed.
-pub(crate) const BACKEND_CONFIG_CHANGE: u32 = 2;
-
 /// In the number of KICK, CALL and ERR: the ring's index.
 pub(crate) const VRING_INDEX_MASK: u64 = 0xff;
 /// In the number of KICK, CALL and ERR: no file comes with the message.
@@ -51,6 +48,8 @@ bitflags::bitflags! {
         const CONFIGURE_MEM_SLOTS = 1 << 15;
         /// SET_STATUS and GET_STATUS are understood.
         const STATUS = 1 << 16;
+        /// The device has shared memory regions, into which the frontend maps files for it.
+        const SHMEM = 1 << 22;
     }
 }
 
@@ -140,6 +139,61 @@ pub(crate) struct Config {
     pub(crate) flags: u32,
 }
 
+/// How many shared memory regions a device can have: their ids are one byte.
+pub const SHARED_MEMORY_REGIONS: usize = 256;
+
+/// Answers GET_SHMEM_CONFIG.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct SharedMemoryConfig {
+    pub(crate) regions: u32,
+    pub(crate) padding: u32,
+    pub(crate) sizes: [u64; SHARED_MEMORY_REGIONS],
+}
+
+/// Flag of [`SharedMapping`]: the guest may write. Without it the mapping is read-only.
+pub const SHARED_WRITABLE: u64 = 1;
+
+/// Payload of SHMEM_MAP and SHMEM_UNMAP: part of a file, and where it lies in a shared memory region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SharedMapping {
+    /// Id of the region.
+    pub region: u8,
+    /// Nothing.
+    pub padding: [u8; 7],
+    /// Where the mapping starts in the file. Without meaning in SHMEM_UNMAP.
+    pub file_offset: u64,
+    /// Where it starts in the region.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// [`SHARED_WRITABLE`].
+    pub flags: u64,
+}
+
+/// The requests of a backend that are implemented here, by their numbers on its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum BackendRequestCode {
+    /// The configuration space has changed.
+    ConfigChange = 2,
+    /// Maps a file into a shared memory region.
+    Map = 9,
+    /// Takes a mapping out again, whole.
+    Unmap = 10,
+}
+
+impl fmt::Display for BackendRequestCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::ConfigChange => "CONFIG_CHANGE_MSG",
+            Self::Map => "SHMEM_MAP",
+            Self::Unmap => "SHMEM_UNMAP",
+        })
+    }
+}
+
 macro_rules! request_codes {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal;)*) => {
         /// The requests of a frontend that are implemented here, by their numbers on the wire.
@@ -223,6 +277,8 @@ request_codes! {
     SetStatus = 39 "SET_STATUS";
     /// The device status.
     GetStatus = 40 "GET_STATUS";
+    /// How large are the shared memory regions?
+    GetSharedMemory = 44 "GET_SHMEM_CONFIG";
 }
 
 impl RequestCode {
@@ -237,6 +293,7 @@ impl RequestCode {
                 ProtocolFeatures::CONFIGURE_MEM_SLOTS
             }
             Self::SetStatus | Self::GetStatus => ProtocolFeatures::STATUS,
+            Self::GetSharedMemory => ProtocolFeatures::SHMEM,
             _ => ProtocolFeatures::empty(),
         }
     }
@@ -252,6 +309,7 @@ impl RequestCode {
                 | Self::GetConfig
                 | Self::GetMaxMemSlots
                 | Self::GetStatus
+                | Self::GetSharedMemory
         )
     }
 }

@@ -43,6 +43,7 @@ pub enum Request {
     SetStatus(u8),
     GetStatus,
     ResetDevice,
+    GetSharedMemory,
 }
 
 impl Request {
@@ -145,6 +146,7 @@ impl Request {
             }
             RequestCode::GetStatus => parts.nothing(Self::GetStatus)?,
             RequestCode::ResetDevice => parts.nothing(Self::ResetDevice)?,
+            RequestCode::GetSharedMemory => parts.nothing(Self::GetSharedMemory)?,
         };
         parts.no_files()?;
         Ok(request)

@@ -94,13 +94,18 @@ impl Socket {
 
     /// Waits for a whole message; `None` if the peer closed the connection instead.
     pub fn receive(&mut self, timeout: Timeout) -> Result<Option<Message>, Error> {
+        self.receive_unless(timeout, None)
+    }
+
+    /// As [`receive`](Self::receive), but gives up with [`Error::CalledOff`] as soon as `stop` is readable.
+    pub fn receive_unless(&mut self, timeout: Timeout, stop: Option<BorrowedFd<'_>>) -> Result<Option<Message>, Error> {
         let deadline = timeout.0.map(|limit| Instant::now() + limit);
         loop {
             match self.try_receive()? {
                 Incoming::Message(message) => return Ok(Some(message)),
                 Incoming::Closed => return Ok(None),
                 Incoming::Pending => {
-                    if !self.wait_readable(deadline)? {
+                    if !self.wait_readable(deadline, stop)? {
                         return Err(Error::Timeout(timeout));
                     }
                 }
@@ -207,14 +212,19 @@ impl Socket {
     }
 
     /// `false` when the deadline passed.
-    fn wait_readable(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+    fn wait_readable(&self, deadline: Option<Instant>, stop: Option<BorrowedFd<'_>>) -> Result<bool, Error> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.map(|left| Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             });
-            match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], left.as_ref()) {
+            let stream = self.stream.as_fd();
+            let mut descriptors = [stream, stop.unwrap_or(stream)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let watched = if stop.is_some() { 2 } else { 1 };
+            match poll(&mut descriptors[..watched], left.as_ref()) {
+                // What has arrived goes first.
+                Ok(ready) if ready > 0 && descriptors[0].revents().is_empty() => return Err(Error::CalledOff),
                 Ok(ready) => return Ok(ready > 0),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::socket("waiting for a message", errno)),

@@ -72,10 +72,8 @@ pub(super) fn device_from_wire(device: u32) -> (u32, u32) {
 impl Passthrough {
     pub(super) fn attributes(&self, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
         let mask = StatxFlags::BASIC_STATS;
-        Ok((
-            to_wire(&self.stat_node(node, handle, AtFlags::empty(), mask)?),
-            self.options.cache.timeout(),
-        ))
+        let stat = self.stat_node(node, handle, AtFlags::empty(), mask)?;
+        Ok((self.to_wire(&*self.node(node)?, &stat), self.options.cache.timeout()))
     }
 
     pub(super) fn extended_attributes(
@@ -145,7 +143,7 @@ impl Passthrough {
             };
             utimensat(proc, FdName::of(fd).as_c_str(), &times, AtFlags::empty())?;
         }
-        Ok((to_wire(&stat(fd)?), self.options.cache.timeout()))
+        Ok((self.to_wire(&node, &stat(fd)?), self.options.cache.timeout()))
     }
 
     fn set_length(&self, node: &Node, fd: BorrowedFd<'_>, change: &SetAttr, size: u64) -> Result<()> {

@@ -64,7 +64,7 @@ impl Passthrough {
     }
 
     fn entry(&self, parent: &Node, node: &Node, stat: &rustix::fs::Statx) -> Entry {
-        let mut attributes = attr::to_wire(stat);
+        let mut attributes = self.to_wire(node, stat);
         // Another device on the same mount (a btrfs subvolume) counts inodes anew, which the guest must be able to tell.
         let elsewhere = (node.key.mount, node.key.device) != (parent.key.mount, parent.key.device);
         if elsewhere && node.kind == FileType::Directory && self.has(InitFlags::SUBMOUNTS) {

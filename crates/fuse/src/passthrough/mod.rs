@@ -17,6 +17,7 @@
 
 mod attr;
 mod credentials;
+mod dax;
 mod directory;
 mod entries;
 mod handle;
@@ -41,14 +42,15 @@ use guestmem::{Reader, Writer};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
 use self::credentials::Credentials;
+use self::dax::MappedFiles;
 use self::handle::{Handles, OpenDirectory, OpenFile};
 use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node};
 use self::mounts::FlushingMounts;
-pub use self::options::{CacheMode, InodeHandles, Options};
+pub use self::options::{CacheMode, DaxFiles, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
-    Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Name, Negotiated, NodeId, Opened,
+    Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId, Opened,
     Result, SetAttr, WriteTo, XattrReply,
 };
 use crate::wire::{self, InitFlags};
@@ -93,6 +95,7 @@ pub struct Passthrough {
     files: Handles<OpenFile>,
     directories: Handles<OpenDirectory>,
     flushing: FlushingMounts,
+    mapped: MappedFiles,
     /// The `InitFlags` in force.
     negotiated: AtomicU64,
 }
@@ -130,6 +133,7 @@ impl Passthrough {
             files: Handles::new(2),
             directories: Handles::new(1),
             flushing: FlushingMounts::default(),
+            mapped: MappedFiles::default(),
             negotiated: AtomicU64::new(0),
         })
     }
@@ -195,6 +199,7 @@ impl FileSystem for Passthrough {
         wanted.set(InitFlags::SUBMOUNTS, options.announce_submounts);
         wanted.set(InitFlags::WRITEBACK_CACHE, options.writeback && !options.readonly);
         wanted.set(InitFlags::DIRECT_IO_ALLOW_MMAP, options.allow_mmap);
+        wanted |= InitFlags::HAS_INODE_DAX; // offered only where there is a window
         wanted.set(InitFlags::CREATE_SUPP_GROUP, self.changes_identity());
         // ACLs decide about the umask, so the host must apply it, and about set-group-id, which SETXATTR_EXT tells us to drop.
         let acl = InitFlags::POSIX_ACL | InitFlags::DONT_MASK | InitFlags::SETXATTR_EXT;
@@ -213,6 +218,7 @@ impl FileSystem for Passthrough {
         self.directories.clear();
         self.inodes.clear();
         self.flushing.clear();
+        self.mapped.clear();
         self.negotiated.store(0, Ordering::Relaxed);
     }
 
@@ -384,6 +390,10 @@ impl FileSystem for Passthrough {
 
     fn copy_file_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
         self.copy_range(by, range)
+    }
+
+    fn open_for_mapping(&self, node: NodeId, write: bool) -> Result<Mappable> {
+        self.open_mappable(node, write)
     }
 
     fn ioctl(

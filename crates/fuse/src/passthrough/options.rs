@@ -39,6 +39,19 @@ pub enum InodeHandles {
     Mandatory,
 }
 
+/// Which files a guest with a window maps rather than reads. A guest mounts with `dax=inode`, or nothing, to be told; `dax=always`
+/// and `dax=never` overrule it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DaxFiles {
+    /// All of them.
+    #[default]
+    Always,
+    /// None.
+    Never,
+    /// Those of at least so many bytes when the guest first meets them.
+    AtLeast(u64),
+}
+
 /// How a directory is shared.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -62,6 +75,8 @@ pub struct Options {
     pub allow_mmap: bool,
     /// Honour O_DIRECT of the guest on the host.
     pub allow_direct_io: bool,
+    /// Which files to map, where there is a window.
+    pub dax_files: DaxFiles,
 }
 
 impl Default for Options {
@@ -77,6 +92,7 @@ impl Default for Options {
             writeback: false,
             allow_mmap: false,
             allow_direct_io: false,
+            dax_files: DaxFiles::default(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
-use vhost_user::backend::{Channel, Handler};
+use vhost_user::ProtocolFeatures;
+use vhost_user::backend::Handler;
+use vhost_user::channel::Channel;
 use vhost_user::message::{MemoryRegion, VringAddress};
 
 pub(crate) const FEATURES: u64 = 1 << 28 | 1 << 32 | 1 << 34;
@@ -30,6 +32,8 @@ pub(crate) struct Recorder {
     pub(crate) channel: Option<Channel>,
     pub(crate) status: u8,
     pub(crate) resets: u32,
+    pub(crate) protocol_features: ProtocolFeatures,
+    pub(crate) shared_memory: Vec<u64>,
 }
 
 impl Default for Recorder {
@@ -45,6 +49,8 @@ impl Default for Recorder {
             channel: None,
             status: 0,
             resets: 0,
+            protocol_features: ProtocolFeatures::empty(),
+            shared_memory: Vec::new(),
         }
     }
 }
@@ -69,6 +75,14 @@ impl Handler for Recorder {
 
     fn features(&mut self) -> u64 {
         FEATURES
+    }
+
+    fn set_protocol_features(&mut self, features: ProtocolFeatures) {
+        self.protocol_features = features;
+    }
+
+    fn shared_memory(&mut self) -> Vec<u64> {
+        self.shared_memory.clone()
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), String> {

@@ -1,0 +1,342 @@
+//! The window: what of which file the front end has mapped where, and how to change it.
+//!
+//! A driver may map over what is mapped and unmap parts of it (VIRTIO 1.2 5.11.6.4). The front end maps only where nothing is, and
+//! unmaps only whole mappings (vhost-user "SHMEM_MAP", "SHMEM_UNMAP"). So mappings in the way are unmapped whole, and what should
+//! be left of them is mapped again. In between their range is empty, which nobody can avoid; Linux maps ranges that are the same
+//! every time, and cuts none.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use guestmem::{Window, WindowError, WindowMapping};
+use rustix::event::{EventfdFlags, eventfd};
+use tracing::{debug, warn};
+use vhost_user::channel::{Channel, Wait};
+use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
+
+/// The id of the one region that a device has here (VIRTIO 1.2 5.11.6.4: the DAX window is region 0).
+const REGION: u8 = 0;
+
+/// How long the front end may take for one answer: it maps a file, no more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What changes a window, one whole mapping at a time.
+pub(crate) trait Mapper {
+    /// Maps where nothing is mapped.
+    fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
+    /// Takes out exactly the mapping that was put in. `Refused`: the front end has no such mapping.
+    fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
+}
+
+/// What is mapped, by its offset, without overlaps.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    mappings: BTreeMap<u64, WindowMapping>,
+    /// Ranges of which it is not known whether the front end has them: it did not answer.
+    unsure: Vec<WindowMapping>,
+    counts: Counts,
+}
+
+/// How many mappings there have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) mapped: u64,
+    pub(crate) unmapped: u64,
+}
+
+impl Table {
+    /// Puts `new` in, in place of what is in its way.
+    pub(crate) fn map(&mut self, new: &WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.settle(mapper)?;
+        if self.shows(new) {
+            return Ok(());
+        }
+        let removed = self.carve(new.offset, new.length, mapper)?;
+        let result = self.put(new.clone(), mapper);
+        if result == Err(WindowError::Refused) {
+            // A guest that is refused goes on using what it had.
+            for mapping in removed {
+                self.put_back(mapping, mapper);
+            }
+        }
+        result
+    }
+
+    /// Empties a range.
+    pub(crate) fn unmap(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.settle(mapper)?;
+        self.carve(offset, length, mapper).map(drop)
+    }
+
+    /// Whether `new` would change nothing.
+    fn shows(&self, new: &WindowMapping) -> bool {
+        let below = self.mappings.range(..=new.offset).next_back();
+        below.is_some_and(|(_, old)| {
+            Arc::ptr_eq(&old.file, &new.file)
+                && end(old) >= end(new)
+                && new.offset - old.offset == new.file_offset.wrapping_sub(old.file_offset)
+                && (old.writable || !new.writable)
+        })
+    }
+
+    /// Empties a range, and gives what was in it.
+    fn carve(
+        &mut self,
+        offset: u64,
+        length: u64,
+        mapper: &mut impl Mapper,
+    ) -> Result<Vec<WindowMapping>, WindowError> {
+        let range = offset..offset + length;
+        let first = self.mappings.range(..offset).next_back();
+        let first = first.filter(|(_, mapping)| end(mapping) > offset).map(|(&start, _)| start);
+        let starts: Vec<u64> = first
+            .into_iter()
+            .chain(self.mappings.range(range.clone()).map(|(&start, _)| start))
+            .collect();
+        let mut removed = Vec::with_capacity(starts.len());
+        for start in starts {
+            let Some(old) = self.take(start, mapper)? else { continue };
+            let within = part(&old, range.start.max(old.offset), range.end.min(end(&old)));
+            for rest in [
+                part(&old, old.offset, range.start),
+                part(&old, range.end, end(&old)),
+            ] {
+                rest.into_iter().for_each(|rest| self.put_back(rest, mapper));
+            }
+            removed.extend(within);
+        }
+        Ok(removed)
+    }
+
+    fn put(&mut self, new: WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        match mapper.map(&new) {
+            Ok(()) => {
+                self.counts.mapped += 1;
+                self.mappings.insert(new.offset, new);
+                Ok(())
+            }
+            Err(error) => {
+                if error == WindowError::Unanswered {
+                    self.unsure.push(new);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts in again what was there before.
+    fn put_back(&mut self, old: WindowMapping, mapper: &mut impl Mapper) {
+        let (offset, length) = (old.offset, old.length);
+        if let Err(error) = self.put(old, mapper) {
+            warn!(offset, length, %error, "part of the window is lost to the guest");
+        }
+    }
+
+    /// Takes a mapping out; `None` if there is none.
+    fn take(&mut self, start: u64, mapper: &mut impl Mapper) -> Result<Option<WindowMapping>, WindowError> {
+        let Some(mapping) = self.mappings.remove(&start) else {
+            return Ok(None);
+        };
+        self.counts.unmapped += 1;
+        match mapper.unmap(&mapping) {
+            Ok(()) => {}
+            // A front end drops all mappings by itself when the device is reset, and need not tell.
+            Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had unmapped this before"),
+            Err(error) => {
+                self.unsure.push(mapping);
+                return Err(error);
+            }
+        }
+        Ok(Some(mapping))
+    }
+
+    /// Takes out what may or may not be there, ahead of anything else: nothing can be mapped over it.
+    fn settle(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        while let Some(mapping) = self.unsure.last() {
+            match mapper.unmap(mapping) {
+                Ok(()) | Err(WindowError::Refused) => self.unsure.pop(),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// Forgets all mappings: the front end has dropped them.
+    pub(crate) fn forget(&mut self) {
+        self.counts.unmapped += self.mappings.len() as u64;
+        self.mappings.clear();
+        self.unsure.clear();
+    }
+}
+
+fn end(mapping: &WindowMapping) -> u64 {
+    mapping.offset + mapping.length
+}
+
+/// What of `mapping` lies between two offsets of the window, of which neither is outside of it.
+fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> {
+    (start < end).then(|| WindowMapping {
+        file: Arc::clone(&mapping.file),
+        file_offset: mapping.file_offset + (start - mapping.offset),
+        offset: start,
+        length: end - start,
+        writable: mapping.writable,
+    })
+}
+
+/// The window of one connection, changed over its channel.
+#[derive(Debug)]
+pub(crate) struct ChannelWindow {
+    size: u64,
+    inner: Mutex<Inner>,
+    /// Readable while nobody may wait for the front end, since the front end waits for us.
+    hurry: OwnedFd,
+    /// How many are in a hurry.
+    hurried: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    /// `None` once the connection has ended.
+    channel: Option<Channel>,
+}
+
+impl ChannelWindow {
+    pub(crate) fn new(size: u64, channel: Channel) -> rustix::io::Result<ChannelWindow> {
+        Ok(ChannelWindow {
+            size,
+            inner: Mutex::new(Inner {
+                table: Table::default(),
+                channel: Some(channel),
+            }),
+            hurry: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            hurried: AtomicU64::new(0),
+        })
+    }
+
+    /// Runs `act` while nobody waits for an answer of the front end, which waits for `act`. A request that is under way fails.
+    pub(crate) fn in_a_hurry<T>(&self, act: impl FnOnce() -> T) -> T {
+        if self.hurried.fetch_add(1, Ordering::SeqCst) == 0 {
+            let _full_is_readable_too = rustix::io::write(&self.hurry, &1_u64.to_ne_bytes());
+        }
+        let result = act();
+        if self.hurried.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _empty_is_what_is_wanted = rustix::io::read(&self.hurry, &mut [0; 8]);
+        }
+        result
+    }
+
+    /// The front end has dropped all mappings, as it does when the device is reset.
+    pub(crate) fn forget(&self) {
+        self.lock().table.forget();
+    }
+
+    /// The connection has ended.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.channel = None;
+        inner.table.forget();
+        let Counts { mapped, unmapped } = inner.table.counts;
+        debug!(mapped, unmapped, "DAX window closed");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `change` if the range lies in the window and the connection lives.
+    fn change(
+        &self,
+        offset: u64,
+        length: u64,
+        change: impl FnOnce(&mut Table, &mut OverChannel<'_>) -> Result<(), WindowError>,
+    ) -> Result<(), WindowError> {
+        match offset.checked_add(length) {
+            Some(end) if length > 0 && end <= self.size => {}
+            _ => return Err(WindowError::OutOfRange),
+        }
+        let mut inner = self.lock();
+        let Inner { table, channel } = &mut *inner;
+        let channel = channel.as_mut().ok_or(WindowError::Unanswered)?;
+        let mut mapper = OverChannel {
+            channel,
+            wait: Wait {
+                limit: ANSWER_LIMIT,
+                stop: Some(self.hurry.as_fd()),
+            },
+        };
+        change(table, &mut mapper)
+    }
+}
+
+impl Window for ChannelWindow {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError> {
+        self.change(mapping.offset, mapping.length, |table, mapper| table.map(mapping, mapper))
+    }
+
+    fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError> {
+        self.change(offset, length, |table, mapper| table.unmap(offset, length, mapper))
+    }
+
+    fn clear(&self) {
+        let cleared = self.change(0, self.size, |table, mapper| table.unmap(0, self.size, mapper));
+        let Counts { mapped, unmapped } = self.lock().table.counts;
+        match cleared {
+            Ok(()) => debug!(mapped, unmapped, "DAX window cleared"),
+            Err(error) => warn!(%error, "DAX window not cleared"),
+        }
+    }
+}
+
+struct OverChannel<'c> {
+    channel: &'c mut Channel,
+    wait: Wait<'c>,
+}
+
+impl Mapper for OverChannel<'_> {
+    fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
+        let answer = self.channel.map(&shared(mapping), mapping.file.as_fd(), self.wait);
+        answer.map_err(|error| told("map", mapping, &error))
+    }
+
+    fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
+        let answer = self.channel.unmap(&shared(mapping), self.wait);
+        answer.map_err(|error| told("unmap", mapping, &error))
+    }
+}
+
+fn shared(mapping: &WindowMapping) -> SharedMapping {
+    SharedMapping {
+        region: REGION,
+        padding: [0; 7],
+        file_offset: mapping.file_offset,
+        offset: mapping.offset,
+        length: mapping.length,
+        flags: if mapping.writable { SHARED_WRITABLE } else { 0 },
+    }
+}
+
+fn told(action: &str, mapping: &WindowMapping, error: &vhost_user::Error) -> WindowError {
+    let (offset, length) = (mapping.offset, mapping.length);
+    match error {
+        vhost_user::Error::RefusedByFrontend { .. } => {
+            debug!(offset, length, %error, "cannot {action}");
+            WindowError::Refused
+        }
+        error => {
+            warn!(offset, length, %error, "cannot {action} in the DAX window");
+            WindowError::Unanswered
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

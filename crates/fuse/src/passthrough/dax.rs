@@ -1,0 +1,103 @@
+//! Files for the guest to map, and which of them it is told to map.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{FileType, OFlags, Statx};
+
+use super::inode::Node;
+use super::options::DaxFiles;
+use super::{Passthrough, attr};
+use crate::fs::{Errno, Mappable, NodeId, Result};
+use crate::sys;
+use crate::wire::{self, InitFlags};
+
+/// The descriptors that mappings of the guest hold, by node: one a node, or two once a read-only one did not suffice.
+#[derive(Debug, Default)]
+pub(super) struct MappedFiles(Mutex<HashMap<NodeId, (Weak<OwnedFd>, bool)>>);
+
+impl MappedFiles {
+    fn get(&self, node: NodeId, write: bool) -> Option<Mappable> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, writable) = files.get(&node)?;
+        let file = file.upgrade().filter(|_| *writable || !write)?;
+        Some(Mappable {
+            file,
+            writable: *writable,
+        })
+    }
+
+    fn insert(&self, node: NodeId, mappable: &Mappable) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Entries of files that are no longer mapped go when the table would grow.
+        if files.len() == files.capacity() {
+            files.retain(|_, (file, _)| file.strong_count() > 0);
+        }
+        files.insert(node, (Arc::downgrade(&mappable.file), mappable.writable));
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Passthrough {
+    pub(super) fn open_mappable(&self, id: NodeId, write: bool) -> Result<Mappable> {
+        if write {
+            self.writable()?;
+        }
+        if let Some(known) = self.mapped.get(id, write) {
+            return Ok(known);
+        }
+        let node = self.node(id)?;
+        if node.kind != FileType::RegularFile {
+            return Err(Errno::ENODEV); // as mmap(2) has it
+        }
+        let path = node.descriptor()?;
+        let (file, writable) = self.reopen_to_map(path.as_fd(), write)?;
+        sys::check_mappable(file.as_fd())?;
+        let mappable = Mappable {
+            file: Arc::new(file),
+            writable,
+        };
+        self.mapped.insert(id, &mappable);
+        Ok(mappable)
+    }
+
+    /// For writing wherever the host lets us. Not programs, unless the guest means to write: the host cannot run a program that
+    /// is open for writing (ETXTBSY).
+    fn reopen_to_map(&self, path: std::os::fd::BorrowedFd<'_>, write: bool) -> Result<(OwnedFd, bool)> {
+        let program = attr::stat(path)?.stx_mode & 0o111 != 0;
+        if write || !(self.options.readonly || program) {
+            match self.proc.reopen(path, OFlags::RDWR) {
+                Ok(file) => return Ok((file, true)),
+                Err(error) if write => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok((self.proc.reopen(path, OFlags::RDONLY)?, false))
+    }
+
+    /// Attributes as FUSE carries them, with the flag that has the guest use DAX (FUSE_HAS_INODE_DAX).
+    pub(super) fn to_wire(&self, node: &Node, stat: &Statx) -> wire::Attr {
+        let mut attributes = attr::to_wire(stat);
+        if node.kind == FileType::RegularFile
+            && self.has(InitFlags::HAS_INODE_DAX)
+            && self.options.dax_files.includes(stat.stx_size)
+        {
+            attributes.flags |= wire::ATTR_DAX;
+        }
+        attributes
+    }
+}
+
+impl DaxFiles {
+    fn includes(self, size: u64) -> bool {
+        match self {
+            DaxFiles::Always => true,
+            DaxFiles::Never => false,
+            DaxFiles::AtLeast(least) => size >= least,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The shared memory of a device that files are mapped into (VIRTIO 1.2 2.10, 5.11.6.4): what a device sees of it.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A part of a file, and where the guest is to find it in the window. All numbers in bytes, multiples of the page size.
+#[derive(Clone, Debug)]
+pub struct WindowMapping {
+    /// The file. Open for writing if `writable`. Two mappings are of the same file if they share this descriptor.
+    pub file: Arc<OwnedFd>,
+    /// Where the part starts in the file.
+    pub file_offset: u64,
+    /// Where it starts in the window.
+    pub offset: u64,
+    /// Its length, not 0.
+    pub length: u64,
+    /// Whether the guest may write.
+    pub writable: bool,
+}
+
+/// Why a window could not be changed as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// The range does not lie in the window.
+    #[error("the range does not lie in the window")]
+    OutOfRange,
+    /// The front end could not map the file, most likely for lack of resources. Where something else was mapped before, that is
+    /// still there if at all possible.
+    #[error("the front end refused")]
+    Refused,
+    /// The front end is gone, or does not answer.
+    #[error("the front end does not answer")]
+    Unanswered,
+}
+
+/// The window of one connection. Every method may be called from several threads.
+pub trait Window: fmt::Debug + Send + Sync {
+    /// Bytes of it.
+    fn size(&self) -> u64;
+
+    /// Maps a file, in place of whatever lies in its range. Nothing happens if the range already shows that part of that file,
+    /// writable if asked for.
+    fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError>;
+
+    /// Empties a range, which may cut mappings and may have holes.
+    fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError>;
+
+    /// Empties the whole window.
+    fn clear(&self);
+}
