@@ -38,6 +38,9 @@ pub(crate) struct Connection<'d> {
     channel: Option<Channel>,
     /// Has the channel instead.
     window: Option<Arc<ChannelWindow>>,
+    /// Regions of memory that are the window's: QEMU announces what it has mapped for us as if it were guest memory. The guest may
+    /// shorten those files at any time, which would end us with SIGBUS, so that we never map them.
+    of_window: Vec<MemoryRegion>,
     /// The log has the reason why there is no window.
     explained: bool,
 }
@@ -75,6 +78,7 @@ impl<'d> Connection<'d> {
             negotiated: ProtocolFeatures::empty(),
             channel: None,
             window: None,
+            of_window: Vec::new(),
             explained: false,
         }
     }
@@ -97,6 +101,15 @@ impl<'d> Connection<'d> {
             vrings.iter().for_each(|vring| vring.set_memory(&memory));
         });
         (self.memory, self.regions) = (memory, regions);
+    }
+
+    /// Keeps a region apart if it shows a file of the window.
+    fn is_of_window(&mut self, region: &MemoryRegion, file: &OwnedFd) -> bool {
+        let found = self.window.as_ref().is_some_and(|window| window.shows(file));
+        if found {
+            self.of_window.push(*region);
+        }
+        found
     }
 
     fn close_window(&mut self) {
@@ -180,8 +193,10 @@ impl Handler for Connection<'_> {
     }
 
     fn set_memory_table(&mut self, regions: Vec<(MemoryRegion, OwnedFd)>) -> Result<(), Refusal> {
+        self.of_window.clear();
         let regions: Vec<_> = regions
             .into_iter()
+            .filter(|(region, file)| !self.is_of_window(region, file))
             .map(|(region, file)| region_config(&region, file))
             .collect();
         let count = regions.len();
@@ -194,6 +209,9 @@ impl Handler for Connection<'_> {
     }
 
     fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refusal> {
+        if self.is_of_window(&region, &file) {
+            return Ok(());
+        }
         if self.regions >= MEMORY_SLOTS {
             return Err(Refusal::TooManyRegions);
         }
@@ -202,6 +220,14 @@ impl Handler for Connection<'_> {
     }
 
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refusal> {
+        let same = |known: &MemoryRegion| {
+            (known.guest_address, known.size, known.user_address)
+                == (region.guest_address, region.size, region.user_address)
+        };
+        if let Some(index) = self.of_window.iter().position(same) {
+            self.of_window.swap_remove(index);
+            return Ok(());
+        }
         let rest = self
             .memory
             .without_region(region.guest_address, region.size, region.user_address)?;

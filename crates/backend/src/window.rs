@@ -5,7 +5,7 @@
 //! be left of them is mapped again. In between their range is empty, which nobody can avoid; Linux maps ranges that are the same
 //! every time, and cuts none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,15 +83,12 @@ impl Table {
     }
 
     /// Empties a range, and gives what was in it.
-    fn carve(
-        &mut self,
-        offset: u64,
-        length: u64,
-        mapper: &mut impl Mapper,
-    ) -> Result<Vec<WindowMapping>, WindowError> {
+    fn carve(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<Vec<WindowMapping>, WindowError> {
         let range = offset..offset + length;
         let first = self.mappings.range(..offset).next_back();
-        let first = first.filter(|(_, mapping)| end(mapping) > offset).map(|(&start, _)| start);
+        let first = first
+            .filter(|(_, mapping)| end(mapping) > offset)
+            .map(|(&start, _)| start);
         let starts: Vec<u64> = first
             .into_iter()
             .chain(self.mappings.range(range.clone()).map(|(&start, _)| start))
@@ -100,10 +97,7 @@ impl Table {
         for start in starts {
             let Some(old) = self.take(start, mapper)? else { continue };
             let within = part(&old, range.start.max(old.offset), range.end.min(end(&old)));
-            for rest in [
-                part(&old, old.offset, range.start),
-                part(&old, range.end, end(&old)),
-            ] {
+            for rest in [part(&old, old.offset, range.start), part(&old, range.end, end(&old))] {
                 rest.into_iter().for_each(|rest| self.put_back(rest, mapper));
             }
             removed.extend(within);
@@ -192,6 +186,9 @@ fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> 
 pub(crate) struct ChannelWindow {
     size: u64,
     inner: Mutex<Inner>,
+    /// Device and inode of every file that was mapped since the window was last cleared. Apart from `inner`, which is locked while
+    /// the front end is asked.
+    files: Mutex<HashSet<(u64, u64)>>,
     /// Readable while nobody may wait for the front end, since the front end waits for us.
     hurry: OwnedFd,
     /// How many are in a hurry.
@@ -213,6 +210,7 @@ impl ChannelWindow {
                 table: Table::default(),
                 channel: Some(channel),
             }),
+            files: Mutex::default(),
             hurry: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             hurried: AtomicU64::new(0),
         })
@@ -228,6 +226,15 @@ impl ChannelWindow {
             let _empty_is_what_is_wanted = rustix::io::read(&self.hurry, &mut [0; 8]);
         }
         result
+    }
+
+    /// Whether the window has, or had, a part of this file.
+    pub(crate) fn shows(&self, file: &OwnedFd) -> bool {
+        identity(file).is_some_and(|identity| self.files().contains(&identity))
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The front end has dropped all mappings, as it does when the device is reset.
@@ -279,7 +286,12 @@ impl Window for ChannelWindow {
     }
 
     fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError> {
-        self.change(mapping.offset, mapping.length, |table, mapper| table.map(mapping, mapper))
+        // First, since the front end may announce the mapping as memory before it answers.
+        let identity = identity(&mapping.file).ok_or(WindowError::Refused)?;
+        self.files().insert(identity);
+        self.change(mapping.offset, mapping.length, |table, mapper| {
+            table.map(mapping, mapper)
+        })
     }
 
     fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError> {
@@ -290,10 +302,18 @@ impl Window for ChannelWindow {
         let cleared = self.change(0, self.size, |table, mapper| table.unmap(0, self.size, mapper));
         let Counts { mapped, unmapped } = self.lock().table.counts;
         match cleared {
-            Ok(()) => debug!(mapped, unmapped, "DAX window cleared"),
+            Ok(()) => {
+                self.files().clear();
+                debug!(mapped, unmapped, "DAX window cleared");
+            }
             Err(error) => warn!(%error, "DAX window not cleared"),
         }
     }
+}
+
+fn identity(file: &OwnedFd) -> Option<(u64, u64)> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 struct OverChannel<'c> {

@@ -26,6 +26,10 @@ pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl FnOnce(bool)
         return Err(Errno::EINVAL);
     }
     let Mappable { file, writable: open } = open(writable)?;
+    // QEMU (11.1) takes an empty file for one to be filled, and gives it the length of the mapping.
+    if rustix::fs::fstat(&file)?.st_size == 0 {
+        return Err(Errno::EIO);
+    }
     let mapping = WindowMapping {
         file,
         file_offset,

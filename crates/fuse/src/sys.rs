@@ -156,7 +156,16 @@ pub(crate) fn directory_entries(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Re
 pub(crate) fn check_mappable(fd: BorrowedFd<'_>) -> io::Result<()> {
     let page = rustix::param::page_size();
     // SAFETY: a new mapping at a place of the kernel's choice.
-    let address = unsafe { libc::mmap(std::ptr::null_mut(), page, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            page,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

@@ -146,13 +146,13 @@ pub(crate) struct Export {
     /// Open files with O_DIRECT where the guest does
     #[arg(long)]
     pub(crate) allow_direct_io: bool,
-    /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M or G; auto: 8G); needs
+    /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M, 512M at most; auto: 512M); needs
     /// QEMU 11.1
     #[arg(long, value_name = "SIZE")]
     pub(crate) dax: Option<WindowSize>,
-    /// Files to use DAX for where the guest leaves it to us (-o dax=inode, or no option): always, never, or a size such as
-    /// 64K from which on files are mapped
-    #[arg(long, value_name = "POLICY", default_value = "always", requires = "dax", value_parser = parse_dax_files)]
+    /// Files to use DAX for where the guest leaves it to us (-o dax=inode): fitting (a multiple of 2 MiB long, as QEMU needs
+    /// it), always, never, or a size such as 64K from which on files are mapped
+    #[arg(long, value_name = "POLICY", default_value = "fitting", requires = "dax", value_parser = parse_dax_files)]
     pub(crate) dax_files: DaxFiles,
 }
 
@@ -269,13 +269,14 @@ fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit))
 }
 
-/// The window in bytes: a power of two, since it becomes a PCI BAR, from 2 MiB to 1 TiB.
+/// The window in bytes: a power of two, since it becomes a PCI BAR, from 2 MiB to 512 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WindowSize(pub(crate) u64);
 
 impl WindowSize {
-    /// It takes address space alone, until the guest maps files into it.
-    const AUTO: Self = Self(8 << 30);
+    /// QEMU (11.1) ends itself when there are more than 512 mappings and pieces of guest memory together. Linux maps 2 MiB at a time.
+    const MAX: u64 = 512 << 20;
+    const AUTO: Self = Self(Self::MAX);
 }
 
 impl FromStr for WindowSize {
@@ -286,20 +287,21 @@ impl FromStr for WindowSize {
             return Ok(Self::AUTO);
         }
         match bytes(text) {
-            Some(bytes) if bytes.is_power_of_two() && (WINDOW_UNIT..=1 << 40).contains(&bytes) => Ok(Self(bytes)),
-            Some(_) => Err("give a power of two from 2M to 1024G, such as 512M or 8G".into()),
-            None => Err("write it as 512M or 8G, or auto".into()),
+            Some(bytes) if bytes.is_power_of_two() && (WINDOW_UNIT..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
+            Some(_) => Err("give a power of two from 2M to 512M, which is as much as QEMU copes with".into()),
+            None => Err("write it as 512M, or auto".into()),
         }
     }
 }
 
 fn parse_dax_files(text: &str) -> Result<DaxFiles, String> {
     match text {
+        "fitting" => Ok(DaxFiles::Fitting),
         "always" => Ok(DaxFiles::Always),
         "never" => Ok(DaxFiles::Never),
         size => bytes(size)
             .map(DaxFiles::AtLeast)
-            .ok_or_else(|| "write always, never, or a size such as 64K".into()),
+            .ok_or_else(|| "write fitting, always, never, or a size such as 64K".into()),
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn qemu(socket: &Path, tag: &str, export: &Export) -> String {
 
 /// The command that mounts the share in the guest.
 pub(crate) fn mount(tag: &str, export: &Export) -> String {
-    let options: Vec<_> = [(export.readonly, "ro"), (export.dax.is_some(), "dax=always")]
+    let options: Vec<_> = [(export.readonly, "ro"), (export.dax.is_some(), "dax=inode")]
         .into_iter()
         .filter_map(|(wanted, option)| wanted.then_some(option))
         .collect();

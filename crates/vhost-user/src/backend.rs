@@ -7,8 +7,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::channel::Channel;
 use crate::message::{
-    Config, FLAG_REPLY, Header, MemoryRegion, PROTOCOL_FEATURES, RequestCode, SHARED_MEMORY_REGIONS, SharedMemoryConfig,
-    VringAddress, VringState,
+    Config, FLAG_REPLY, Header, MemoryRegion, PROTOCOL_FEATURES, RequestCode, SHARED_MEMORY_REGIONS,
+    SharedMemoryConfig, VringAddress, VringState,
 };
 use crate::socket::{Incoming, Message, Socket};
 use crate::{Error, Malformed, ProtocolFeatures, Request};
@@ -128,7 +128,14 @@ impl Session {
             && !offered(handler).contains(*features)
         {
             let (field, value) = ("protocol features", features.bits());
-            return self.reject(&header, Malformed::Value { request: code, field, value });
+            return self.reject(
+                &header,
+                Malformed::Value {
+                    request: code,
+                    field,
+                    value,
+                },
+            );
         }
 
         let result = self.grant(code, request, handler)?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::message::{
-    Config, FLAG_NEED_REPLY, FLAG_REPLY, MAX_CONFIG, MemoryRegion, MemoryTable, RequestCode, SingleRegion,
-    SharedMemoryConfig, VRING_NO_FILE, VringAddress, VringState,
+    Config, FLAG_NEED_REPLY, FLAG_REPLY, MAX_CONFIG, MemoryRegion, MemoryTable, RequestCode, SharedMemoryConfig,
+    SingleRegion, VRING_NO_FILE, VringAddress, VringState,
 };
 use crate::socket::{Message, Socket, Timeout};
 use crate::{Error, ProtocolFeatures};

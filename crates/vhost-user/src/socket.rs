@@ -220,7 +220,8 @@ impl Socket {
                 tv_nsec: left.subsec_nanos().into(),
             });
             let stream = self.stream.as_fd();
-            let mut descriptors = [stream, stop.unwrap_or(stream)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let mut descriptors =
+                [stream, stop.unwrap_or(stream)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             let watched = if stop.is_some() { 2 } else { 1 };
             match poll(&mut descriptors[..watched], left.as_ref()) {
                 // What has arrived goes first.

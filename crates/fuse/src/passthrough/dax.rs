@@ -1,7 +1,7 @@
 //! Files for the guest to map, and which of them it is told to map.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{FileType, OFlags, Statx};
@@ -12,6 +12,9 @@ use super::{Passthrough, attr};
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::sys;
 use crate::wire::{self, InitFlags};
+
+/// What Linux maps at once (FUSE_DAX_SZ).
+const LINUX_RANGE: u64 = 2 << 20;
 
 /// The descriptors that mappings of the guest hold, by node: one a node, or two once a read-only one did not suffice.
 #[derive(Debug, Default)]
@@ -67,7 +70,7 @@ impl Passthrough {
 
     /// For writing wherever the host lets us. Not programs, unless the guest means to write: the host cannot run a program that
     /// is open for writing (ETXTBSY).
-    fn reopen_to_map(&self, path: std::os::fd::BorrowedFd<'_>, write: bool) -> Result<(OwnedFd, bool)> {
+    fn reopen_to_map(&self, path: BorrowedFd<'_>, write: bool) -> Result<(OwnedFd, bool)> {
         let program = attr::stat(path)?.stx_mode & 0o111 != 0;
         if write || !(self.options.readonly || program) {
             match self.proc.reopen(path, OFlags::RDWR) {
@@ -95,6 +98,7 @@ impl Passthrough {
 impl DaxFiles {
     fn includes(self, size: u64) -> bool {
         match self {
+            DaxFiles::Fitting => size > 0 && size.is_multiple_of(LINUX_RANGE),
             DaxFiles::Always => true,
             DaxFiles::Never => false,
             DaxFiles::AtLeast(least) => size >= least,

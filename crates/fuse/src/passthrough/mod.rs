@@ -50,8 +50,8 @@ use self::mounts::FlushingMounts;
 pub use self::options::{CacheMode, DaxFiles, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
-    Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId, Opened,
-    Result, SetAttr, WriteTo, XattrReply,
+    Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,
+    Opened, Result, SetAttr, WriteTo, XattrReply,
 };
 use crate::wire::{self, InitFlags};
 

@@ -43,8 +43,11 @@ pub enum InodeHandles {
 /// and `dax=never` overrule it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DaxFiles {
-    /// All of them.
+    /// Those whose length is a multiple of 2 MiB when the guest first meets them: Linux maps 2 MiB at a time, and QEMU (11.1) maps
+    /// nothing behind the end of a file.
     #[default]
+    Fitting,
+    /// All of them: for front ends that map beyond the end of a file, as mmap(2) does.
     Always,
     /// None.
     Never,
