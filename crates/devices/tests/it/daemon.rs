@@ -38,6 +38,7 @@ impl Daemon {
 
     fn serving<F: FileSystem + 'static>(directory: TempDir, request_queues: u16, fs: F) -> Self {
         let options = FsOptions {
+            window_size: 0,
             tag: "share".into(),
             request_queues,
             packed: true,

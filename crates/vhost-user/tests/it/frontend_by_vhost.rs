@@ -1,18 +1,23 @@
 //! The frontend of the `vhost` crate drives our session.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserMMap};
 use vhost::vhost_user::{
     Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandlerMut,
     VhostUserProtocolFeatures,
 };
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vhost_user::Error;
+use vhost_user::channel::{Channel, Wait};
+use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::recorder::{FEATURES, QUEUES, Recorder, SLOTS};
@@ -20,6 +25,74 @@ use crate::serve;
 
 #[derive(Default)]
 struct Changes(Arc<AtomicU32>);
+
+/// Keeps what was mapped; refuses a second mapping of the same place.
+#[derive(Default)]
+struct Region(Arc<Mutex<Vec<VhostUserMMap>>>);
+
+impl VhostUserFrontendReqHandlerMut for Region {
+    fn shmem_map(&mut self, request: &VhostUserMMap, file: &dyn AsRawFd) -> HandlerResult<u64> {
+        assert!(file.as_raw_fd() >= 0);
+        let mut mapped = self.0.lock().unwrap();
+        let (offset, taken) = (request.shm_offset, |old: &VhostUserMMap| old.shm_offset);
+        if mapped.iter().any(|old| taken(old) == offset) {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        mapped.push(*request);
+        Ok(0)
+    }
+
+    fn shmem_unmap(&mut self, request: &VhostUserMMap) -> HandlerResult<u64> {
+        let (offset, length) = (request.shm_offset, request.len);
+        self.0.lock().unwrap().retain(|old| {
+            let (old_offset, old_length) = (old.shm_offset, old.len);
+            (old_offset, old_length) != (offset, length)
+        });
+        Ok(0)
+    }
+}
+
+#[test]
+fn the_vhost_crate_maps_what_our_channel_asks_for() {
+    let region = Region::default();
+    let mapped = Arc::clone(&region.0);
+    let mut handler = FrontendReqHandler::new(Arc::new(Mutex::new(region))).unwrap();
+    handler.set_reply_ack_flag(true);
+    // The handler keeps the end that it names by number.
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let ours = pidfd_getfd(process, handler.get_tx_raw_fd(), PidfdGetfdFlags::empty()).unwrap();
+    let frontend = thread::spawn(move || {
+        let mut results = Vec::new();
+        for _ in 0..4 {
+            results.push(handler.handle_request().is_ok());
+        }
+        results
+    });
+    let mut channel = Channel::new(ours);
+    let wait = Wait {
+        limit: Duration::from_secs(30),
+        stop: None,
+    };
+    let file = File::open("/dev/null").unwrap();
+    let mapping = SharedMapping {
+        region: 0,
+        padding: [0; 7],
+        file_offset: 8192,
+        offset: 4096,
+        length: 12288,
+        flags: SHARED_WRITABLE,
+    };
+    channel.map(&mapping, file.as_fd(), wait).unwrap();
+    let seen = mapped.lock().unwrap()[0];
+    let numbers = (seen.fd_offset, seen.shm_offset, seen.len, seen.flags, seen.shmid);
+    assert_eq!(numbers, (8192, 4096, 12288, 1, 0));
+    let again = channel.map(&mapping, file.as_fd(), wait);
+    assert!(matches!(again, Err(Error::RefusedByFrontend { .. })), "{again:?}");
+    channel.unmap(&mapping, wait).unwrap();
+    assert!(mapped.lock().unwrap().is_empty());
+    channel.map(&mapping, file.as_fd(), wait).unwrap();
+    assert_eq!(frontend.join().unwrap(), [true, false, true, true]);
+}
 
 impl VhostUserFrontendReqHandlerMut for Changes {
     fn handle_config_change(&mut self) -> HandlerResult<u64> {
