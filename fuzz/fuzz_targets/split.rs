@@ -5,4 +5,6 @@
 #[path = "../../crates/virtqueue/tests/it/arbitrary.rs"]
 mod arbitrary;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| arbitrary::run(false, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    arbitrary::run(false, bytes);
+});
