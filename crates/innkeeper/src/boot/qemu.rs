@@ -50,20 +50,24 @@ pub(crate) struct Share {
     pub(crate) socket: OwnedFd,
 }
 
-/// Finds the QEMU to run.
+/// Finds the QEMU to run: a name without a slash is looked for in PATH, as a shell does.
 pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf, Error> {
-    if let Some(path) = named {
-        let missing = || Error::NoQemu {
-            program: path.display().to_string(),
+    let program = named.unwrap_or(Path::new(PROGRAM));
+    if program.components().count() > 1 || program.has_root() {
+        return if program.exists() {
+            Ok(program.into())
+        } else {
+            Err(Error::NoQemu {
+                program: program.display().to_string(),
+            })
         };
-        return if path.exists() { Ok(path.into()) } else { Err(missing()) };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
-        .map(|directory| directory.join(PROGRAM))
+        .map(|directory| directory.join(program))
         .find(|file| file.is_file());
     found.ok_or_else(|| Error::NoQemu {
-        program: format!("{PROGRAM} in PATH"),
+        program: format!("{} in PATH", program.display()),
     })
 }
 
