@@ -10,8 +10,8 @@ use std::process;
 use rustix::fs::Mode;
 use rustix::process::{Gid, Uid, fchdir, getegid, geteuid, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::fs::{Caller, Errno, Result};

@@ -80,6 +80,7 @@ impl Passthrough {
         if node.kind != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
+        let permit = self.budget.take()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())?;
         let flags = match self.options.cache {
@@ -90,6 +91,7 @@ impl Passthrough {
             node,
             fd,
             position: Mutex::default(),
+            _permit: permit,
         });
         Ok(Opened { handle, flags })
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
 
 use super::InodeHandles;
+use super::budget::{Budget, Permit};
 use super::procfs::ProcSelfFd;
 use crate::fs::Result;
 use crate::sys::FileHandle;
@@ -18,8 +19,8 @@ use crate::sys::FileHandle;
 /// What a node keeps.
 #[derive(Debug)]
 pub(super) enum Identity {
-    /// An O_PATH descriptor.
-    Descriptor(Arc<OwnedFd>),
+    /// An O_PATH descriptor, which all but the root's have from the budget.
+    Descriptor { fd: Arc<OwnedFd>, _permit: Option<Permit> },
     /// The handle in the node's key, the mount it opens on, and a descriptor while the handle alone might not do.
     Handle { anchor: Arc<Anchor>, pin: Pin },
 }
@@ -41,20 +42,24 @@ pub(super) struct Pin(Mutex<Pinned>);
 
 #[derive(Debug, Default)]
 struct Pinned {
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<(Arc<OwnedFd>, Permit)>,
     opens: u64,
     kept: bool,
 }
 
 impl Pin {
     pub(super) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fd.clone()
+        let pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.fd.as_ref().map(|(fd, _)| Arc::clone(fd))
     }
 
-    pub(super) fn open(&self, fd: &Arc<OwnedFd>) {
+    pub(super) fn open(&self, fd: &Arc<OwnedFd>, budget: &Budget) -> Result<()> {
         let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinned.fd.is_none() {
+            pinned.fd = Some((Arc::clone(fd), budget.take()?));
+        }
         pinned.opens += 1;
-        pinned.fd.get_or_insert_with(|| Arc::clone(fd));
+        Ok(())
     }
 
     pub(super) fn close(&self) {
@@ -65,10 +70,8 @@ impl Pin {
         }
     }
 
-    pub(super) fn keep(&self, fd: OwnedFd) {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pinned.kept = true;
-        pinned.fd.get_or_insert_with(|| Arc::new(fd));
+    pub(super) fn keep(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
     }
 }
 
