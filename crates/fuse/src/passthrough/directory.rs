@@ -109,8 +109,8 @@ impl Passthrough {
         let mut position = directory.position.lock().unwrap_or_else(PoisonError::into_inner);
         // From the start means what is there now (rewinddir(3)), not what was read ahead.
         if offset == 0 || offset != position.offset {
-            position.restart(offset);
             seek(fd, SeekFrom::Start(offset))?;
+            position.restart(offset);
         }
         let mut added = false;
         loop {
