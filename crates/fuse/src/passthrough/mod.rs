@@ -185,11 +185,8 @@ impl FileSystem for Passthrough {
             | InitFlags::ASYNC_DIO
             | InitFlags::ATOMIC_O_TRUNC
             | InitFlags::AUTO_INVAL_DATA
-            | InitFlags::BIG_WRITES
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::HAS_IOCTL_DIR
-            | InitFlags::INIT_EXT
-            | InitFlags::MAX_PAGES
             | InitFlags::PARALLEL_DIROPS;
         let caches = options.cache != CacheMode::Never;
         wanted.set(InitFlags::CACHE_SYMLINKS, caches); // a link's target cannot change, and a new link is a new node
