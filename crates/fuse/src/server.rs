@@ -51,7 +51,7 @@ const SUPPORTED: InitFlags = BY_SERVER
     .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
     .union(InitFlags::NO_EXPORT_SUPPORT);
 
-/// A FUSE server. All queues of a device share one, since they share one session (VIRTIO 1.2 5.11.6).
+/// A FUSE server. All queues of a device share one, since they share one session.
 #[derive(Debug)]
 pub struct Server<F> {
     fs: F,
