@@ -219,3 +219,40 @@ pub(crate) mod packed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::packed::Position;
+
+    /// The arithmetic of VIRTIO 1.1 2.7.10: an event of the lap before lies `size` in front of the ring.
+    fn by_the_book(new: Position, event: Position, slots: u16, size: u16) -> bool {
+        let event = if event.wrap == new.wrap {
+            event.slot
+        } else {
+            event.slot.wrapping_sub(size)
+        };
+        super::split::passes(event, new.slot, new.slot.wrapping_sub(slots))
+    }
+
+    #[test]
+    fn a_position_is_passed_exactly_when_a_walk_over_the_last_slots_meets_it() {
+        for size in 1..=5u16 {
+            let start = Position { slot: 0, wrap: true };
+            let all = || (0..2 * size).map(|steps| (0..steps).fold(start, |at, _| at.plus(1, size)));
+            for (from, event) in all().flat_map(|from| all().map(move |event| (from, event))) {
+                let mut passed = false;
+                let mut at = from;
+                for slots in 1..=5 * size {
+                    passed |= at == event;
+                    at = at.plus(1, size);
+                    assert_eq!(
+                        at.has_passed(event, slots.into(), size),
+                        passed,
+                        "{slots} slots from {from:?} in {size}"
+                    );
+                    assert!(slots > size || by_the_book(at, event, slots, size) == passed);
+                }
+            }
+        }
+    }
+}
