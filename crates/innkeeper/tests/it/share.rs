@@ -124,6 +124,37 @@ fn a_guest_after_another_is_served_on_the_rings_that_were_offered() {
     }
 }
 
+/// setrlimit(2): a write beyond RLIMIT_FSIZE raises SIGXFSZ, which ends a process that does not ask otherwise.
+#[test]
+fn a_write_beyond_the_daemons_limit_of_file_size_costs_that_write_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("data")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            "ulimit -f 1; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_innkeeper"),
+            "share",
+        ])
+        .arg(directory.path().join("data"))
+        .arg("--socket-path")
+        .arg(directory.path().join("socket"));
+    let daemon = Daemon::run(&mut command, directory);
+    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    let mut requests = Requests::new(0, 0);
+    let mut ask = |request: &driver::fs::Request| {
+        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
+        driver::fs::reply(request, written, &reply).unwrap().map(<[u8]>::to_vec)
+    };
+    ask(&requests.init(31, 0)).unwrap();
+    let created = ask(&requests.create(driver::fs::ROOT, b"file", libc::O_RDWR as u32, 0o644)).unwrap();
+    let (node, handle) = (driver::fs::field_u64(&created, 0), driver::fs::field_u64(&created, 128));
+    assert_eq!(ask(&requests.write(node, handle, 1 << 20, b"beyond")), Err(libc::EFBIG));
+    assert!(ask(&requests.write(node, handle, 0, b"within")).is_ok());
+}
+
 #[test]
 fn a_signal_ends_it_cleanly_and_the_socket_is_gone() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
