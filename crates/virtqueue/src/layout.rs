@@ -4,7 +4,7 @@
 pub(crate) const MAX_SIZE: u16 = 1 << 15;
 /// Bytes of a descriptor, in the ring or in an indirect table, in both formats.
 pub(crate) const DESCRIPTOR_SIZE: usize = 16;
-/// A chain is at most this many bytes long in all (VIRTIO 1.1 2.6.5, 2.7.5).
+/// A chain is at most this many bytes long in all (VIRTIO 1.1 2.6.5.2).
 pub(crate) const MAX_CHAIN_BYTES: u64 = 1 << 32;
 
 /// Descriptor flag: another one follows.
@@ -180,7 +180,7 @@ pub(crate) mod packed {
 
         /// Whether one of the last `slots` slots in front of this position is `event`, in a ring of `size`.
         ///
-        /// The same as the 16 bit arithmetic of VIRTIO 1.1 2.7.10 for up to `size` slots, and right beyond.
+        /// The same as the usual 16 bit arithmetic for up to `size` slots, and right beyond.
         pub(crate) fn has_passed(self, event: Position, slots: u32, size: u16) -> bool {
             let lap = u32::from(size);
             let linear = |at: Position| u32::from(at.slot) + if at.wrap { 0 } else { lap };
@@ -224,7 +224,7 @@ pub(crate) mod packed {
 mod tests {
     use super::packed::Position;
 
-    /// The arithmetic of VIRTIO 1.1 2.7.10: an event of the lap before lies `size` in front of the ring.
+    /// The usual 16 bit arithmetic: an event of the lap before lies `size` in front of the ring.
     fn by_the_book(new: Position, event: Position, slots: u16, size: u16) -> bool {
         let event = if event.wrap == new.wrap {
             event.slot
