@@ -83,7 +83,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// On whose behalf the guest asks. A claim of the guest, not a proof (VIRTIO 1.2 5.11.6.3).
+/// On whose behalf the guest asks. A claim of the guest, not a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// User id in the guest's `fuse_in_header`.

@@ -55,7 +55,7 @@ const SUPPORTED: InitFlags = BY_SERVER
 /// What there is besides if the device has a window.
 const WITH_WINDOW: InitFlags = InitFlags::MAP_ALIGNMENT.union(InitFlags::HAS_INODE_DAX);
 
-/// A FUSE server. All queues of a device share one, since they share one session (VIRTIO 1.2 5.11.6).
+/// A FUSE server. All queues of a device share one, since they share one session.
 #[derive(Debug)]
 pub struct Server<F> {
     fs: F,

@@ -106,6 +106,10 @@ pub(crate) const FS_IOC_SETFLAGS: u32 = ioc(1, b'f', 2, size_of::<libc::c_long>(
 pub(crate) const FS_IOC_FSGETXATTR: u32 = ioc(2, b'X', 31, size_of::<FsXattr>());
 pub(crate) const FS_IOC_FSSETXATTR: u32 = ioc(1, b'X', 32, size_of::<FsXattr>());
 
+// On architectures with another layout (MIPS, PowerPC, SPARC) this does not build.
+const _: () = assert!(FS_IOC_GETFLAGS as libc::Ioctl == libc::FS_IOC_GETFLAGS);
+const _: () = assert!(FS_IOC_SETFLAGS as libc::Ioctl == libc::FS_IOC_SETFLAGS);
+
 /// The number of an ioctl as most architectures build it (asm-generic/ioctl.h).
 const fn ioc(direction: u32, group: u8, number: u32, size: usize) -> u32 {
     direction << 30 | (size as u32) << 16 | (group as u32) << 8 | number

@@ -36,6 +36,7 @@ fn run(log_level: LogLevel, failed: u8, job: impl FnOnce() -> Result<u8, error::
         .with_max_level(tracing::level_filters::LevelFilter::from(log_level))
         .with_writer(std::io::stderr)
         .init();
+    signals::outlive_the_limit_of_file_size();
     match job() {
         Ok(code) => code.into(),
         Err(error) => {

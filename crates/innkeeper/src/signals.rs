@@ -12,6 +12,12 @@ use std::ptr;
 /// The signals that end innkeeper.
 pub(crate) const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
+/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG (setrlimit(2)), which a guest is told, instead of ending the process.
+pub(crate) fn outlive_the_limit_of_file_size() {
+    // SAFETY: SIG_IGN is a valid disposition for this signal; it cannot fail.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Signals that reach only whoever waits here.
 #[derive(Debug)]
 pub(crate) struct Signals(OwnedFd);

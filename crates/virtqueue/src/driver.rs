@@ -284,7 +284,7 @@ impl<H: Half> Core<H> {
         }
         let last = id as u16;
         if let Some(order) = &mut self.order {
-            // One element may stand for all chains up to its own; those before it are fully written (VIRTIO 1.1 2.6.9).
+            // One element may stand for all chains up to its own; those before are full (VIRTIO 1.1 2.6.9, 2.7.8).
             while let Some(skipped) = order.pop_front().filter(|&skipped| skipped != last) {
                 let space = self.posted[skipped as usize].take().unwrap_or(0);
                 self.half.release(skipped);

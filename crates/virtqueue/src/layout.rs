@@ -4,7 +4,7 @@
 pub(crate) const MAX_SIZE: u16 = 1 << 15;
 /// Bytes of a descriptor, in the ring or in an indirect table, in both formats.
 pub(crate) const DESCRIPTOR_SIZE: usize = 16;
-/// A chain is at most this many bytes long in all (VIRTIO 1.1 2.6.5, 2.7.5).
+/// A chain is at most this many bytes long in all (VIRTIO 1.1 2.6.5.2).
 pub(crate) const MAX_CHAIN_BYTES: u64 = 1 << 32;
 
 /// Descriptor flag: another one follows.
@@ -180,7 +180,7 @@ pub(crate) mod packed {
 
         /// Whether one of the last `slots` slots in front of this position is `event`, in a ring of `size`.
         ///
-        /// The same as the 16 bit arithmetic of VIRTIO 1.1 2.7.10 for up to `size` slots, and right beyond.
+        /// The same as the usual 16 bit arithmetic for up to `size` slots, and right beyond.
         pub(crate) fn has_passed(self, event: Position, slots: u32, size: u16) -> bool {
             let lap = u32::from(size);
             let linear = |at: Position| u32::from(at.slot) + if at.wrap { 0 } else { lap };
@@ -215,6 +215,43 @@ pub(crate) mod packed {
                 Event::Always => 0,
                 Event::Never => 1 << 16,
                 Event::At(position) => u32::from(position.to_bits()) | 2 << 16,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packed::Position;
+
+    /// The usual 16 bit arithmetic: an event of the lap before lies `size` in front of the ring.
+    fn by_the_book(new: Position, event: Position, slots: u16, size: u16) -> bool {
+        let event = if event.wrap == new.wrap {
+            event.slot
+        } else {
+            event.slot.wrapping_sub(size)
+        };
+        super::split::passes(event, new.slot, new.slot.wrapping_sub(slots))
+    }
+
+    #[test]
+    fn a_position_is_passed_exactly_when_a_walk_over_the_last_slots_meets_it() {
+        for size in 1..=5u16 {
+            let start = Position { slot: 0, wrap: true };
+            let all = || (0..2 * size).map(|steps| (0..steps).fold(start, |at, _| at.plus(1, size)));
+            for (from, event) in all().flat_map(|from| all().map(move |event| (from, event))) {
+                let mut passed = false;
+                let mut at = from;
+                for slots in 1..=5 * size {
+                    passed |= at == event;
+                    at = at.plus(1, size);
+                    assert_eq!(
+                        at.has_passed(event, slots.into(), size),
+                        passed,
+                        "{slots} slots from {from:?} in {size}"
+                    );
+                    assert!(slots > size || by_the_book(at, event, slots, size) == passed);
+                }
             }
         }
     }

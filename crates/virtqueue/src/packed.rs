@@ -50,7 +50,7 @@ impl Ring for Packed {
                 if span == self.ring.free() {
                     return Err(Violation::TooManyAvailable { size: self.ring.size });
                 }
-                // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.21).
+                // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.17).
                 at = at.plus(1, self.ring.size);
                 descriptor = self.ring.member(at.slot);
                 if descriptor.flags & INDIRECT != 0 {
@@ -128,7 +128,7 @@ impl<W: Words> Slots<W> {
     }
 
     /// The next descriptor, if the driver has made it available. The acquire order makes all of its list visible
-    /// (VIRTIO 1.1 2.7.13.3).
+    /// (VIRTIO 1.1 2.7.21).
     #[inline]
     pub(crate) fn head(&self) -> Option<Descriptor> {
         let Position { slot, .. } = self.next_available;
@@ -199,7 +199,7 @@ impl<W: Words> Slots<W> {
         self.head().is_none()
     }
 
-    /// Whether the driver is to be interrupted for what was used since the last decision (VIRTIO 1.1 2.7.14).
+    /// Whether the driver is to be interrupted for what was used since the last decision (VIRTIO 1.1 2.7.10).
     pub(crate) fn interrupt_wanted(&mut self) -> bool {
         // A predecessor may have used chains and ended before its interrupt: the first decision is always yes.
         let Some(slots) = self.undecided.replace(0) else {

@@ -180,7 +180,7 @@ impl<W: Words> Rings<W> {
     }
 
     /// Tells the driver that no kick is needed. With `EVENT_IDX` the old event index does, and flags must stay 0
-    /// (VIRTIO 1.1 2.6.10.1).
+    /// (VIRTIO 1.1 2.6.10.2).
     pub(crate) fn disarm_kick(&mut self) {
         if !self.event_idx && self.kicks != Some(false) {
             self.used.store_u16(FLAGS, NO_NOTIFICATION, Relaxed);

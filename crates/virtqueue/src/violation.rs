@@ -5,7 +5,7 @@ use guestmem::OutOfMemory;
 /// What the driver did that no driver may do. The queue is retired with it: it looks empty from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// More than the ring has entries, counting what the device has not used yet (VIRTIO 1.1 2.6.13.1, 2.7.8); or a list
+    /// More than the ring has entries, counting what the device has not used yet (VIRTIO 1.1 2.6.13, 2.7.17); or a list
     /// all around a packed ring.
     #[error("more made available than a ring of {size} holds")]
     TooManyAvailable {
@@ -26,10 +26,10 @@ pub enum Violation {
         /// Most descriptors allowed.
         limit: u32,
     },
-    /// More than 2^32 bytes in one chain (VIRTIO 1.1 2.6.5.3.1, 2.7.5).
+    /// More than 2^32 bytes in one chain (VIRTIO 1.1 2.6.5.2; packed rings are held to it too).
     #[error("chain of more than 2^32 bytes")]
     TooManyBytes,
-    /// A buffer for the device to read behind one for it to write (VIRTIO 1.1 2.6.4.2, 2.7.4).
+    /// A buffer for the device to read behind one for it to write (VIRTIO 1.1 2.6.4.2, 2.7.17).
     #[error("readable buffer behind a writable one")]
     ReadableBehindWritable,
     /// An indirect table although that was not negotiated (VIRTIO 1.1 2.6.5.3.1).
@@ -42,7 +42,7 @@ pub enum Violation {
         length: u32,
     },
     /// An indirect table inside another, or as a link of a chain that goes on (VIRTIO 1.1 2.6.5.3.1), or inside a list
-    /// of a packed ring (VIRTIO 1.1 2.7.7).
+    /// of a packed ring (VIRTIO 1.1 2.7.19).
     #[error("indirect table where none may be")]
     IndirectMisplaced,
     /// A buffer or table that is not guest memory.

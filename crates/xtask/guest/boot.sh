@@ -17,4 +17,6 @@ while [ "$processor" -lt "$(nproc)" ]; do
     processor=$((processor + 1))
 done
 wait
-awk '/-requests/ { sum = 0; for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+$/) sum += $i; print "queue", $NF, sum }' /proc/interrupts
+# The host counts how its lanes worked while the rings still run.
+echo "innkeeper-guest: used"
+until [ -e /counted ]; do sleep 1; done

@@ -37,7 +37,7 @@ pub(crate) const KERNEL_WITH_MODULES: Kernel = Kernel {
 };
 
 /// The QEMU that the host's own packages install.
-pub(crate) const HOST_QEMU: &str = "qemu-system-x86_64";
+pub(crate) const HOST_QEMU: &str = "/usr/bin/qemu-system-x86_64";
 
 /// The newer QEMU: the release that ships it, and the suite beside it that holds the package.
 pub(crate) const NEW_QEMU_RELEASE: &str = "trixie";

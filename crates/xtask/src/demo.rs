@@ -25,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
     copy_root(&parts.root, &root)?;
 
     println!(
-        "\n{} on the host is the guest's root: no disk image, no initramfs to install.",
+        "\n{} on the host is the guest's root: there is no disk image.",
         root.display()
     );
     let mut command = Command::new(innkeeper);

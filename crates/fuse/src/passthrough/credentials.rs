@@ -10,8 +10,8 @@ use std::process;
 use rustix::fs::Mode;
 use rustix::process::{Gid, Uid, fchdir, getegid, geteuid, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::fs::{Caller, Errno, Result};
@@ -65,7 +65,7 @@ impl Credentials {
     }
 
     /// Once a thread: its own umask (0) and working directory (`/proc/self/fd`, where xattr calls find descriptors by name),
-    /// and no supplementary groups that would count as the caller's.
+    /// no supplementary groups that would count as the caller's, and the way back from being root.
     pub(super) fn prepare_thread(&self, proc_self_fd: &OwnedFd) -> Result<()> {
         if PREPARED.get() {
             return Ok(());
@@ -75,6 +75,8 @@ impl Credentials {
         umask(Mode::empty());
         if self.switches {
             set_thread_groups(&[])?;
+            // Else a daemon that is not root, but may become it, loses all capabilities when it ceases to be (capabilities(7)).
+            set_keep_capabilities(true)?;
         }
         PREPARED.set(true);
         Ok(())
@@ -277,6 +279,51 @@ mod tests {
             credentials.become_caller(&caller(0, u32::MAX, Some(3))).err(),
             Some(Errno::EOVERFLOW)
         );
+        assert_eq!(state(), before);
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_root_comes_back_from_acting_for_root() {
+        if root().is_none() {
+            return;
+        }
+        let run = || {
+            let set = CapabilitySet::SETUID | CapabilitySet::SETGID;
+            set_keep_capabilities(true).unwrap();
+            set_thread_res_gid(Gid::from_raw(2000), Gid::from_raw(2000), Gid::from_raw(2000)).unwrap();
+            set_thread_res_uid(Uid::from_raw(2000), Uid::from_raw(2000), Uid::from_raw(2000)).unwrap();
+            let sets = CapabilitySets {
+                effective: set,
+                permitted: set,
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, sets).unwrap();
+            set_keep_capabilities(false).unwrap();
+
+            let credentials = Credentials::detect().unwrap();
+            let proc = crate::passthrough::procfs::ProcSelfFd::open().unwrap();
+            credentials.prepare_thread(proc.directory()).unwrap();
+            let before = state();
+            for uid in [0, 1000] {
+                let guard = credentials.become_caller(&caller(uid, uid, Some(3))).unwrap();
+                assert_eq!(geteuid().as_raw(), uid);
+                drop(guard);
+                assert_eq!(state(), before, "after acting for {uid}");
+            }
+        };
+        // A thread has an identity of its own.
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_ends_the_guise_of_the_caller() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        let panicked = std::panic::catch_unwind(|| {
+            let _caller = credentials.become_caller(&caller(1000, 1001, Some(1002))).unwrap();
+            panic!("within a request");
+        });
+        assert!(panicked.is_err());
         assert_eq!(state(), before);
     }
 

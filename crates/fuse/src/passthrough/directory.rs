@@ -80,6 +80,7 @@ impl Passthrough {
         if node.kind != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
+        let permit = self.budget.take()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())?;
         let flags = match self.options.cache {
@@ -90,6 +91,7 @@ impl Passthrough {
             node,
             fd,
             position: Mutex::default(),
+            _permit: permit,
         });
         Ok(Opened { handle, flags })
     }
@@ -107,8 +109,8 @@ impl Passthrough {
         let mut position = directory.position.lock().unwrap_or_else(PoisonError::into_inner);
         // From the start means what is there now (rewinddir(3)), not what was read ahead.
         if offset == 0 || offset != position.offset {
-            position.restart(offset);
             seek(fd, SeekFrom::Start(offset))?;
+            position.restart(offset);
         }
         let mut added = false;
         loop {

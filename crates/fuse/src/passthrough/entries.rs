@@ -12,6 +12,7 @@ use rustix::fs::{
 use super::Passthrough;
 use super::attr;
 use super::credentials::UmaskGuard;
+use super::handle::Pinned;
 use super::identity::{Identity, Pin};
 use super::inode::Node;
 use super::procfs::FdName;
@@ -52,13 +53,18 @@ impl Passthrough {
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc)?;
         let (handle, anchor) = handle.unzip();
-        let node = self.inodes.look_up(attr::key(&stat, handle), kind, || match anchor {
-            Some(anchor) => Identity::Handle {
-                anchor,
-                pin: Pin::default(),
-            },
-            None => Identity::Descriptor(Arc::clone(&path)),
-        });
+        let node = self.inodes.look_up(attr::key(&stat, handle), kind, || {
+            Ok(match anchor {
+                Some(anchor) => Identity::Handle {
+                    anchor,
+                    pin: Pin::default(),
+                },
+                None => Identity::Descriptor {
+                    fd: Arc::clone(&path),
+                    _permit: Some(self.budget.take()?),
+                },
+            })
+        })?;
         let entry = self.entry(parent, &node, &stat);
         Ok(Found { entry, node, path })
     }
@@ -91,6 +97,8 @@ impl Passthrough {
         self.writable()?;
         self.prepare_thread()?;
         let directory = parent.descriptor()?;
+        // Of what is made the guest gets a node, or a pin, right after.
+        let _spare = self.budget.take()?;
         let _caller = self.credentials.become_caller(by)?;
         let _umask = self.has(InitFlags::DONT_MASK).then(|| UmaskGuard::set(mask));
         Ok(make(directory.as_fd())?)
@@ -149,40 +157,54 @@ impl Passthrough {
     /// unlink(2), or rmdir(2) with `AtFlags::REMOVEDIR`.
     pub(super) fn remove(&self, parent: NodeId, name: Name<'_>, flags: AtFlags) -> Result<()> {
         self.writable()?;
-        let directory = self.descriptor(parent)?;
-        self.pin_last_name(directory.as_fd(), name);
-        Ok(unlinkat(&directory, name.as_c_str(), flags)?)
+        let parent = self.node(parent)?;
+        let directory = parent.descriptor()?;
+        let pinned = self.pin_last_name(&parent, directory.as_fd(), name);
+        unlinkat(&directory, name.as_c_str(), flags)?;
+        if let Some(pinned) = pinned {
+            pinned.until_forgotten();
+        }
+        Ok(())
     }
 
     /// A whiteout that `RENAME_WHITEOUT` leaves behind belongs to the daemon: overlayfs makes its whiteouts as root.
     pub(super) fn move_entry(&self, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
         self.writable()?;
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-        let (old, new) = (self.descriptor(from.0)?, self.descriptor(to.0)?);
-        if !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE) {
-            self.pin_last_name(new.as_fd(), to.1);
+        let parent = self.node(to.0)?;
+        let (old, new) = (self.descriptor(from.0)?, parent.descriptor()?);
+        let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
+        let pinned = replaces
+            .then(|| self.pin_last_name(&parent, new.as_fd(), to.1))
+            .flatten();
+        renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags)?;
+        if let Some(pinned) = pinned {
+            pinned.until_forgotten();
         }
-        Ok(renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags)?)
+        Ok(())
     }
 
-    /// A node under a handle whose last name goes away needs a descriptor to live on until the guest forgets it.
-    fn pin_last_name(&self, parent: BorrowedFd<'_>, name: Name<'_>) {
-        if !self.uses_file_handles() {
-            return;
+    /// A node under a handle whose last name goes away needs a descriptor to live on until the guest forgets it. Without one
+    /// to spare it goes with its name, as if the host had removed it: what frees must not be refused.
+    fn pin_last_name(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Pinned> {
+        // No name to remove leads to another mount, so its node is kept as the parent is.
+        let by_handle = match parent.id {
+            NodeId::ROOT => self.uses_file_handles(), // the root itself has a descriptor in any case
+            _ => parent.has_handle(),
+        };
+        if !by_handle {
+            return None;
         }
-        // What fails here fails again, and with the right errno, in the operation itself.
-        let Ok(path) = open_path(parent, name) else { return };
-        let Ok(stat) = attr::stat(path.as_fd()) else { return };
+        let path = open_path(directory, name).ok()?;
+        let stat = attr::stat(path.as_fd()).ok()?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         if kind != FileType::Directory && stat.stx_nlink > 1 {
-            return;
+            return None;
         }
-        let Ok(Some((handle, _))) = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc) else {
-            return;
-        };
-        if let Some(node) = self.inodes.known(&attr::key(&stat, Some(handle))) {
-            node.pin_until_forgotten(path);
-        }
+        let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc);
+        let (handle, _) = handle.ok()??;
+        let node = self.inodes.known(&attr::key(&stat, Some(handle)))?;
+        Pinned::new(node, &Arc::new(path), &self.budget).ok()
     }
 
     pub(super) fn link_target(&self, node: NodeId) -> Result<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::budget::{Budget, Permit};
 use super::directory::Position;
 use super::inode::Node;
 use crate::fs::{Errno, Handle, NodeId, Result};
@@ -18,23 +19,50 @@ pub(super) trait Opened {
 /// An open regular file.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    node: Arc<Node>,
+    pinned: Pinned,
     fd: OwnedFd,
+    _permit: Permit,
     /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
     pub(super) flushes: bool,
 }
 
 impl OpenFile {
-    /// `path` is an O_PATH descriptor of the node.
-    pub(super) fn new(node: Arc<Node>, path: &Arc<OwnedFd>, fd: OwnedFd, flushes: bool) -> OpenFile {
-        node.pin_open(path);
-        OpenFile { node, fd, flushes }
+    /// `permit` is for `fd`.
+    pub(super) fn new(pinned: Pinned, fd: OwnedFd, permit: Permit, flushes: bool) -> OpenFile {
+        OpenFile {
+            pinned,
+            fd,
+            _permit: permit,
+            flushes,
+        }
     }
 }
 
-impl Drop for OpenFile {
+/// A node whose inode lives as long as this does, even without a name.
+#[derive(Debug)]
+pub(super) struct Pinned(Arc<Node>);
+
+impl Pinned {
+    /// `path` is an O_PATH descriptor of the node.
+    pub(super) fn new(node: Arc<Node>, path: &Arc<OwnedFd>, budget: &Budget) -> Result<Pinned> {
+        node.pin_open(path, budget)?;
+        Ok(Pinned(node))
+    }
+
+    /// The id of the mount it lies on.
+    pub(super) fn mount(&self) -> u64 {
+        self.0.key.mount
+    }
+
+    /// Makes it last until the guest forgets the node.
+    pub(super) fn until_forgotten(&self) {
+        self.0.pin_until_forgotten();
+    }
+}
+
+impl Drop for Pinned {
     fn drop(&mut self) {
-        self.node.unpin_open();
+        self.0.unpin_open();
     }
 }
 
@@ -44,11 +72,12 @@ pub(super) struct OpenDirectory {
     pub(super) node: Arc<Node>,
     pub(super) fd: OwnedFd,
     pub(super) position: Mutex<Position>,
+    pub(super) _permit: Permit,
 }
 
 impl Opened for OpenFile {
     fn node(&self) -> &Arc<Node> {
-        &self.node
+        &self.pinned.0
     }
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

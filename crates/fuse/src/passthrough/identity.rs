@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
 
 use super::InodeHandles;
+use super::budget::{Budget, Permit};
 use super::procfs::ProcSelfFd;
 use crate::fs::Result;
 use crate::sys::FileHandle;
@@ -18,8 +19,8 @@ use crate::sys::FileHandle;
 /// What a node keeps.
 #[derive(Debug)]
 pub(super) enum Identity {
-    /// An O_PATH descriptor.
-    Descriptor(Arc<OwnedFd>),
+    /// An O_PATH descriptor, which all but the root's have from the budget.
+    Descriptor { fd: Arc<OwnedFd>, _permit: Option<Permit> },
     /// The handle in the node's key, the mount it opens on, and a descriptor while the handle alone might not do.
     Handle { anchor: Arc<Anchor>, pin: Pin },
 }
@@ -41,20 +42,24 @@ pub(super) struct Pin(Mutex<Pinned>);
 
 #[derive(Debug, Default)]
 struct Pinned {
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<(Arc<OwnedFd>, Permit)>,
     opens: u64,
     kept: bool,
 }
 
 impl Pin {
     pub(super) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fd.clone()
+        let pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.fd.as_ref().map(|(fd, _)| Arc::clone(fd))
     }
 
-    pub(super) fn open(&self, fd: &Arc<OwnedFd>) {
+    pub(super) fn open(&self, fd: &Arc<OwnedFd>, budget: &Budget) -> Result<()> {
         let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinned.fd.is_none() {
+            pinned.fd = Some((Arc::clone(fd), budget.take()?));
+        }
         pinned.opens += 1;
-        pinned.fd.get_or_insert_with(|| Arc::clone(fd));
+        Ok(())
     }
 
     pub(super) fn close(&self) {
@@ -65,10 +70,8 @@ impl Pin {
         }
     }
 
-    pub(super) fn keep(&self, fd: OwnedFd) {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pinned.kept = true;
-        pinned.fd.get_or_insert_with(|| Arc::new(fd));
+    pub(super) fn keep(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
     }
 }
 
@@ -77,8 +80,10 @@ impl Pin {
 pub(super) struct Anchors {
     mode: InodeHandles,
     /// `None`: handles do not open on this mount.
-    by_mount: Mutex<HashMap<u64, Option<Weak<Anchor>>>>,
+    by_mount: Mutex<ByMount>,
 }
+
+type ByMount = HashMap<u64, Option<Weak<Anchor>>>;
 
 impl Anchors {
     pub(super) fn new(mode: InodeHandles) -> Anchors {
@@ -119,38 +124,49 @@ impl Anchors {
         mount: u64,
         proc: &ProcSelfFd,
     ) -> io::Result<Option<Arc<Anchor>>> {
-        let mut by_mount = self.by_mount.lock().unwrap_or_else(PoisonError::into_inner);
-        match by_mount.get(&mount) {
-            Some(None) => return Ok(None),
-            Some(Some(anchor)) => {
-                if let Some(anchor) = anchor.upgrade() {
-                    return Ok(Some(anchor));
-                }
-            }
-            None => {}
+        if let Some(known) = known(&self.lock(), mount) {
+            return Ok(known);
         }
-        // open_by_handle_at(2) takes no O_PATH descriptor, and nothing but files and directories may be opened on the host.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let real = match kind {
-            FileType::Directory => openat(fd, c".", flags | OFlags::DIRECTORY, Mode::empty())?,
-            FileType::RegularFile => proc.reopen(fd, flags)?,
-            _ => return Ok(None),
+        // Without the lock: a mount that hangs must not hold up lookups on others.
+        let probed = match open_real(fd, kind, proc) {
+            Ok(None) => return Ok(None),
+            Ok(Some(real)) => Anchor::probe(real, handle).map(Arc::new),
+            Err(error) => Err(error),
         };
-        by_mount.retain(|_, anchor| anchor.as_ref().is_none_or(|anchor| anchor.strong_count() > 0));
-        match Anchor::probe(real, handle) {
-            Ok(anchor) => {
-                let anchor = Arc::new(anchor);
-                by_mount.insert(mount, Some(Arc::downgrade(&anchor)));
-                Ok(Some(anchor))
-            }
-            Err(error) => {
-                if means_no_handles(&error) {
-                    by_mount.insert(mount, None);
-                }
-                Err(error)
-            }
+        let mut by_mount = self.lock();
+        if let Some(known) = known(&by_mount, mount) {
+            return Ok(known); // another lane was faster
         }
+        by_mount.retain(|_, anchor| anchor.as_ref().is_none_or(|anchor| anchor.strong_count() > 0));
+        match &probed {
+            Ok(anchor) => drop(by_mount.insert(mount, Some(Arc::downgrade(anchor)))),
+            Err(error) if means_no_handles(error) => drop(by_mount.insert(mount, None)),
+            Err(_) => {}
+        }
+        probed.map(Some)
     }
+
+    fn lock(&self) -> MutexGuard<'_, ByMount> {
+        self.by_mount.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of `mount`; `Some(None)`: handles do not open there.
+fn known(by_mount: &ByMount, mount: u64) -> Option<Option<Arc<Anchor>>> {
+    match by_mount.get(&mount)? {
+        None => Some(None),
+        Some(anchor) => anchor.upgrade().map(Some),
+    }
+}
+
+/// open_by_handle_at(2) takes no O_PATH descriptor, and nothing but files and directories may be opened on the host.
+fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(match kind {
+        FileType::Directory => Some(openat(fd, c".", flags | OFlags::DIRECTORY, Mode::empty())?),
+        FileType::RegularFile => Some(proc.reopen(fd, flags)?),
+        _ => None,
+    })
 }
 
 impl Anchor {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::fs::FileType;
 
+use super::budget::Budget;
 use super::identity::{Anchor, Identity, Pin};
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
@@ -56,7 +57,10 @@ impl Inodes {
             id: NodeId::ROOT,
             key: root_key,
             kind: FileType::Directory,
-            identity: Identity::Descriptor(root),
+            identity: Identity::Descriptor {
+                fd: root,
+                _permit: None,
+            },
             lookups: AtomicU64::new(1),
         };
         let inodes = Inodes {
@@ -84,18 +88,24 @@ impl Inodes {
     }
 
     /// Counts one lookup of the inode `key` names, and makes its node if there is none.
-    pub(super) fn look_up(&self, key: Key, kind: FileType, identity: impl FnOnce() -> Identity) -> Arc<Node> {
+    pub(super) fn look_up(
+        &self,
+        key: Key,
+        kind: FileType,
+        identity: impl FnOnce() -> Result<Identity>,
+    ) -> Result<Arc<Node>> {
         let mut shard = self.shard_of_key(&key);
         if let Some(node) = shard.get(&key) {
             node.lookups.fetch_add(1, Ordering::Relaxed);
-            return Arc::clone(node);
+            return Ok(Arc::clone(node));
         }
+        let identity = identity()?;
         let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
         let node = Arc::new(Node {
             id,
             key: key.clone(),
             kind,
-            identity: identity(),
+            identity,
             lookups: AtomicU64::new(1),
         });
         self.shard_of_id(id)
@@ -103,7 +113,7 @@ impl Inodes {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, Arc::clone(&node));
         shard.insert(key, Arc::clone(&node));
-        node
+        Ok(node)
     }
 
     /// The node of the inode `key` names, if the guest knows it; counts nothing.
@@ -171,7 +181,7 @@ impl Node {
     /// A descriptor of the inode, opened with O_PATH or, for a node under a handle, pinned while a file is open.
     pub(super) fn descriptor(&self) -> Result<Arc<OwnedFd>> {
         match &self.identity {
-            Identity::Descriptor(fd) => Ok(Arc::clone(fd)),
+            Identity::Descriptor { fd, .. } => Ok(Arc::clone(fd)),
             Identity::Handle { anchor, pin } => match pin.descriptor() {
                 Some(fd) => Ok(fd),
                 None => self.open_handle(anchor).map(Arc::new),
@@ -180,10 +190,8 @@ impl Node {
     }
 
     /// Keeps the inode alive while a file of it is open, even when its last name goes.
-    pub(super) fn pin_open(&self, fd: &Arc<OwnedFd>) {
-        if let Some(pin) = self.pin() {
-            pin.open(fd);
-        }
+    pub(super) fn pin_open(&self, fd: &Arc<OwnedFd>, budget: &Budget) -> Result<()> {
+        self.pin().map_or(Ok(()), |pin| pin.open(fd, budget))
     }
 
     /// Ends one [`Node::pin_open`].
@@ -193,17 +201,22 @@ impl Node {
         }
     }
 
-    /// Keeps the inode alive until the guest forgets it: its last name is about to go.
-    pub(super) fn pin_until_forgotten(&self, fd: OwnedFd) {
+    /// Keeps the inode alive until the guest forgets it: its last name went. To be called while it is pinned.
+    pub(super) fn pin_until_forgotten(&self) {
         if let Some(pin) = self.pin() {
-            pin.keep(fd);
+            pin.keep();
         }
+    }
+
+    /// Whether the node is kept by handle.
+    pub(super) fn has_handle(&self) -> bool {
+        self.pin().is_some()
     }
 
     fn pin(&self) -> Option<&Pin> {
         match &self.identity {
             Identity::Handle { pin, .. } => Some(pin),
-            Identity::Descriptor(_) => None,
+            Identity::Descriptor { .. } => None,
         }
     }
 

@@ -7,6 +7,7 @@
 //!   neither symbolic nor magic links.
 //! * A node's kind never changes, and only regular files and directories are ever opened: the guest opens fifos, sockets and
 //!   devices itself.
+//! * The guest makes the daemon hold no more descriptors than leave the daemon enough to go on: ENFILE.
 //! * File handles are made and kept here; the guest sees node ids alone.
 //!
 //! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Else all belongs to the daemon's user, and
@@ -16,6 +17,7 @@
 //! be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), since it holds `/proc/self/fd`.
 
 mod attr;
+mod budget;
 mod credentials;
 mod dax;
 mod directory;
@@ -41,6 +43,7 @@ use std::time::Duration;
 use guestmem::{Reader, Writer};
 use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
+use self::budget::Budget;
 use self::credentials::Credentials;
 use self::dax::MappedFiles;
 use self::handle::{Handles, OpenDirectory, OpenFile};
@@ -87,6 +90,7 @@ pub enum Error {
 pub struct Passthrough {
     options: Options,
     credentials: Credentials,
+    budget: Budget,
     proc: ProcSelfFd,
     anchors: Anchors,
     /// Keeps the anchor of the share's own mount: the root's children must find the same one every time.
@@ -126,6 +130,7 @@ impl Passthrough {
         Ok(Passthrough {
             options,
             credentials,
+            budget: Budget::of_process(),
             proc,
             anchors,
             _root_anchor: handle.map(|(_, anchor)| anchor),
@@ -184,11 +189,8 @@ impl FileSystem for Passthrough {
             | InitFlags::ASYNC_DIO
             | InitFlags::ATOMIC_O_TRUNC
             | InitFlags::AUTO_INVAL_DATA
-            | InitFlags::BIG_WRITES
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::HAS_IOCTL_DIR
-            | InitFlags::INIT_EXT
-            | InitFlags::MAX_PAGES
             | InitFlags::PARALLEL_DIROPS;
         let caches = options.cache != CacheMode::Never;
         wanted.set(InitFlags::CACHE_SYMLINKS, caches); // a link's target cannot change, and a new link is a new node

@@ -11,9 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::fcntl_dupfd_cloexec;
 
+use super::budget::Permit;
 use super::credentials::FsetidGuard;
 use super::entries::{Found, INSIDE, mode};
-use super::handle::{OpenFile, Opened as _};
+use super::handle::{OpenFile, Opened as _, Pinned};
 use super::inode::Node;
 use super::{CacheMode, Passthrough};
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
@@ -35,12 +36,15 @@ impl Passthrough {
         let path = node.descriptor()?;
         let host = self.host_flags(flags)?;
         let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
+        // Before anything is truncated.
+        let permit = self.budget.take()?;
+        let pinned = Pinned::new(Arc::clone(node), &path, &self.budget)?;
         let mut opened = self.proc.reopen(path.as_fd(), host);
         if opened.as_ref().err() == Some(&rustix::io::Errno::PERM) && flags & libc::O_APPEND as u32 != 0 {
             // Append-only files (chattr +a) open in no other way.
             opened = self.proc.reopen(path.as_fd(), host | OFlags::APPEND);
         }
-        Ok(self.install(node, &path, opened?))
+        Ok(self.install(pinned, opened?, permit))
     }
 
     /// What of the guest's flags reaches the host's open(2). Not O_APPEND and O_SYNC, which each write brings along (the guest may
@@ -61,8 +65,8 @@ impl Passthrough {
         Ok(host)
     }
 
-    fn install(&self, node: &Arc<Node>, path: &Arc<OwnedFd>, fd: OwnedFd) -> Opened {
-        let flushes = self.flushing.contains(node.key.mount, fd.as_fd());
+    fn install(&self, node: Pinned, fd: OwnedFd, permit: Permit) -> Opened {
+        let flushes = self.flushing.contains(node.mount(), fd.as_fd());
         let mut flags = match self.options.cache {
             CacheMode::Never | CacheMode::Metadata => wire::FOPEN_DIRECT_IO | wire::FOPEN_PARALLEL_DIRECT_WRITES,
             CacheMode::Auto => 0,
@@ -71,7 +75,7 @@ impl Passthrough {
         if !flushes {
             flags |= wire::FOPEN_NOFLUSH;
         }
-        let handle = self.files.insert(OpenFile::new(Arc::clone(node), path, fd, flushes));
+        let handle = self.files.insert(OpenFile::new(node, fd, permit, flushes));
         Opened { handle, flags }
     }
 
@@ -89,7 +93,7 @@ impl Passthrough {
             // Always exclusive, so that nothing that is already there, least of all a link or fifo, is opened by its name.
             let made = self.create_new(by, &parent, name, create);
             match made {
-                Ok(fd) => return self.adopt_created(&parent, fd),
+                Ok((fd, permit)) => return self.adopt_created(&parent, fd, permit),
                 Err(Errno::EEXIST | Errno::EROFS) if !exclusive => {}
                 Err(error) => return Err(error),
             }
@@ -109,13 +113,15 @@ impl Passthrough {
         Err(Errno::ESTALE)
     }
 
-    fn create_new(&self, by: &Caller, parent: &Node, name: Name<'_>, create: &Create) -> Result<OwnedFd> {
+    fn create_new(&self, by: &Caller, parent: &Node, name: Name<'_>, create: &Create) -> Result<(OwnedFd, Permit)> {
         self.writable()?;
+        let permit = self.budget.take()?;
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
         let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.make(by, parent, create.umask, |directory| {
+        let fd = self.make(by, parent, create.umask, |directory| {
             openat2(directory, name.as_c_str(), flags, mode(create), INSIDE)
-        })
+        })?;
+        Ok((fd, permit))
     }
 
     pub(super) fn create_unnamed(&self, by: &Caller, parent: NodeId, create: &Create) -> Result<(Entry, Opened)> {
@@ -124,17 +130,25 @@ impl Passthrough {
         let exclusive = OFlags::from_bits_retain(create.flags) & OFlags::EXCL; // may never get a name
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
         let flags = flags | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let permit = self.budget.take()?;
         let fd = self.make(by, &parent, create.umask, |directory| {
             openat2(directory, c".", flags, mode(create), INSIDE)
         })?;
-        self.adopt_created(&parent, fd)
+        self.adopt_created(&parent, fd, permit)
     }
 
-    fn adopt_created(&self, parent: &Node, fd: OwnedFd) -> Result<(Entry, Opened)> {
+    fn adopt_created(&self, parent: &Node, fd: OwnedFd, permit: Permit) -> Result<(Entry, Opened)> {
         // By way of the open file: its name may mean something else by now.
         let path = self.proc.reopen(fd.as_fd(), OFlags::PATH)?;
         let Found { entry, node, path } = self.adopt(parent, path)?;
-        Ok((entry, self.install(&node, &path, fd)))
+        let id = node.id;
+        match Pinned::new(node, &path, &self.budget) {
+            Ok(pinned) => Ok((entry, self.install(pinned, fd, permit))),
+            Err(error) => {
+                self.inodes.forget(id, 1);
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn read_file(

@@ -500,3 +500,19 @@ fn what_cannot_be_shared_is_refused_with_a_reason() {
     let file = Passthrough::new(&place.path().join("file"), Options::default()).unwrap_err();
     assert!(file.to_string().contains("Not a directory"), "{file}");
 }
+
+#[test]
+fn an_offset_beyond_any_file_is_refused_and_not_taken_for_the_current_one() {
+    let share = share(Options::default());
+    fs::write(share.host("f"), "text").unwrap();
+    let node = share.node(c"f");
+    let handle = share.open(node, libc::O_RDWR).unwrap();
+    for offset in [u64::MAX, 1 << 63] {
+        assert_eq!(refused(share.read(node, handle, offset, 4)), Errno::EINVAL);
+        assert_eq!(
+            refused(share.write(&ROOT, node, at(handle, offset, 3), b"bad")),
+            Errno::EINVAL
+        );
+    }
+    assert_eq!(fs::read(share.host("f")).unwrap(), b"text");
+}

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     })?;
     let kernel = Kernel::find(args.kernel.as_deref(), &root, &args.root)?;
     let start = Start::plan(args, &root, &kernel)?;
-    let accelerator = Accelerator::probe(&program)?;
+    let accelerator = Accelerator::probe(&program, &kernel.file)?;
     limits::raise_open_files(args.process.rlimit_nofile)?;
     let (path, release) = (args.root.display(), &kernel.release);
     eprintln!(

@@ -50,20 +50,24 @@ pub(crate) struct Share {
     pub(crate) socket: OwnedFd,
 }
 
-/// Finds the QEMU to run.
+/// Finds the QEMU to run: a name without a slash is looked for in PATH, as a shell does.
 pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf, Error> {
-    if let Some(path) = named {
-        let missing = || Error::NoQemu {
-            program: path.display().to_string(),
+    let program = named.unwrap_or(Path::new(PROGRAM));
+    if program.components().count() > 1 || program.has_root() {
+        return if program.exists() {
+            Ok(program.into())
+        } else {
+            Err(Error::NoQemu {
+                program: program.display().to_string(),
+            })
         };
-        return if path.exists() { Ok(path.into()) } else { Err(missing()) };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
-        .map(|directory| directory.join(PROGRAM))
+        .map(|directory| directory.join(program))
         .find(|file| file.is_file());
     found.ok_or_else(|| Error::NoQemu {
-        program: format!("{PROGRAM} in PATH"),
+        program: format!("{} in PATH", program.display()),
     })
 }
 
@@ -137,10 +141,10 @@ impl Machine<'_> {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         tracing::debug!("starting {command:?}");
+        die_with_us(&mut command);
         let inherited = self.descriptors();
-        let parent = std::process::id();
         // SAFETY: `prepare` makes system calls only and allocates nothing, as is due between fork and exec.
-        unsafe { command.pre_exec(move || prepare(&inherited, parent)) };
+        unsafe { command.pre_exec(move || prepare(&inherited)) };
         let mut child = command.spawn().map_err(|source| Error::RunQemu {
             program: program.into(),
             source,
@@ -190,13 +194,23 @@ impl Drop for Qemu {
     }
 }
 
-/// In the child: dies with its parent, gets its signals, keeps the descriptors that were made for it.
-fn prepare(inherited: &[RawFd], parent: u32) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid().is_none_or(|now| now.as_raw_nonzero().get().cast_unsigned() != parent) {
-        // It died in between, and nobody would tell us any more.
-        return Err(rustix::io::Errno::SRCH.into());
-    }
+/// Has the kernel kill the child as soon as the calling thread ends, however that comes about.
+pub(crate) fn die_with_us(command: &mut Command) {
+    let parent = std::process::id();
+    let tie = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid().is_none_or(|now| now.as_raw_nonzero().get().cast_unsigned() != parent) {
+            // It died in between, and nobody would tell us any more.
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: `tie` makes system calls only and allocates nothing, as is due between fork and exec.
+    unsafe { command.pre_exec(tie) };
+}
+
+/// In the child: no signal is blocked, and the descriptors that were made for it stay open.
+fn prepare(inherited: &[RawFd]) -> io::Result<()> {
     signals::unblock_all()?;
     for &descriptor in inherited {
         // SAFETY: the parent holds these descriptors open across the fork.

@@ -184,9 +184,13 @@ impl<W: Words> Rings<W> {
         self.used.load_u16(INDEX, Relaxed) == self.next_used
     }
 
-    /// With `EVENT_IDX` the old event index does, and flags must stay 0 (VIRTIO 1.1 2.6.7.1).
+    /// With `EVENT_IDX` flags must stay 0 (VIRTIO 1.1 2.6.7.1), but an index that was just passed is as good: it comes up
+    /// again after 65535 chains.
     pub(crate) fn disarm_interrupt(&mut self) {
-        if !self.event_idx {
+        if self.event_idx {
+            self.available
+                .store_u16(available(self.size), self.next_used.wrapping_sub(1), Relaxed);
+        } else {
             self.available.store_u16(FLAGS, NO_NOTIFICATION, Relaxed);
         }
     }

@@ -452,6 +452,43 @@ fn in_order_batches_use_one_element_for_filled_chains_alone(#[values(false, true
 }
 
 #[rstest]
+fn interrupts_and_kicks_come_when_asked_for_and_only_then(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] event_idx: bool,
+) {
+    let (_memory, mut driver, mut queue) = world::start(&QueueConfig {
+        event_idx,
+        ..world::config(packed, 8)
+    });
+    let mut round = |armed: bool, chains: usize| {
+        for chain in 0..chains {
+            driver.post(&[], &buffers(0, &[8])).expect("room");
+            // The device asks for the first chain; by flags alone it cannot say that it wants no more.
+            assert_eq!(driver.kick_wanted(), chain == 0 || !event_idx, "chain {chain}");
+            assert!(!driver.kick_wanted(), "nothing was posted since");
+        }
+        if armed {
+            assert!(driver.arm_interrupt(), "nothing is used yet");
+        } else {
+            driver.disarm_interrupt();
+        }
+        let served = queue.serve(9, |chain| chain.done(8)).expect("an honest driver");
+        assert!(!queue.interrupt_wanted(), "nothing was used since");
+        while driver.reap().expect("an honest device").is_some() {}
+        served.interrupt
+    };
+    assert!(
+        round(true, 0),
+        "a fresh queue always interrupts once, and asks for kicks"
+    );
+    for chains in [1, 3, 2, 8, 1, 5, 7] {
+        assert!(round(true, chains));
+        assert!(!round(true, 0));
+        assert!(!round(false, chains));
+    }
+}
+
+#[rstest]
 fn a_length_beyond_the_space_is_never_told_to_the_driver(#[values(false, true)] packed: bool) {
     let (_memory, mut driver, mut queue) = world::start(&world::config(packed, 4));
     let token = driver.post(&[], &buffers(0, &[8, 4])).expect("room");

@@ -124,6 +124,32 @@ impl Daemon {
                 .is_none())
     }
 
+    /// How often each lane went to sleep, request lanes only: the lane of a queue that nobody used slept hardly ever.
+    /// A peer has no lanes.
+    pub(crate) fn request_lanes(&self) -> Result<Option<Vec<(String, u64)>>> {
+        if !self.ours {
+            return Ok(None);
+        }
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut lanes = Vec::new();
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+            let path = task?.path().join("status");
+            let status = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let name = field("Name:").unwrap_or_default();
+            // Lane 0 serves the queue of high priority.
+            if name.starts_with("lane-") && name != "lane-0" {
+                let sleeps = field("voluntary_ctxt_switches:").and_then(|count| count.parse().ok());
+                lanes.push((
+                    name.to_owned(),
+                    sleeps.with_context(|| format!("no count in {}", path.display()))?,
+                ));
+            }
+        }
+        lanes.sort();
+        Ok(Some(lanes))
+    }
+
     /// Asks the daemon to end; ours must do so with status 0 and take its socket away.
     pub(crate) fn stop(mut self) -> Result<()> {
         if !self.ours {

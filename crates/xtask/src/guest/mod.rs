@@ -22,6 +22,9 @@ const STATUS: &str = "innkeeper-guest: status ";
 /// Tag of the share that the guest boots from.
 const ROOT_TAG: &str = "rootfs";
 
+/// From the end of a job to the end of QEMU.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+
 /// What every guest of a test run has in common.
 pub(crate) struct Lab {
     pub(crate) parts: Parts,
@@ -96,11 +99,15 @@ impl<'lab> Guest<'lab> {
 
     /// Powers the guest on, waits for the end of its job and returns what the job printed; an error if the job failed.
     pub(crate) fn run(&self, limit: Duration) -> Result<String> {
-        let mut console = self.start()?;
+        self.end_of_job(self.start()?, limit)
+    }
+
+    /// The rest of [`Guest::run`] for a guest that runs.
+    pub(crate) fn end_of_job(&self, mut console: Console, limit: Duration) -> Result<String> {
         let line = console.wait_for(STATUS, limit)?;
         let status = line.rsplit(STATUS).next().unwrap_or_default().trim().to_owned();
         console
-            .wait_for_end(Duration::from_secs(30))
+            .wait_for_end(POWER_OFF_LIMIT)
             .context("the guest did not power off after its job")?;
         let path = self.root().join("job.out");
         let printed = fs::read(&path).with_context(|| format!("the guest left no {}", path.display()))?;
@@ -109,6 +116,12 @@ impl<'lab> Guest<'lab> {
             bail!("the job ended with status {status} in the guest, and printed:\n{printed}");
         }
         Ok(printed)
+    }
+
+    /// How often each request lane of the root's daemon went to sleep; `None` if the daemon is a peer.
+    pub(crate) fn request_lanes(&self) -> Result<Option<Vec<(String, u64)>>> {
+        let (daemon, _) = self.daemons.first().context("a guest has a root")?;
+        daemon.request_lanes()
     }
 
     /// That the guest's end was not a daemon's end too.

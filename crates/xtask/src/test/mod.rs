@@ -39,6 +39,8 @@ struct Step {
 enum Work {
     /// A command that speaks for itself.
     Run(Box<dyn Fn() -> Result<Command>>),
+    /// The guests that the tests of innkeeper boot by themselves.
+    Boot,
     Guests,
 }
 
@@ -75,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let step_started = Instant::now();
         let result = match &step.work {
             Work::Run(command) => command().and_then(succeed),
+            Work::Boot => boots(&parts).and_then(succeed),
             Work::Guests => guests::run(&parts, arguments.guest.as_deref(), arguments.daemon.as_deref()),
         };
         let seconds = step_started.elapsed().as_secs_f64();
@@ -119,6 +122,8 @@ fn steps() -> Vec<Step> {
             ]))
         }),
         step("licences", "Licences, bans and sources of the dependencies", || {
+            // The graph that is checked has the crates of every platform; a build fetches those of this one.
+            succeed(cargo(&["fetch", "--locked"]))?;
             let mut command = Command::new(setup::tool(&CARGO_DENY)?);
             command.args([
                 "--offline",
@@ -141,6 +146,11 @@ fn steps() -> Vec<Step> {
             Ok(command)
         }),
         Step {
+            name: "boot",
+            headline: "`innkeeper boot` with real guests",
+            work: Work::Boot,
+        },
+        Step {
             name: GUESTS,
             headline: "Real Linux guests",
             work: Work::Guests,
@@ -155,7 +165,21 @@ fn nextest() -> Result<Command> {
         setup::tool(&CARGO_NEXTEST)?
     };
     let mut command = Command::new(program);
-    command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(["nextest", "run", "--locked", "--no-fail-fast"]);
+    Ok(command)
+}
+
+/// The tests of innkeeper that need a kernel, which `cargo nextest run` alone leaves out. One at a time: a guest has the
+/// processors to itself.
+fn boots(parts: &setup::Parts) -> Result<Command> {
+    let mut command = nextest()?;
+    command.args(["--package", "innkeeper", "--run-ignored", "only", "--test-threads", "1"]);
+    command.env("INNKEEPER_TEST_ROOT", &parts.root);
+    command.env("INNKEEPER_TEST_KERNEL", &parts.kernel);
+    command.env(
+        "INNKEEPER_TEST_KERNEL_WITH_MODULES",
+        parts.kernel_with_modules.join("vmlinuz"),
+    );
     Ok(command)
 }
 

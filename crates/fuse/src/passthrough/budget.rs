@@ -1,0 +1,72 @@
+//! How many descriptors the guest may make the daemon hold: what the daemon needs to go on, and to take in a new VMM, stays
+//! out of its reach.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::fs::{Errno, Result};
+
+/// Kept back for the daemon: memory regions, kicks and calls of some dozens of queues, and what each lane opens and closes
+/// within one request. Where the limit is low, half of it.
+const RESERVE: u64 = 512;
+
+/// Descriptors held on behalf of the guest, from one request to the next.
+#[derive(Clone, Debug)]
+pub(super) struct Budget(Arc<Counter>);
+
+#[derive(Debug)]
+struct Counter {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// What RLIMIT_NOFILE leaves now.
+    pub(super) fn of_process() -> Budget {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Budget::new(limit - RESERVE.min(limit / 2))
+    }
+
+    fn new(limit: u64) -> Budget {
+        let used = AtomicU64::new(0);
+        Budget(Arc::new(Counter { limit, used }))
+    }
+
+    /// The right to hold one more descriptor; ENFILE if the guest holds all it may.
+    pub(super) fn take(&self) -> Result<Permit> {
+        let Counter { limit, used } = &*self.0;
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            (used < *limit).then_some(used + 1)
+        })
+        .map_err(|_| Errno::ENFILE)?;
+        Ok(Permit(Arc::clone(&self.0)))
+    }
+}
+
+/// One descriptor's place in the budget, given back on drop.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<Counter>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_can_be_taken_again_and_no_more() {
+        let budget = Budget::new(2);
+        let first = budget.take().unwrap();
+        let _second = budget.take().unwrap();
+        assert_eq!(budget.take().err(), Some(Errno::ENFILE));
+        drop(first);
+        let _third = budget.take().unwrap();
+        assert_eq!(budget.take().err(), Some(Errno::ENFILE));
+    }
+}

@@ -1,0 +1,41 @@
+//! Innkeeper as its users meet it: the command is run and what it says is read.
+
+/// `boot`: what it refuses, and real guests.
+mod boot;
+/// The table of crates in ARCHITECTURE.md, kept true.
+mod layering;
+/// `share`: what it prints, refuses and leaves behind.
+mod share;
+
+use std::ffi::OsStr;
+use std::process::{Command, Output};
+
+/// The binary under test.
+fn innkeeper<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    command.args(arguments);
+    command
+}
+
+/// Standard error without the line that announces a boot.
+fn complaint(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines()
+        .filter(|line| !line.contains(": booting "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Checks that a run failed with `status`, in one sentence that has all of `parts`.
+#[track_caller]
+fn assert_refused(output: &Output, status: i32, parts: &[&str]) {
+    let said = complaint(output);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert!(
+        said.starts_with("innkeeper: ") && said.lines().count() == 1,
+        "not one sentence: {said}"
+    );
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+}

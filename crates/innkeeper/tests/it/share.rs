@@ -1,0 +1,318 @@
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use driver::{Guest, Options, fs::Requests};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{assert_refused, complaint, innkeeper};
+
+/// An innkeeper that shares, and what it announced.
+struct Daemon {
+    child: Child,
+    announced: String,
+    directory: TempDir,
+}
+
+impl Daemon {
+    fn start(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("data")).unwrap();
+        let mut command = innkeeper(["share"]);
+        command
+            .arg(directory.path().join("data"))
+            .arg("--socket-path")
+            .arg(directory.path().join("socket"));
+        Self::run(command.args(options), directory)
+    }
+
+    fn run(command: &mut Command, directory: TempDir) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut announced = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while !announced.contains("mount -t virtiofs") {
+            announced.push_str(&lines.next().expect("innkeeper ended early").unwrap());
+            announced.push('\n');
+        }
+        Self {
+            child,
+            announced,
+            directory,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    fn signal(&mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn share(directory: &Path, socket: &Path, options: &[&str]) -> std::process::Output {
+    innkeeper(["share"])
+        .arg(directory)
+        .arg("--socket-path")
+        .arg(socket)
+        .args(options)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_it_announces_is_right_for_its_options() {
+    let daemon = Daemon::start(&["--tag", "data", "--num-queues", "3", "--ring", "packed", "--readonly"]);
+    let socket = daemon.socket();
+    let said = &daemon.announced;
+    assert!(
+        said.contains(&format!("-chardev socket,id=share,path={}", socket.display())),
+        "{said}"
+    );
+    assert!(said.contains("memory-backend-memfd,id=mem,size=1G,share=on"), "{said}");
+    let device = "-device vhost-user-fs-pci,chardev=share,tag=data,num-request-queues=3,packed=on";
+    assert!(said.contains(device), "{said}");
+    assert!(said.contains("mount -t virtiofs -o ro data /mnt"), "{said}");
+}
+
+#[test]
+fn a_guest_after_another_is_served_on_the_rings_that_were_offered() {
+    for (ring, packed) in [("split", false), ("auto", true), ("packed", true)] {
+        let daemon = Daemon::start(&["--ring", ring, "--num-queues", "2", "--tag", "data"]);
+        for _ in 0..2 {
+            let options = Options {
+                queues: 3,
+                packed,
+                ..Options::default()
+            };
+            let mut guest = Guest::connect(&daemon.socket(), &options).unwrap();
+            assert_eq!(guest.features() >> 34 & 1 == 1, packed);
+            let config = guest.device_config(40).unwrap();
+            assert_eq!(
+                (&config[..5], config[36]),
+                (&b"data\0"[..], 2),
+                "tag and number of request queues"
+            );
+            let request = Requests::new(0, 0).init(31, 0);
+            let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
+            assert!(driver::fs::reply(&request, written, &reply).unwrap().is_ok());
+        }
+        if ring == "split" {
+            let options = Options {
+                packed: true,
+                ..Options::default()
+            };
+            assert!(
+                Guest::connect(&daemon.socket(), &options).is_err(),
+                "packed rings are not offered"
+            );
+        }
+    }
+}
+
+/// setrlimit(2): a write beyond RLIMIT_FSIZE raises SIGXFSZ, which ends a process that does not ask otherwise.
+#[test]
+fn a_write_beyond_the_daemons_limit_of_file_size_costs_that_write_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("data")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            "ulimit -f 1; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_innkeeper"),
+            "share",
+        ])
+        .arg(directory.path().join("data"))
+        .arg("--socket-path")
+        .arg(directory.path().join("socket"));
+    let daemon = Daemon::run(&mut command, directory);
+    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    let mut requests = Requests::new(0, 0);
+    let mut ask = |request: &driver::fs::Request| {
+        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
+        driver::fs::reply(request, written, &reply).unwrap().map(<[u8]>::to_vec)
+    };
+    ask(&requests.init(31, 0)).unwrap();
+    let created = ask(&requests.create(driver::fs::ROOT, b"file", libc::O_RDWR as u32, 0o644)).unwrap();
+    let (node, handle) = (driver::fs::field_u64(&created, 0), driver::fs::field_u64(&created, 128));
+    assert_eq!(ask(&requests.write(node, handle, 1 << 20, b"beyond")), Err(libc::EFBIG));
+    assert!(ask(&requests.write(node, handle, 0, b"within")).is_ok());
+}
+
+#[test]
+fn a_signal_ends_it_cleanly_and_the_socket_is_gone() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut daemon = Daemon::start(&[]);
+        assert_eq!(
+            fs::metadata(daemon.socket()).unwrap().mode() & 0o077,
+            0,
+            "only the owner may connect"
+        );
+        assert_eq!(daemon.signal(signal).code(), Some(0));
+        assert!(!daemon.socket().exists());
+    }
+}
+
+#[test]
+fn a_signal_ends_it_in_the_middle_of_a_session() {
+    let mut daemon = Daemon::start(&[]);
+    let _guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    assert_eq!(daemon.signal(Signal::TERM).code(), Some(0));
+    assert!(!daemon.socket().exists());
+}
+
+#[test]
+fn a_socket_left_over_from_a_killed_daemon_is_replaced() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.signal(Signal::KILL);
+    assert!(daemon.socket().exists());
+    let (data, socket) = (daemon.directory.path().join("data"), daemon.socket());
+    let mut command = innkeeper(["share"]);
+    command.arg(data).arg("--socket-path").arg(&socket);
+    let successor = Daemon::run(&mut command, tempfile::tempdir().unwrap());
+    assert!(Guest::connect(&socket, &Options::default()).is_ok());
+    drop(successor);
+}
+
+#[test]
+fn an_inherited_listening_descriptor_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("given");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let mut command = innkeeper(["share"]);
+    command
+        .arg(directory.path())
+        .args(["--fd", &listener.as_raw_fd().to_string()]);
+    let daemon = Daemon::run(&mut command, tempfile::tempdir().unwrap());
+    drop(listener);
+    assert!(
+        daemon.announced.contains(path.to_str().unwrap()),
+        "{}",
+        daemon.announced
+    );
+    assert!(Guest::connect(&path, &Options::default()).is_ok());
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused_in_a_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let missing = share(&directory.path().join("missing"), &socket, &[]);
+    assert_refused(&missing, 1, &["missing", "no such directory", "create it"]);
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_refused(
+        &share(&file, &socket, &[]),
+        1,
+        &["not a directory", "share the directory that holds it"],
+    );
+    assert!(!socket.exists(), "nothing is left of a refused share");
+}
+
+#[test]
+fn a_directory_without_permission_is_refused_in_a_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let closed = directory.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = innkeeper(["share"]);
+    if rustix::process::geteuid().is_root() {
+        // Nothing is closed to root, so another user is asked, from a binary and a directory that it can reach.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = directory.path().join("innkeeper");
+        fs::copy(env!("CARGO_BIN_EXE_innkeeper"), &program).unwrap();
+        command = Command::new(program);
+        command.arg("share").uid(65534).gid(65534);
+    }
+    let output = command
+        .arg(&closed)
+        .arg("--socket-path")
+        .arg(directory.path().join("socket"))
+        .output()
+        .unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_refused(&output, 1, &["may not read and enter it", "change its mode"]);
+}
+
+#[test]
+fn a_socket_that_cannot_be_had_is_refused_in_a_sentence() {
+    let daemon = Daemon::start(&[]);
+    let directory = daemon.directory.path();
+    assert_refused(
+        &share(directory, &daemon.socket(), &[]),
+        1,
+        &["in use by another process", "--socket-path"],
+    );
+    assert!(
+        Guest::connect(&daemon.socket(), &Options::default()).is_ok(),
+        "the first daemon goes on"
+    );
+
+    let long = directory.join("s".repeat(108));
+    assert_refused(
+        &share(directory, &long, &[]),
+        1,
+        &["bytes and Linux allows 107", "choose a shorter one"],
+    );
+    let file = directory.join("file");
+    fs::write(&file, "precious").unwrap();
+    assert_refused(&share(directory, &file, &[]), 1, &["exists and is not a socket"]);
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+    let nowhere = directory.join("nowhere/socket");
+    assert_refused(
+        &share(directory, &nowhere, &[]),
+        1,
+        &["cannot listen on", "a directory that exists"],
+    );
+    let group = share(directory, &directory.join("s"), &["--socket-group", "no-such-group"]);
+    assert_refused(&group, 1, &["no group no-such-group"]);
+}
+
+#[test]
+fn a_descriptor_that_does_not_listen_is_refused_in_a_sentence() {
+    let output = innkeeper(["share", "/", "--fd", "99"]).output().unwrap();
+    assert_refused(
+        &output,
+        1,
+        &["descriptor 99 is not a listening UNIX socket", "--socket-path"],
+    );
+}
+
+#[test]
+fn a_wrong_command_line_has_status_2_and_says_what_is_allowed() {
+    let long = "t".repeat(37);
+    for (options, part) in [
+        (&["--socket-path", "/s", "--tag", ""][..], "1 to 36 bytes"),
+        (&["--socket-path", "/s", "--tag", &long], "it has 37 bytes"),
+        (&["--socket-path", "/s", "--num-queues", "0"], "1..=64"),
+        (&["--socket-path", "/s", "--num-queues", "65"], "1..=64"),
+        (
+            &["--socket-path", "/s", "--cache", "some"],
+            "never, metadata, auto, always",
+        ),
+        (&["--socket-path", "/s", "--fd", "3"], "cannot be used with"),
+        (&[], "--socket-path"),
+    ] {
+        let output = innkeeper(["share", "/"]).args(options).output().unwrap();
+        let said = complaint(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+}
