@@ -253,6 +253,10 @@ impl<F: FileSystem> Server<F> {
     ) -> Result<()> {
         let session = self.session();
         let terms = session.as_ref().ok_or(Errno::ENOTCONN)?;
+        // To a guest that asks all the same, the operations do not exist.
+        if matches!(opcode, Opcode::Setupmapping | Opcode::Removemapping) && self.window().is_none() {
+            return Err(Errno::ENOSYS);
+        }
         let mut buffer = Buffer::new();
         let request = Request::parse(opcode, header, reader, &mut buffer, terms)?;
         check_room(&request.operation, reply)?;

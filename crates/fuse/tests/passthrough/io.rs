@@ -138,7 +138,6 @@ fn only_what_is_implemented_and_offered_is_wanted() {
         | InitFlags::FLOCK_LOCKS
         | InitFlags::EXPORT_SUPPORT
         | InitFlags::SECURITY_CTX
-        | InitFlags::HAS_INODE_DAX
         | InitFlags::MAP_ALIGNMENT
         | InitFlags::PASSTHROUGH
         | InitFlags::OVER_IO_URING
@@ -146,6 +145,10 @@ fn only_what_is_implemented_and_offered_is_wanted() {
         | InitFlags::HANDLE_KILLPRIV;
     assert_eq!(all & not_ours, InitFlags::empty());
     assert!(all.contains(InitFlags::POSIX_ACL | InitFlags::DONT_MASK | InitFlags::SETXATTR_EXT));
+    assert!(
+        all.contains(InitFlags::HAS_INODE_DAX),
+        "the server offers it where there is a window"
+    );
     assert!(all.contains(InitFlags::WRITEBACK_CACHE | InitFlags::DIRECT_IO_ALLOW_MMAP | InitFlags::SUBMOUNTS));
     let conditional = InitFlags::POSIX_ACL
         | InitFlags::DONT_MASK
