@@ -1,4 +1,4 @@
-//! The guest's root: static busybox, GNU `cp` for what busybox's cannot copy, pjdfstest, and our init.
+//! The guest's root: static busybox, GNU programs where busybox's do not do, pjdfstest, and our init.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,8 +13,9 @@ use crate::run::{output, quietly};
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// Copied with the libraries they load: busybox's own `cp` keeps neither holes nor extended attributes.
-const HOST_PROGRAMS: &[&str] = &["/bin/cp"];
+/// Copied with the libraries they load. Busybox's own `cp` keeps neither holes nor extended attributes. The POSIX suite
+/// runs a copy of `sleep` under another name, by which busybox would not know what to be, and end before it was seen.
+const HOST_PROGRAMS: &[&str] = &["/bin/cp", "/bin/sleep"];
 
 /// Files of the root, each with its mode.
 const FILES: &[(&str, u32, &str)] = &[
@@ -56,7 +57,7 @@ pub(crate) fn install(cache: &Cache, pjdfstest: &Path) -> Result<PathBuf> {
         }
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
         copy(pjdfstest, &root.join("bin/pjdfstest"))?;
-        // Libraries come first: applets are made for names that are still free, so that GNU's `cp` stays.
+        // Libraries come first: applets are made for names that are still free, so that GNU's programs stay.
         for program in HOST_PROGRAMS {
             copy_with_libraries(program, root)?;
         }
