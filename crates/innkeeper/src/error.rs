@@ -66,6 +66,10 @@ pub(crate) enum Error {
 
     #[error("there is no {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
     NoQemu { program: String },
+    #[error(
+        "no QEMU here has shared memory for devices, which DAX needs (QEMU 11.1); name one with --qemu or run `cargo xtask setup`"
+    )]
+    NoQemuForDax,
     #[error("cannot run {program}: {source}; name a QEMU with --qemu", program = .program.display())]
     RunQemu { program: PathBuf, source: io::Error },
     #[error("QEMU ended before the guest did ({status}), saying: {said}")]

@@ -37,7 +37,10 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     for share in &shares {
         export::check(&share.directory)?;
     }
-    let program = qemu::find(args.qemu.as_deref())?;
+    let program = match args.export.dax {
+        Some(_) => qemu::find_for_dax(args.qemu.as_deref())?,
+        None => qemu::find(args.qemu.as_deref())?,
+    };
     let root = Root::open(&args.root).map_err(|source| Error::Directory {
         path: args.root.clone(),
         source,
