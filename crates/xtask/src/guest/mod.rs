@@ -22,6 +22,18 @@ const STATUS: &str = "innkeeper-guest: status ";
 /// Tag of the share that the guest boots from.
 const ROOT_TAG: &str = "rootfs";
 
+/// What init prints first.
+const STARTED: &str = "innkeeper-guest: started";
+
+/// From power on to init, under TCG on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// The last words of a kernel that died in its boot task, the only one that is there before any driver. QEMU 7.2's
+/// translator now and then runs an instruction stale that the kernel has just patched (jump labels), seldom enough to
+/// start such a guest again.
+const TRANSLATOR_FAULT: &str = "Attempted to kill the idle task";
+const FAULTS_BORNE: u32 = 2;
+
 /// From the end of a job to the end of QEMU.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 
@@ -79,8 +91,20 @@ impl<'lab> Guest<'lab> {
         self.directory.join("root")
     }
 
-    /// Powers the guest on.
+    /// Powers the guest on; returns when its init runs.
     pub(crate) fn start(&self) -> Result<Console> {
+        for _ in 0..FAULTS_BORNE {
+            match self.power_on() {
+                Err(error) if format!("{error:#}").contains(TRANSLATOR_FAULT) => {
+                    println!("          once more: QEMU's translator crashed the guest's kernel before it had drivers");
+                }
+                result => return result,
+            }
+        }
+        self.power_on()
+    }
+
+    fn power_on(&self) -> Result<Console> {
         let shares: Vec<(PathBuf, &str)> = self
             .daemons
             .iter()
@@ -94,7 +118,9 @@ impl<'lab> Guest<'lab> {
         let command = QemuCommand::new(program, self.lab.accelerator)
             .machine(&self.lab.parts.kernel, cpus, 1024, &append)
             .shares(&shares, self.variant);
-        Console::start(command.build(), Some(&self.directory.join("console.log")))
+        let mut console = Console::start(command.build(), Some(&self.directory.join("console.log")))?;
+        console.wait_for(STARTED, START_LIMIT)?;
+        Ok(console)
     }
 
     /// Powers the guest on, waits for the end of its job and returns what the job printed; an error if the job failed.

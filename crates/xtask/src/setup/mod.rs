@@ -22,7 +22,7 @@ pub(crate) struct Parts {
     pub(crate) kernel: PathBuf,
     /// The installed tree of the kernel that needs modules: `vmlinuz` and `lib/modules`.
     pub(crate) kernel_with_modules: PathBuf,
-    /// A guest root with busybox, GNU `cp`, pjdfstest and an init; copied for each guest, never booted itself.
+    /// A guest root with busybox, two GNU programs, pjdfstest and an init; copied for each guest, never booted itself.
     pub(crate) root: PathBuf,
     pub(crate) qemu: PathBuf,
     pub(crate) new_qemu: PathBuf,
