@@ -32,7 +32,8 @@ impl Accelerator {
     pub(crate) fn options(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            // As `innkeeper boot` has it, and for its reason: Linux patches its own code.
+            Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
         }
     }
 }
