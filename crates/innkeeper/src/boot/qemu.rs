@@ -324,7 +324,7 @@ mod tests {
             line.contains("-object memory-backend-memfd,id=mem,size=536870912,share=on -m 512M -smp 3"),
             "{line}"
         );
-        assert!(line.contains("-accel tcg,thread=multi -cpu max"), "{line}");
+        assert!(line.contains("-accel tcg,thread=single -cpu max"), "{line}");
         assert!(
             line.contains("chardev=share0,tag=rootfs,num-request-queues=4,packed=on"),
             "{line}"
