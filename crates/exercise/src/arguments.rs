@@ -1,0 +1,119 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Exercises a file: operation sequences, random access, coherence of mappings
+#[derive(Debug, Parser)]
+#[command(name = "exercise", version)]
+struct Arguments {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Do a random sequence of operations and compare the file with a model (FILE is overwritten)
+    Sequence(Sequence),
+    /// Read and write at random, by system calls and by a mapping, and compare
+    Random(Random),
+    /// Map FILE and store TEXT at OFFSET; keep the mapping until standard input ends
+    Store(Spot),
+    /// Map FILE and wait until TEXT is at OFFSET
+    Await(Wait),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sequence {
+    /// The file, made anew
+    pub(crate) file: PathBuf,
+    /// How many operations
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) operations: u64,
+    /// Seed of the sequence
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The file's greatest length (bytes, or with KiB, MiB, GiB)
+    #[arg(long, default_value = "4MiB", value_parser = size, value_name = "SIZE")]
+    pub(crate) length: u64,
+    /// The file's length is a multiple of this at all times
+    #[arg(long, default_value = "1", value_parser = size, value_name = "SIZE")]
+    pub(crate) granule: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Random {
+    /// The file, made if missing; otherwise one that this command made
+    pub(crate) file: PathBuf,
+    /// How many reads and writes
+    #[arg(long, default_value_t = 4000)]
+    pub(crate) accesses: u64,
+    /// Seed of the accesses
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The file's length, a multiple of 4 KiB (bytes, or with KiB, MiB, GiB)
+    #[arg(long, default_value = "64MiB", value_parser = size, value_name = "SIZE")]
+    pub(crate) file_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Spot {
+    /// The file, which must reach as far
+    pub(crate) file: PathBuf,
+    /// Where in it (bytes, or with KiB, MiB, GiB)
+    #[arg(value_parser = size)]
+    pub(crate) offset: u64,
+    /// What is stored or awaited there
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) spot: Spot,
+    /// How long to wait at most
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) limit: u64,
+}
+
+/// What the words ask for, or how the program ends without doing anything.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Job, ExitCode> {
+    Arguments::try_parse_from(words)
+        .map(|arguments| arguments.job)
+        .map_err(|error| {
+            if !error.use_stderr() {
+                print!("{error}");
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("exercise: {}", sentence(&error.to_string()));
+            ExitCode::from(2)
+        })
+}
+
+/// The first paragraph of clap's message on one line; usage and tips follow after it.
+fn sentence(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// A number of bytes: `4096`, `4K`, `4KiB`, `2M`, `1GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        _ => return Err(format!("{unit:?} is no unit of bytes: use KiB, MiB or GiB")),
+    };
+    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .filter(|&bytes| i64::try_from(bytes).is_ok());
+    bytes.ok_or_else(|| "no file is that long".to_owned())
+}

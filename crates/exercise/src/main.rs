@@ -1,0 +1,38 @@
+//! Exercises a file: operation sequences compared with a model, random access, coherence of mappings.
+//!
+//! Made to run inside of guests as a static binary, so it depends on nothing there. It prints one line when all is well
+//! (exit status 0), says what differs on standard error (1), and refuses bad usage with one sentence (2).
+
+mod access;
+mod arguments;
+mod coherence;
+mod difference;
+mod error;
+mod generator;
+mod mapping;
+mod sequence;
+
+use std::process::ExitCode;
+
+use arguments::Job;
+use error::Error;
+
+fn main() -> ExitCode {
+    let job = match arguments::parse(std::env::args_os()) {
+        Ok(job) => job,
+        Err(code) => return code,
+    };
+    let done = match &job {
+        Job::Sequence(sequence) => sequence::run(sequence),
+        Job::Random(random) => access::run(random),
+        Job::Store(spot) => coherence::store(spot),
+        Job::Await(wait) => coherence::wait(wait),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("exercise: {error}");
+            ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
