@@ -1,6 +1,6 @@
 //! A running QEMU and what its guest prints on the serial console.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -99,6 +99,22 @@ impl Console {
                 }
             }
         }
+    }
+
+    /// How many parts of files QEMU has mapped shared, guest memory apart: what the guest has in its DAX windows.
+    pub(crate) fn files_mapped(&self) -> Result<usize> {
+        /// Memory of the guest, of QEMU alone and of the kernel's rings.
+        const OTHERS: [&str; 3] = ["/memfd:", "/dev/", "anon_inode:"];
+        let path = format!("/proc/{}/maps", self.child.id());
+        let maps = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        // Range, permissions (the fourth is `s` for shared), offset, device, inode, path.
+        let shared_file = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let shared = fields.get(1).is_some_and(|permissions| permissions.ends_with('s'));
+            let path = fields.get(5).copied().unwrap_or_default();
+            shared && !path.is_empty() && !OTHERS.iter().any(|other| path.starts_with(other))
+        };
+        Ok(maps.lines().filter(shared_file).count())
     }
 
     /// Kills QEMU at once, as a crash would.

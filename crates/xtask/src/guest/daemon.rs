@@ -16,6 +16,29 @@ use crate::run::shown;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A directory, its name in the guest, and how it is shared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) tag: &'a str,
+    pub(crate) sharing: Sharing,
+}
+
+/// Whether the guest has a window into the host's page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Plain,
+    /// With a window of so many MiB.
+    Dax(u32),
+}
+
+/// How many mappings of a share's files there have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowCounts {
+    pub(crate) mapped: u64,
+    pub(crate) unmapped: u64,
+}
+
 /// What to run for each share.
 #[derive(Debug, Clone)]
 pub(crate) enum Program {
@@ -37,9 +60,14 @@ impl Program {
         )
     }
 
-    fn command(&self, directory: &Path, tag: &str, variant: Variant, socket: &Path) -> Command {
+    fn command(&self, share: &Share<'_>, variant: Variant, socket: &Path) -> Result<Command> {
+        let &Share {
+            directory,
+            tag,
+            sharing,
+        } = share;
         let queues = variant.queues.to_string();
-        match self {
+        Ok(match self {
             Program::Innkeeper(binary) => {
                 let mut command = Command::new(binary);
                 command
@@ -49,9 +77,14 @@ impl Program {
                     .arg(socket)
                     .args(["--tag", tag]);
                 command.args(["--num-queues", &queues, "--ring", variant.offer(), "--posix-acl"]);
+                if let Sharing::Dax(size) = sharing {
+                    // The counters of the window are told at this level.
+                    command.args(["--dax", &format!("{size}M"), "--log-level", "debug"]);
+                }
                 command
             }
             Program::Other(words) => {
+                ensure!(sharing == Sharing::Plain, "only our own program has a DAX window");
                 let fill = |word: &String| {
                     word.replace("{dir}", &directory.to_string_lossy())
                         .replace("{socket}", &socket.to_string_lossy())
@@ -63,13 +96,14 @@ impl Program {
                 command.args(words);
                 command
             }
-        }
+        })
     }
 }
 
 pub(crate) struct Daemon {
     child: Child,
     socket: PathBuf,
+    log: PathBuf,
     ours: bool,
 }
 
@@ -77,16 +111,16 @@ impl Daemon {
     /// Returns when the daemon listens on `socket`.
     pub(crate) fn start(
         program: &Program,
-        directory: &Path,
-        tag: &str,
+        share: &Share<'_>,
         variant: Variant,
         socket: &Path,
         log: &Path,
     ) -> Result<Daemon> {
-        let mut command = program.command(directory, tag, variant, socket);
+        let mut command = program.command(share, variant, socket)?;
         let log_file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         command
             .stdin(Stdio::null())
+            .env("NO_COLOR", "1")
             .stdout(log_file.try_clone().context("cannot share the daemon's log")?);
         let child = command
             .stderr(log_file)
@@ -96,6 +130,7 @@ impl Daemon {
         let mut daemon = Daemon {
             child,
             socket: socket.to_owned(),
+            log: log.to_owned(),
             ours,
         };
         let deadline = Instant::now() + PATIENCE;
@@ -112,6 +147,17 @@ impl Daemon {
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
+    }
+
+    /// The counters of its window when the window was last cleared, as the guest has it done when it unmounts the share.
+    pub(crate) fn window_counts(&self) -> Result<WindowCounts> {
+        let said = self.said()?;
+        counts_at_last_clear(&said).with_context(|| format!("no window was cleared; the daemon said:\n{said}"))
     }
 
     /// Whether it still runs. A peer may end with its guest: that is its way.
@@ -191,4 +237,35 @@ fn listens(socket: &Path) -> Result<bool> {
     Ok(table
         .lines()
         .any(|line| line.ends_with(&*socket) && line.split_whitespace().nth(3) == Some(LISTENING)))
+}
+
+fn counts_at_last_clear(said: &str) -> Option<WindowCounts> {
+    let line = said.lines().rev().find(|line| line.contains("DAX window cleared"))?;
+    let field = |name: &str| {
+        let value = line.split_whitespace().find_map(|word| word.strip_prefix(name))?;
+        value.parse().ok()
+    };
+    Some(WindowCounts {
+        mapped: field("mapped=")?,
+        unmapped: field("unmapped=")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_clear_counts() {
+        let said = "DEBUG DAX window cleared mapped=0 unmapped=0\nDEBUG DAX window cleared mapped=32 unmapped=31\nmore";
+        let counts = counts_at_last_clear(said);
+        assert_eq!(
+            counts,
+            Some(WindowCounts {
+                mapped: 32,
+                unmapped: 31
+            })
+        );
+        assert_eq!(counts_at_last_clear("DAX window closed mapped=1 unmapped=1"), None);
+    }
 }

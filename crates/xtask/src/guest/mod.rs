@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::accelerator::Accelerator;
 use crate::setup::{Parts, copy_root};
 use console::Console;
-use daemon::{Daemon, Program};
+use daemon::{Daemon, Program, Share, Sharing, WindowCounts};
 use qemu::{QemuCommand, Variant};
 
 /// What init prints in the guest before the job's exit status.
@@ -34,6 +34,9 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const TRANSLATOR_FAULT: &str = "Attempted to kill the idle task";
 const FAULTS_BORNE: u32 = 2;
 
+/// Memory of a guest in MiB, unless the test says something else.
+const MEMORY: u32 = 1024;
+
 /// From the end of a job to the end of QEMU.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,8 @@ pub(crate) struct Lab {
     pub(crate) parts: Parts,
     pub(crate) accelerator: Accelerator,
     pub(crate) daemon: Program,
+    /// The program of the crate `exercise`, which needs no library in the guest.
+    pub(crate) exercise: PathBuf,
 }
 
 /// One guest to be: where its files lie and what it is made of.
@@ -53,6 +58,7 @@ pub(crate) struct Guest<'lab> {
     /// A path of a socket has a hundred bytes at most, which a target directory may use up.
     sockets: tempfile::TempDir,
     daemons: Vec<(Daemon, &'static str)>,
+    memory: u32,
 }
 
 impl<'lab> Guest<'lab> {
@@ -62,6 +68,7 @@ impl<'lab> Guest<'lab> {
         fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
         copy_root(&lab.parts.root, &root)?;
         fs::write(root.join("job"), job).context("cannot write the job")?;
+        fs::copy(&lab.exercise, root.join("bin/exercise")).context("cannot copy `exercise` into the root")?;
         let sockets = tempfile::Builder::new()
             .prefix("innkeeper-test-")
             .tempdir()
@@ -72,16 +79,27 @@ impl<'lab> Guest<'lab> {
             directory: directory.to_owned(),
             sockets,
             daemons: Vec::new(),
+            memory: MEMORY,
         };
-        guest.share(&root, ROOT_TAG)?;
+        guest.share(&root, ROOT_TAG, Sharing::Plain)?;
         Ok(guest)
     }
 
+    /// Gives the guest so many MiB of memory.
+    pub(crate) fn set_memory(&mut self, memory: u32) {
+        self.memory = memory;
+    }
+
     /// Shares one more directory.
-    pub(crate) fn share(&mut self, directory: &Path, tag: &'static str) -> Result<()> {
+    pub(crate) fn share(&mut self, directory: &Path, tag: &'static str, sharing: Sharing) -> Result<()> {
         let socket = self.sockets.path().join(tag);
         let log = self.directory.join(format!("daemon-{tag}.log"));
-        let daemon = Daemon::start(&self.lab.daemon, directory, tag, self.variant, &socket, &log)?;
+        let share = Share {
+            directory,
+            tag,
+            sharing,
+        };
+        let daemon = Daemon::start(&self.lab.daemon, &share, self.variant, &socket, &log)?;
         self.daemons.push((daemon, tag));
         Ok(())
     }
@@ -116,7 +134,7 @@ impl<'lab> Guest<'lab> {
         // Only errors of the kernel on the console, so that its lines do not cut through the job's.
         let append = format!("rootfstype=virtiofs root={ROOT_TAG} rw init=/init loglevel=4");
         let command = QemuCommand::new(program, self.lab.accelerator)
-            .machine(&self.lab.parts.kernel, cpus, 1024, &append)
+            .machine(&self.lab.parts.kernel, cpus, self.memory, &append)
             .shares(&shares, self.variant);
         let mut console = Console::start(command.build(), Some(&self.directory.join("console.log")))?;
         console.wait_for(STARTED, START_LIMIT)?;
@@ -148,6 +166,21 @@ impl<'lab> Guest<'lab> {
     pub(crate) fn request_lanes(&self) -> Result<Option<Vec<(String, u64)>>> {
         let (daemon, _) = self.daemons.first().context("a guest has a root")?;
         daemon.request_lanes()
+    }
+
+    /// The counters of a share's window after the guest has unmounted it.
+    pub(crate) fn window_counts(&self, tag: &str) -> Result<WindowCounts> {
+        let share = self.daemons.iter().find(|(_, known)| *known == tag);
+        let (daemon, _) = share.with_context(|| format!("there is no share {tag}"))?;
+        daemon.window_counts()
+    }
+
+    /// What the job has printed so far, for the report of a failure.
+    pub(crate) fn printed(&self) -> String {
+        fs::read(self.root().join("job.out")).map_or_else(
+            |error| format!("nothing ({error})"),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
     }
 
     /// That the guest's end was not a daemon's end too.

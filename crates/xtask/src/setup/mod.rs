@@ -62,4 +62,4 @@ pub(crate) fn peer() -> Result<PathBuf> {
 }
 
 pub(crate) use busybox::copy_root;
-pub(crate) use tools::binary as tool;
+pub(crate) use tools::{TARGET, binary as tool};

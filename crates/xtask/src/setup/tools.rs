@@ -10,7 +10,7 @@ use crate::choices::Tool;
 use crate::run::{exists, quietly};
 
 /// The only target that the guests and the packages above know.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds the tool unless it is there, and returns its binary.
 pub(crate) fn install(cache: &Cache, tool: &Tool) -> Result<PathBuf> {

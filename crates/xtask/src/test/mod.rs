@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check of the project, from the fastest to a real Linux guest.
 
-mod guests;
+pub(crate) mod guests;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::choices::{CARGO_DENY, CARGO_NEXTEST};
 use crate::run::{exists, shown};
-use crate::setup;
+use crate::setup::{self, TARGET};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -203,7 +203,7 @@ pub(crate) fn succeed(mut command: Command) -> Result<()> {
     }
 }
 
-fn workspace() -> Result<PathBuf> {
+pub(crate) fn workspace() -> Result<PathBuf> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     above
         .map(Path::to_owned)
@@ -214,6 +214,27 @@ fn workspace() -> Result<PathBuf> {
 pub(crate) fn build_innkeeper() -> Result<PathBuf> {
     succeed(cargo(&["build", "--release", "--locked", "--package", "innkeeper"]))?;
     Ok(target()?.join("release/innkeeper"))
+}
+
+/// Builds the program that exercises files in the guest, which has no C library, and returns where it is.
+pub(crate) fn build_exercise() -> Result<PathBuf> {
+    // Apart from the rest, which other flags would have rebuilt.
+    let directory = target()?.join("guest-programs");
+    let mut command = cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "exercise",
+        "--target",
+        TARGET,
+    ]);
+    command
+        .arg("--target-dir")
+        .arg(&directory)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    succeed(command)?;
+    Ok(directory.join(TARGET).join("release/exercise"))
 }
 
 /// The target directory: this very program lies in its `debug`.

@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: measurements, which the tests do not make.
+
+mod dax;
+mod picture;
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::test::succeed;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Bench {
+    /// Nanoseconds a chain: our split and packed rings, and rust-vmm's on the same work
+    Ring,
+    /// Mappings a second, and sequential reading through the window beside a local mmap
+    Window,
+    /// Page cache of a guest and of the host while the guest reads a file, without and with DAX; draws docs/dax.svg
+    Dax,
+}
+
+pub(crate) fn run(bench: Bench) -> Result<()> {
+    match bench {
+        Bench::Ring => cargo_bench("virtqueue", "ring"),
+        Bench::Window => cargo_bench("devices", "window"),
+        Bench::Dax => dax::run(),
+    }
+}
+
+fn cargo_bench(package: &str, bench: &str) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.args(["bench", "--locked", "--package", package, "--bench", bench]);
+    succeed(command)
+}

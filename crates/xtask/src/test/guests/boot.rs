@@ -1,0 +1,94 @@
+//! `innkeeper boot` as a user types it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::BOOT_LIMIT;
+use crate::guest::Lab;
+use crate::guest::daemon::Program;
+use crate::guest::qemu::Variant;
+use crate::run::shown;
+use crate::setup::copy_root;
+
+pub(super) fn boot(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    boot_command(lab, variant, directory, &lab.parts.kernel)
+}
+
+/// The kernel has virtio-fs as a module in the root, so that `boot` has to build an initramfs.
+pub(super) fn boot_with_modules(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let installed = &lab.parts.kernel_with_modules;
+    let library = directory.join("root/lib");
+    fs::create_dir_all(&library)?;
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(installed.join("lib/modules"))
+        .arg(&library)
+        .status()?;
+    ensure!(copied.success(), "cannot copy the modules into the root");
+    boot_command(lab, variant, directory, &installed.join("vmlinuz"))
+}
+
+/// `innkeeper boot` runs a command in the guest, and the command's words, files and exit status come back.
+fn boot_command(lab: &Lab, variant: Variant, directory: &Path, kernel: &Path) -> Result<String> {
+    const STATUS: i32 = 7;
+    let Program::Innkeeper(innkeeper) = &lab.daemon else {
+        bail!("only our own program boots")
+    };
+    let [root, second] = ["root", "second"].map(|name| directory.join(name));
+    fs::create_dir_all(&root)?;
+    fs::create_dir(&second)?;
+    copy_root(&lab.parts.root, &root)?;
+    fs::write(second.join("from-host"), "the second share\n")?;
+    let script = "mkdir /mnt && mount -t virtiofs second /mnt && cat /mnt/from-host && grep ' / ' /proc/mounts \
+                  && uname -r && echo done > /from-guest; exit 7";
+    let mut command = Command::new("timeout");
+    command
+        .arg(BOOT_LIMIT.as_secs().to_string())
+        .arg(innkeeper)
+        .arg("boot")
+        .arg(&root);
+    command
+        .arg("--kernel")
+        .arg(kernel)
+        .arg("--qemu")
+        .arg(variant.program(&lab.parts));
+    command.args([
+        "--num-queues",
+        &variant.queues.to_string(),
+        "--cpus",
+        &variant.queues.to_string(),
+    ]);
+    command.args(["--ring", if variant.packed { "packed" } else { "split" }]);
+    command.arg("--share").arg(format!("{}:second", second.display()));
+    command.args(["--", "/bin/sh", "-c", script]);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
+    let [printed, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let all = format!("`{}`\nprinted:\n{printed}\nand said:\n{said}", shown(&command));
+    ensure!(
+        output.status.code() == Some(STATUS),
+        "it ended with {} and not with status {STATUS}: {all}",
+        output.status
+    );
+    ensure!(
+        printed.contains("the second share"),
+        "the second share was not read: {all}"
+    );
+    ensure!(
+        printed.lines().any(|line| line.contains(" / virtiofs ")),
+        "the root is not our share: {all}"
+    );
+    let written =
+        fs::read_to_string(root.join("from-guest")).with_context(|| format!("no file of the guest: {all}"))?;
+    ensure!(written == "done\n", "the guest's file holds {written:?}");
+    let release = printed
+        .lines()
+        .find(|line| line.contains("cloud"))
+        .unwrap_or("?")
+        .trim();
+    Ok(format!("kernel {release}, status {STATUS} came back"))
+}

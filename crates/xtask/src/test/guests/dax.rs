@@ -1,0 +1,255 @@
+//! The DAX window in a real guest: that it is used, that it is coherent, that it is emptied, and that files stay right.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{BOOT_LIMIT, Body, suites};
+use crate::guest::daemon::{Sharing, WindowCounts};
+use crate::guest::qemu::Variant;
+use crate::guest::{Guest, Lab};
+use crate::run::output;
+
+pub(super) const CASES: &[(&str, Body)] = &[
+    ("dax-mount", mount),
+    ("dax-coherence", coherence),
+    ("dax-random", random),
+    ("dax-sequence", sequence),
+    ("plain-sequence", plain_sequence),
+    ("dax-posix", posix),
+    ("dax-tree", copied_tree),
+];
+
+/// Under TCG on a busy machine.
+const EXERCISE_LIMIT: Duration = Duration::from_secs(900);
+
+const MIB: usize = 1 << 20;
+
+/// What Linux maps at once.
+const RANGE: usize = 2 * MIB;
+
+/// QEMU maps nothing beyond the end of a file: files whose length is no multiple of this keep their end to themselves.
+const GRANULE: usize = RANGE;
+
+/// How a share is mounted whose files have any length: the daemon tells the guest which of them to map.
+const ANY_LENGTH: &str = "dax=inode";
+
+/// Both ways to mount use the window and not the page cache, which a plain mount of the same file fills.
+fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    const SIZE: usize = 64 * MIB;
+    /// In kB: what of a file that is not read through the page cache may still end there.
+    const GROWTH: i64 = 8 << 10;
+    let share = directory.join("share");
+    fs::create_dir(&share)?;
+    let file = share.join("file");
+    fs::write(&file, numbered(SIZE))?;
+    let sum = output(Command::new("md5sum").arg(&file))?;
+    let sum = sum.split_whitespace().next().unwrap_or_default();
+
+    let mut guest = Guest::new(lab, variant, directory, include_str!("../../../guest/dax_mount.sh"))?;
+    let shares = [
+        ("plain", Sharing::Plain),
+        ("always", Sharing::Dax(128)),
+        ("inode", Sharing::Dax(128)),
+    ];
+    for (tag, sharing) in shares {
+        guest.share(&share, tag, sharing)?;
+    }
+    let printed = guest.run(BOOT_LIMIT)?;
+    let windows = printed.lines().filter(|line| line.contains("Cache len: 0x8000000 "));
+    ensure!(windows.count() == 2, "not two windows of 128 MiB:\n{printed}");
+    let mut seen = Vec::new();
+    for (tag, sharing) in shares {
+        let value = |name: &str| {
+            let prefix = format!("{tag} {name} ");
+            let value = printed.lines().find_map(|line| line.strip_prefix(&prefix));
+            value.with_context(|| format!("no {prefix:?} in\n{printed}"))
+        };
+        ensure!(value("sum")? == sum, "the guest read something else from {tag}");
+        let grown: i64 = value("grew")?.parse().context("the growth is no number")?;
+        if sharing == Sharing::Plain {
+            ensure!(
+                grown >= (SIZE >> 10) as i64,
+                "the page cache grew by {grown} kB without DAX"
+            );
+            seen.push(format!("plain: page cache +{grown} kB"));
+            continue;
+        }
+        ensure!(grown < GROWTH, "the page cache grew by {grown} kB with dax={tag}");
+        ensure!(
+            printed
+                .lines()
+                .any(|line| line.contains("virtiofs") && line.contains(&format!("dax={tag}"))),
+            "/proc/mounts does not show dax={tag}:\n{printed}"
+        );
+        let counts = emptied(&guest, tag)?;
+        ensure!(
+            counts.mapped >= (SIZE / RANGE) as u64,
+            "the file was not read through the window: {counts:?}"
+        );
+        seen.push(format!("dax={tag}: +{grown} kB, {} mappings", counts.mapped));
+    }
+    guest.check_daemons_live()?;
+    guest.finish()?;
+    Ok(seen.join("; "))
+}
+
+/// Host and guest, and two guests, see what the other stores, with no call in between that would write or drop a cache.
+fn coherence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let share = directory.join("share");
+    fs::create_dir(&share)?;
+    let path = share.join("file");
+    fs::write(&path, vec![b'.'; 2 * RANGE])?;
+    let file = File::options().read(true).write(true).open(&path)?;
+    let host_sees = |offset: usize, text: &str| {
+        let mut found = vec![0; text.len()];
+        file.read_exact_at(&mut found, offset as u64)?;
+        let found = String::from_utf8_lossy(&found);
+        ensure!(
+            found == text,
+            "the host reads {found:?} where a guest has stored {text:?}"
+        );
+        Ok(())
+    };
+    let guest = |name: &str| -> Result<Guest<'_>> {
+        let job = format!("self={name}\n{}", include_str!("../../../guest/coherence.sh"));
+        let mut guest = Guest::new(lab, variant, &directory.join(name), &job)?;
+        guest.share(&share, "share", Sharing::Dax(32))?;
+        Ok(guest)
+    };
+    let tell = |guest: &Guest<'_>, name: &str| fs::write(guest.root().join(name), "").context("cannot tell the guest");
+
+    let mut first = guest("first")?;
+    let mut first_console = first.start()?;
+    first_console.wait_for("waiting", BOOT_LIMIT)?;
+    file.write_all_at(b"the host's words", 100)?;
+    first_console.wait_for("seen", BOOT_LIMIT)?;
+
+    // The second guest has the page mapped before the first stores in it.
+    let mut second = guest("second")?;
+    let mut second_console = second.start()?;
+    second_console.wait_for("waiting", BOOT_LIMIT)?;
+    tell(&first, "go")?;
+    first_console.wait_for("stored", BOOT_LIMIT)?;
+    host_sees(4096, "the first guest's words")?;
+    second_console.wait_for("seen", BOOT_LIMIT)?;
+
+    tell(&first, "looked")?;
+    first_console.wait_for("waiting", BOOT_LIMIT)?;
+    tell(&second, "go")?;
+    second_console.wait_for("stored", BOOT_LIMIT)?;
+    host_sees(RANGE, "the second guest's words")?;
+    first_console.wait_for("seen", BOOT_LIMIT)?;
+    tell(&second, "looked")?;
+
+    let mut mapped = Vec::new();
+    for (guest, console) in [(&mut first, first_console), (&mut second, second_console)] {
+        guest.end_of_job(console, BOOT_LIMIT)?;
+        mapped.push(emptied(guest, "share")?.mapped);
+        guest.check_daemons_live()?;
+    }
+    first.finish()?;
+    second.finish()?;
+    Ok(format!("host and guests saw each other's stores; {mapped:?} mappings"))
+}
+
+/// A window an eighth of the file: ranges are taken from one part of it for another all the time.
+fn random(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    const WINDOW: u32 = 32;
+    let command = format!("exercise random file --accesses 4000 --file-size {}MiB", 8 * WINDOW);
+    let dax = Dax {
+        window: WINDOW,
+        least: (8 * WINDOW as usize * MIB / RANGE) as u64,
+    };
+    on_share(lab, variant, directory, "dax=always", Some(&dax), &command)
+}
+
+fn sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let command = format!("exercise sequence file --operations 20000 --length 16MiB --granule {GRANULE}");
+    let dax = Dax { window: 64, least: 8 };
+    on_share(lab, variant, directory, "dax=always", Some(&dax), &command)
+}
+
+fn plain_sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let command = "exercise sequence file --operations 20000";
+    on_share(lab, variant, directory, "rw", None, command)
+}
+
+fn posix(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    suites::posix_over_dax(lab, variant, directory, ANY_LENGTH)
+}
+
+fn copied_tree(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    suites::copied_tree_over_dax(lab, variant, directory, ANY_LENGTH)
+}
+
+struct Dax {
+    /// In MiB.
+    window: u32,
+    /// How many mappings the command cannot do without.
+    least: u64,
+}
+
+/// Runs the command in the guest, in an empty share, and returns the last line it printed.
+fn on_share(
+    lab: &Lab,
+    variant: Variant,
+    directory: &Path,
+    options: &str,
+    dax: Option<&Dax>,
+    command: &str,
+) -> Result<String> {
+    let share = directory.join("share");
+    fs::create_dir(&share)?;
+    let job = format!(
+        "options={options}\ncommand='{command}'\n{}",
+        include_str!("../../../guest/share.sh")
+    );
+    let mut guest = Guest::new(lab, variant, directory, &job)?;
+    guest.share(
+        &share,
+        "share",
+        dax.map_or(Sharing::Plain, |dax| Sharing::Dax(dax.window)),
+    )?;
+    let mut console = guest.start()?;
+    console
+        .wait_for("innkeeper-guest: unmounted", EXERCISE_LIMIT)
+        .with_context(|| format!("the guest printed:\n{}", guest.printed()))?;
+    let left = console.files_mapped()?;
+    ensure!(
+        left == 0,
+        "QEMU still maps {left} parts of files after the share was unmounted"
+    );
+    fs::write(guest.root().join("counted"), "")?;
+    let printed = guest.end_of_job(console, BOOT_LIMIT)?;
+    let said = printed.lines().find(|line| line.contains(" equal"));
+    let mut seen = said.with_context(|| format!("no result:\n{printed}"))?.to_owned();
+    if let Some(dax) = dax {
+        let counts = emptied(&guest, "share")?;
+        ensure!(
+            counts.mapped >= dax.least,
+            "{counts:?}: fewer than the {} mappings that this takes",
+            dax.least
+        );
+        seen.push_str(&format!("; {} mappings", counts.mapped));
+    }
+    guest.check_daemons_live()?;
+    guest.finish()?;
+    Ok(seen)
+}
+
+/// The counters of a share that the guest has unmounted.
+fn emptied(guest: &Guest<'_>, tag: &str) -> Result<WindowCounts> {
+    let counts = guest.window_counts(tag)?;
+    ensure!(counts.mapped == counts.unmapped, "mappings of {tag} leaked: {counts:?}");
+    Ok(counts)
+}
+
+/// Contents in which no two places are alike.
+fn numbered(size: usize) -> Vec<u8> {
+    (0..size as u64 / 8).flat_map(u64::to_le_bytes).collect()
+}
