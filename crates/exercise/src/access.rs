@@ -15,6 +15,7 @@ use crate::difference;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::mapping::Mapping;
+use crate::say;
 
 const BLOCK: usize = 4096;
 /// Blocks that are moved at once when the whole file is made, scanned or compared.
@@ -46,8 +47,10 @@ pub(crate) fn run(arguments: &Random) -> Result<(), Error> {
     access
         .compare_all()
         .map_err(|fault| fault.explain(arguments.accesses, arguments.seed))?;
-    println!("random: {} reads, {} writes equal", access.reads, access.writes);
-    Ok(())
+    say(&format!(
+        "random: {} reads, {} writes equal",
+        access.reads, access.writes
+    ))
 }
 
 fn failure(act: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
@@ -97,7 +100,7 @@ fn generations(file: &File, path: &Path, length: u64) -> Result<Vec<u32>, Error>
         )));
     }
     let blocks = length / BLOCK as u64;
-    let mut generations = Vec::with_capacity((blocks) as usize);
+    let mut generations = Vec::with_capacity(blocks as usize);
     let mut bytes = vec![0; RUN * BLOCK];
     for first in (0..blocks).step_by(RUN) {
         let run = (blocks - first).min(RUN as u64) as usize;
@@ -214,7 +217,9 @@ impl Access {
             let (start, end) = (piece[0], piece[1]);
             let offset = first * BLOCK as u64 + start as u64;
             if self.random.once_in(2) {
-                self.mapping.store(offset, &bytes[start..end]);
+                self.mapping
+                    .store(offset, &bytes[start..end])
+                    .map_err(|error| Fault::Refused("store", error))?;
             } else {
                 self.file
                     .write_all_at(&bytes[start..end], offset)
@@ -236,7 +241,9 @@ impl Access {
     fn compare(&self, expected: &[u8], offset: u64, mapped: bool) -> Result<(), Fault> {
         let mut found = vec![0; expected.len()];
         let way = if mapped {
-            self.mapping.load(offset, &mut found);
+            self.mapping
+                .load(offset, &mut found)
+                .map_err(|error| Fault::Refused("load", error))?;
             "load"
         } else {
             self.file

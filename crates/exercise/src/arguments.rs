@@ -85,8 +85,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Job, Ex
         .map(|arguments| arguments.job)
         .map_err(|error| {
             if !error.use_stderr() {
-                print!("{error}");
-                return ExitCode::SUCCESS;
+                // Help and version; a reader that went away is told by the status.
+                return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
             }
             eprintln!("exercise: {}", sentence(&error.to_string()));
             ExitCode::from(2)

@@ -1,7 +1,7 @@
 //! Stores that another process, on the other side of a share, must see without any system call between.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::{Spot, Wait};
 use crate::error::Error;
 use crate::mapping::Mapping;
+use crate::say;
 
 /// How long `await` sleeps between two looks.
 const NAP: Duration = Duration::from_millis(1);
@@ -16,7 +17,9 @@ const NAP: Duration = Duration::from_millis(1);
 /// Stores the text, says `stored`, and keeps the mapping until standard input ends.
 pub(crate) fn store(spot: &Spot) -> Result<(), Error> {
     let mapping = map(spot)?;
-    mapping.store(spot.offset, spot.text.as_bytes());
+    mapping
+        .store(spot.offset, spot.text.as_bytes())
+        .map_err(failure("store into", spot))?;
     say("stored")?;
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
     Ok(())
@@ -27,7 +30,9 @@ pub(crate) fn wait(wait: &Wait) -> Result<(), Error> {
     let spot = &wait.spot;
     let mapping = map(spot)?;
     let mut found = vec![0; spot.text.len()];
-    mapping.load(spot.offset, &mut found);
+    mapping
+        .load(spot.offset, &mut found)
+        .map_err(failure("load from", spot))?;
     say("waiting")?;
     let start = Instant::now();
     while found != spot.text.as_bytes() {
@@ -40,19 +45,14 @@ pub(crate) fn wait(wait: &Wait) -> Result<(), Error> {
             });
         }
         thread::sleep(NAP);
-        mapping.load(spot.offset, &mut found);
+        mapping
+            .load(spot.offset, &mut found)
+            .map_err(failure("load from", spot))?;
     }
     say("seen")
 }
 
 fn map(spot: &Spot) -> Result<Mapping, Error> {
-    let failed = |act| {
-        move |source| Error::File {
-            act,
-            path: spot.file.clone(),
-            source,
-        }
-    };
     if spot.text.is_empty() {
         return Err(Error::Usage("TEXT must not be empty".to_owned()));
     }
@@ -60,21 +60,22 @@ fn map(spot: &Spot) -> Result<Mapping, Error> {
         .read(true)
         .write(true)
         .open(&spot.file)
-        .map_err(failed("open"))?;
+        .map_err(failure("open", spot))?;
     let end = spot.offset.saturating_add(spot.text.len() as u64);
-    let length = file.metadata().map_err(failed("stat"))?.len();
+    let length = file.metadata().map_err(failure("stat", spot))?.len();
     if end > length {
         return Err(Error::Foreign {
             path: spot.file.clone(),
             reason: format!("holds {length} bytes, which do not reach to {end:#x}"),
         });
     }
-    Mapping::new(file.as_fd(), spot.offset..end).map_err(failed("map"))
+    Mapping::new(file.as_fd(), spot.offset..end).map_err(failure("map", spot))
 }
 
-/// Says a word at once: whoever started us waits for it.
-fn say(word: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{word}")?;
-    Ok(out.flush()?)
+fn failure(act: &'static str, spot: &Spot) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::File {
+        act,
+        path: spot.file.clone(),
+        source,
+    }
 }

@@ -46,3 +46,30 @@ impl Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Generator;
+
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        let mut random = Generator::new(0);
+        let numbers = [random.number(), random.number(), random.number()];
+        assert_eq!(
+            numbers,
+            [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+        );
+    }
+
+    #[test]
+    fn limits_hold_and_both_ends_come() {
+        let mut random = Generator::new(1);
+        let mut seen = [false; 3];
+        for _ in 0..1000 {
+            seen[random.below(3) as usize] = true;
+            assert!((1..=16).contains(&random.length(4)));
+        }
+        assert_eq!(seen, [true; 3]);
+        assert_eq!(random.below(0), 0);
+    }
+}

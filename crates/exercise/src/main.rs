@@ -12,6 +12,7 @@ mod generator;
 mod mapping;
 mod sequence;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use arguments::Job;
@@ -35,4 +36,11 @@ fn main() -> ExitCode {
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
         }
     }
+}
+
+/// Prints a line at once: whoever started us may wait for it.
+fn say(line: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }

@@ -15,8 +15,8 @@ const WORD: usize = size_of::<u64>();
 /// A range of a file, mapped MAP_SHARED for reading and writing.
 ///
 /// Other processes store into it at any time, so no reference ever points into it: bytes are moved by volatile accesses.
-/// A touch of a page that lies behind the end of the file raises SIGBUS and ends the program, which is what the kernel
-/// says of a file system that lost a part of a file.
+/// A touch of a page that lies behind the end of the file raises SIGBUS and ends the program: callers stay below the length
+/// that the file has, so this happens only if the file system lost a part of it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: *mut u8,
@@ -49,13 +49,9 @@ impl Mapping {
         })
     }
 
-    /// Copies what the file holds at `offset` out of the mapping.
-    ///
-    /// # Panics
-    ///
-    /// If the range is not mapped, like the index of a slice.
-    pub(crate) fn load(&self, offset: u64, buffer: &mut [u8]) {
-        let at = self.check(offset, buffer.len());
+    /// Copies what the file holds at `offset` out of the mapping. Fails if that is not mapped.
+    pub(crate) fn load(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let at = self.check(offset, buffer.len())?;
         let (head, words) = split(at, buffer.len());
         let (first, rest) = buffer.split_at_mut(head);
         let (middle, last) = rest.split_at_mut(words * WORD);
@@ -67,15 +63,12 @@ impl Mapping {
             word.copy_from_slice(&value.to_ne_bytes());
         }
         self.load_bytes(at.wrapping_add(head + words * WORD), last);
+        Ok(())
     }
 
-    /// Stores bytes at `offset` of the file through the mapping.
-    ///
-    /// # Panics
-    ///
-    /// If the range is not mapped, like the index of a slice.
-    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) {
-        let at = self.check(offset, bytes.len());
+    /// Stores bytes at `offset` of the file through the mapping. Fails if that is not mapped.
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = self.check(offset, bytes.len())?;
         let (head, words) = split(at, bytes.len());
         let (first, rest) = bytes.split_at(head);
         let (middle, last) = rest.split_at(words * WORD);
@@ -88,6 +81,7 @@ impl Mapping {
             unsafe { to.write_volatile(u64::from_ne_bytes(value)) };
         }
         self.store_bytes(at.wrapping_add(head + words * WORD), last);
+        Ok(())
     }
 
     /// Writes what was stored to the file and waits for it (MS_SYNC).
@@ -97,11 +91,16 @@ impl Mapping {
         Ok(())
     }
 
-    fn check(&self, offset: u64, length: usize) -> *mut u8 {
+    /// Where the bytes at `offset` are, if all of them are mapped.
+    fn check(&self, offset: u64, length: usize) -> io::Result<*mut u8> {
         let at = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
         let at = at.filter(|&at| at <= self.length && length <= self.length - at);
-        let at = at.unwrap_or_else(|| panic!("{length} bytes at {offset:#x} are not mapped"));
-        self.base.wrapping_add(at)
+        let at = at.ok_or_else(|| {
+            let (start, end) = (self.start, self.start + self.length as u64);
+            let message = format!("{length} bytes at {offset:#x} are not in the mapping of {start:#x}..{end:#x}");
+            io::Error::new(io::ErrorKind::UnexpectedEof, message)
+        })?;
+        Ok(self.base.wrapping_add(at))
     }
 
     fn load_bytes(&self, at: *const u8, buffer: &mut [u8]) {

@@ -41,7 +41,7 @@ pub(super) trait Target {
     fn store(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Writes out what was stored through the mapping.
     fn flush(&mut self) -> io::Result<()>;
-    /// Gives up the mapping, so that the next load or store makes a new one.
+    /// Gives up the mapping, so that the next load or store makes a new one, of the length that the file then has.
     fn unmap(&mut self);
     /// Sets the length.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
@@ -61,7 +61,7 @@ pub(super) struct RealFile {
     path: PathBuf,
     file: File,
     /// Kept from one operation to the next, also over close and open: so loads and stores meet pages that other
-    /// operations changed in between. It never outlives a change of the length.
+    /// operations changed in between.
     mapping: Option<Mapping>,
 }
 
@@ -99,20 +99,15 @@ impl Target for RealFile {
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        if offset + bytes.len() as u64 > self.length()? {
-            self.mapping = None;
-        }
         self.file.write_at(bytes, offset)
     }
 
     fn load(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.mapping()?.load(offset, buffer);
-        Ok(())
+        self.mapping()?.load(offset, buffer)
     }
 
     fn store(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.mapping()?.store(offset, bytes);
-        Ok(())
+        self.mapping()?.store(offset, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -124,7 +119,6 @@ impl Target for RealFile {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.mapping = None;
         self.file.set_len(length)
     }
 
@@ -136,17 +130,10 @@ impl Target for RealFile {
             Change::Insert => FallocateFlags::INSERT_RANGE,
             Change::Allocate => FallocateFlags::KEEP_SIZE,
         };
-        let grows = change == Change::Zero && range.end > self.length()?;
-        if grows || matches!(change, Change::Collapse | Change::Insert) {
-            self.mapping = None;
-        }
         Ok(fallocate(&self.file, flags, range.start, range.end - range.start)?)
     }
 
     fn copy(&mut self, from: u64, to: u64, length: u64) -> io::Result<()> {
-        if to + length > self.length()? {
-            self.mapping = None;
-        }
         let (mut from, mut to, mut left) = (from, to, length);
         while left > 0 {
             // The kernel moves both offsets on; it may copy less than was asked for.
@@ -164,9 +151,8 @@ impl Target for RealFile {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        // Closed first: a file system must not need the old descriptor to find what it wrote.
-        let closed = std::mem::replace(&mut self.file, File::open("/dev/null")?);
-        drop(closed);
+        // Closed first, for a file system that keeps its state as long as one descriptor is open. Any file can stand in.
+        self.file = File::open("/")?;
         self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         Ok(())
     }

@@ -3,6 +3,8 @@
 mod file;
 mod model;
 mod operation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +16,7 @@ use crate::arguments::Sequence;
 use crate::difference;
 use crate::error::Error;
 use crate::generator::Generator;
+use crate::say;
 
 use file::{Change, RealFile, Target};
 use model::Model;
@@ -34,8 +37,7 @@ pub(crate) fn run(arguments: &Sequence) -> Result<(), Error> {
         path: arguments.file.clone(),
         source,
     })?;
-    println!("{}", execute(&plan, &mut file)?);
-    Ok(())
+    say(&execute(&plan, &mut file)?.to_string())
 }
 
 /// What is to be done.
@@ -64,7 +66,7 @@ impl Plan {
     }
 }
 
-/// Does the operations and compares.
+/// Chooses the operations, does them and compares.
 fn execute(plan: &Plan, target: &mut dyn Target) -> Result<Summary, Error> {
     let missing = missing(plan, target).map_err(|(kind, source)| Error::Refused {
         number: 0,
@@ -74,11 +76,21 @@ fn execute(plan: &Plan, target: &mut dyn Target) -> Result<Summary, Error> {
         history: String::new(),
     })?;
     let mut chooser = Chooser::new(plan.seed, plan.limit, plan.granule, page_size() as u64, &missing);
+    perform(plan, target, missing, &mut |length| chooser.next(length))
+}
+
+/// Does the operations that `next` names for a file of a length, and compares.
+fn perform(
+    plan: &Plan,
+    target: &mut dyn Target,
+    missing: Vec<Kind>,
+    next: &mut dyn FnMut(u64) -> Operation,
+) -> Result<Summary, Error> {
     let mut model = Model::default();
     let mut summary = Summary::new(missing);
     let mut history = VecDeque::with_capacity(HISTORY);
     for number in 1..=plan.operations {
-        let operation = chooser.next(model.length());
+        let operation = next(model.length());
         let mut done = apply(&operation, target, &mut model);
         if done.is_ok() && (number % INTERVAL == 0 || number == plan.operations) {
             done = compare_all(target, &model);
@@ -97,8 +109,12 @@ fn execute(plan: &Plan, target: &mut dyn Target) -> Result<Summary, Error> {
 fn apply(operation: &Operation, target: &mut dyn Target, model: &mut Model) -> Result<(), Fault> {
     let range = operation.range.clone();
     let (start, end) = (range.start, range.end);
+    if operation.changes_length(model.length()) {
+        target.unmap();
+    }
     match operation.kind {
         Kind::Read => return compare(target, model, start, end),
+        Kind::Stat => return compare_length(target, model),
         Kind::MapRead => {
             // Behind the end of the file, its last page reads as zeros.
             let mut expected = model.bytes(range).to_vec();
@@ -163,15 +179,19 @@ fn contents(operation: &Operation) -> Vec<u8> {
 
 /// Compares length and contents of the whole file.
 fn compare_all(target: &mut dyn Target, model: &Model) -> Result<(), Fault> {
-    let length = target.length()?;
-    if length != model.length() {
-        let expected = model.length();
-        return Err(Fault::Different(format!(
-            "the file is {length:#x} long and not {expected:#x}"
-        )));
-    }
-    for start in (0..length).step_by(CHUNK as usize) {
+    compare_length(target, model)?;
+    for start in (0..model.length()).step_by(CHUNK as usize) {
         compare(target, model, start, start + CHUNK)?;
+    }
+    Ok(())
+}
+
+fn compare_length(target: &dyn Target, model: &Model) -> Result<(), Fault> {
+    let (expected, found) = (model.length(), target.length()?);
+    if found != expected {
+        return Err(Fault::Different(format!(
+            "the file is {found:#x} long and not {expected:#x}"
+        )));
     }
     Ok(())
 }

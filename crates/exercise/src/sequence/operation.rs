@@ -16,6 +16,7 @@ const BLOCKS: u64 = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
+    Stat,
     Write,
     MapRead,
     MapWrite,
@@ -34,8 +35,9 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their declaration; how often each is chosen; its name.
-    pub(super) const ALL: [(Self, u64, &'static str); 15] = [
+    pub(super) const ALL: [(Self, u64, &'static str); 16] = [
         (Self::Read, 20, "read"),
+        (Self::Stat, 3, "fstat"),
         (Self::Write, 20, "write"),
         (Self::MapRead, 18, "mapread"),
         (Self::MapWrite, 18, "mapwrite"),
@@ -67,12 +69,24 @@ pub(super) struct Operation {
     pub(super) source: u64,
 }
 
+impl Operation {
+    /// Whether a file that is `length` long has another length afterwards.
+    pub(super) fn changes_length(&self, length: u64) -> bool {
+        match self.kind {
+            Kind::Write | Kind::Zero | Kind::Copy => self.range.end > length,
+            Kind::Truncate => self.range.end != length,
+            Kind::Collapse | Kind::Insert => true,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Range { start, end } = self.range;
         let name = self.kind.name();
         match self.kind {
-            Kind::Sync | Kind::Flush | Kind::Unmap | Kind::Reopen => formatter.write_str(name),
+            Kind::Stat | Kind::Sync | Kind::Flush | Kind::Unmap | Kind::Reopen => formatter.write_str(name),
             Kind::Truncate => write!(formatter, "{name} to {end:#x}"),
             Kind::Copy => write!(formatter, "{name} {start:#x}..{end:#x} from {:#x}", self.source),
             _ => write!(formatter, "{name} {start:#x}..{end:#x}"),
@@ -114,13 +128,11 @@ impl Chooser {
             if let Some(range) = self.range(kind, length) {
                 let source = self.random.number();
                 let operation = Operation { kind, range, source };
-                match kind {
-                    Kind::Copy => {
-                        if let Some(copy) = self.copy(operation, length) {
-                            return copy;
-                        }
-                    }
-                    _ => return operation,
+                if kind != Kind::Copy {
+                    return operation;
+                }
+                if let Some(copy) = self.copy(operation, length) {
+                    return copy;
                 }
             }
         }
@@ -140,8 +152,8 @@ impl Chooser {
 
     fn range(&mut self, kind: Kind, length: u64) -> Option<Range<u64>> {
         match kind {
-            Kind::Read => Some(self.within(length + self.page)),
-            Kind::MapRead if length > 0 => Some(self.within(length.next_multiple_of(self.page))),
+            Kind::Read => Some(self.seen(length, length + self.page)),
+            Kind::MapRead if length > 0 => Some(self.seen(length, length.next_multiple_of(self.page))),
             Kind::MapWrite | Kind::Punch if length > 0 => Some(self.within(length)),
             Kind::Write | Kind::Zero | Kind::Copy => Some(self.growing(length)),
             Kind::Truncate => Some(0..self.granule * self.random.below(self.limit / self.granule + 1)),
@@ -149,7 +161,7 @@ impl Chooser {
             Kind::Collapse => self.collapsed(length),
             Kind::Insert => self.inserted(length),
             Kind::Flush if length > 0 => Some(0..0),
-            Kind::Sync | Kind::Unmap | Kind::Reopen => Some(0..0),
+            Kind::Stat | Kind::Sync | Kind::Unmap | Kind::Reopen => Some(0..0),
             Kind::MapRead | Kind::MapWrite | Kind::Punch | Kind::Flush => None,
         }
     }
@@ -162,6 +174,14 @@ impl Chooser {
             return start - start % self.page..limit.min(end.next_multiple_of(self.page));
         }
         start..end
+    }
+
+    /// A range that is read; one in eight is about the end of the file, where the length shows, and ends at `limit`.
+    fn seen(&mut self, length: u64, limit: u64) -> Range<u64> {
+        if self.random.once_in(8) {
+            return length.saturating_sub(self.random.length(LENGTH_BITS))..limit;
+        }
+        self.within(limit)
     }
 
     /// A range within the file; or one that makes it grow, by appending, by overlapping the end or by leaving a hole.
