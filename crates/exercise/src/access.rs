@@ -145,6 +145,14 @@ enum Fault {
 }
 
 impl Fault {
+    /// Says that no access came upon it, but the comparison after all of them.
+    fn of_whole_file(self) -> Self {
+        match self {
+            Self::Refused(_, source) => Self::Refused("read of the whole file", source),
+            Self::Different(_, difference) => Self::Different("read of the whole file", difference),
+        }
+    }
+
     fn explain(self, number: u64, seed: u64) -> Error {
         let history = String::new();
         match self {
@@ -233,7 +241,8 @@ impl Access {
         let blocks = self.generations.len() as u64;
         for first in (0..blocks).step_by(RUN) {
             let bytes = self.contents(first, (blocks - first).min(RUN as u64));
-            self.compare(&bytes, first * BLOCK as u64, false)?;
+            self.compare(&bytes, first * BLOCK as u64, false)
+                .map_err(Fault::of_whole_file)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Exercises a file: operation sequences, random access, coherence of mappings
 #[derive(Debug, Parser)]
-#[command(name = "exercise", version)]
+#[command(name = "exercise", version, arg_required_else_help = false)]
 struct Arguments {
     #[command(subcommand)]
     job: Job,

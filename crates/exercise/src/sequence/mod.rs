@@ -93,7 +93,7 @@ fn perform(
         let operation = next(model.length());
         let mut done = apply(&operation, target, &mut model);
         if done.is_ok() && (number % INTERVAL == 0 || number == plan.operations) {
-            done = compare_all(target, &model);
+            done = compare_all(target, &model).map_err(Fault::of_whole_file);
         }
         done.map_err(|fault| fault.explain(number, &operation, plan.seed, &history))?;
         summary.counts[operation.kind as usize] += 1;
@@ -254,6 +254,14 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
+    /// Says that not the operation itself came upon it.
+    fn of_whole_file(self) -> Self {
+        match self {
+            Self::Different(difference) => Self::Different(format!("in the whole file, {difference}")),
+            refused @ Self::Refused(_) => refused,
+        }
+    }
+
     fn explain(self, number: u64, operation: &Operation, seed: u64, history: &VecDeque<(u64, Operation)>) -> Error {
         let operation = operation.to_string();
         let before = history

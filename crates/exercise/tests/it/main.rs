@@ -243,4 +243,10 @@ fn bad_usage_costs_one_sentence_and_status_2() {
         assert_eq!(complaint.lines().count(), 1, "{complaint}");
     }
     assert!(!file.exists());
+
+    let output = exercise().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains("requires a subcommand"), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
 }
