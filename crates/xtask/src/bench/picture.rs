@@ -6,7 +6,7 @@ use super::dax::Sample;
 
 /// In SVG units, which are pixels at the picture's own size.
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 330.0;
+const HEIGHT: f64 = 345.0;
 const PANEL_WIDTH: f64 = 300.0;
 const PANEL_HEIGHT: f64 = 200.0;
 const TOP: f64 = 60.0;

@@ -5,11 +5,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::shown;
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Console {
     child: Child,
@@ -102,7 +105,7 @@ impl Console {
     }
 
     /// How many parts of files QEMU has mapped shared, guest memory apart: what the guest has in its DAX windows.
-    pub(crate) fn files_mapped(&self) -> Result<usize> {
+    fn files_mapped(&self) -> Result<usize> {
         /// Memory of the guest, of QEMU alone and of the kernel's rings.
         const OTHERS: [&str; 3] = ["/memfd:", "/dev/", "anon_inode:"];
         let path = format!("/proc/{}/maps", self.child.id());
@@ -115,6 +118,23 @@ impl Console {
             shared && !path.is_empty() && !OTHERS.iter().any(|other| path.starts_with(other))
         };
         Ok(maps.lines().filter(shared_file).count())
+    }
+
+    /// Waits until QEMU maps no part of any file: it lets go of what was unmapped when no thread of its own can be using it.
+    pub(crate) fn wait_for_no_files_mapped(&self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = self.files_mapped()?;
+            if left == 0 {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "QEMU still maps {left} parts of files {} s after the share was unmounted",
+                limit.as_secs()
+            );
+            sleep(PAUSE);
+        }
     }
 
     /// Kills QEMU at once, as a crash would.

@@ -18,6 +18,7 @@ pub(super) const CASES: &[(&str, Body)] = &[
     ("dax-mount", mount),
     ("dax-coherence", coherence),
     ("dax-random", random),
+    ("dax-two-windows", two_windows),
     ("dax-sequence", sequence),
     ("plain-sequence", plain_sequence),
     ("dax-posix", posix),
@@ -26,6 +27,9 @@ pub(super) const CASES: &[(&str, Body)] = &[
 
 /// Under TCG on a busy machine.
 const EXERCISE_LIMIT: Duration = Duration::from_secs(900);
+
+/// From the unmounting of a share to the moment at which QEMU has let go of all of its files.
+const LEFT_LIMIT: Duration = Duration::from_secs(20);
 
 const MIB: usize = 1 << 20;
 
@@ -76,7 +80,7 @@ fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
                 grown >= (SIZE >> 10) as i64,
                 "the page cache grew by {grown} kB without DAX"
             );
-            seen.push(format!("plain: page cache +{grown} kB"));
+            seen.push(format!("plain: page cache {grown:+} kB"));
             continue;
         }
         ensure!(grown < GROWTH, "the page cache grew by {grown} kB with dax={tag}");
@@ -91,7 +95,7 @@ fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
             counts.mapped >= (SIZE / RANGE) as u64,
             "the file was not read through the window: {counts:?}"
         );
-        seen.push(format!("dax={tag}: +{grown} kB, {} mappings", counts.mapped));
+        seen.push(format!("dax={tag}: {grown:+} kB, {} mappings", counts.mapped));
     }
     guest.check_daemons_live()?;
     guest.finish()?;
@@ -168,6 +172,30 @@ fn random(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     on_share(lab, variant, directory, "dax=always", Some(&dax), &command)
 }
 
+/// Two shares at once: QEMU tells each daemon of the other's mappings too, while that one waits for a mapping of its own.
+fn two_windows(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    const SIZE: usize = 64 * MIB;
+    let mut guest = Guest::new(lab, variant, directory, include_str!("../../../guest/two_windows.sh"))?;
+    let tags = ["first", "second"];
+    for tag in tags {
+        let share = directory.join(tag);
+        fs::create_dir(&share)?;
+        fs::write(share.join("file"), numbered(SIZE))?;
+        guest.share(&share, tag, Sharing::Dax(16))?;
+    }
+    guest.run(BOOT_LIMIT)?;
+    for tag in tags {
+        let counts = emptied(&guest, tag)?;
+        ensure!(
+            counts.mapped >= (SIZE / RANGE) as u64,
+            "the file was not read through the window of {tag}: {counts:?}"
+        );
+    }
+    guest.check_daemons_live()?;
+    guest.finish()?;
+    Ok(format!("{} MiB through each, equal", SIZE / MIB))
+}
+
 fn sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let command = format!("exercise sequence file --operations 20000 --length 16MiB --granule {GRANULE}");
     let dax = Dax { window: 64, least: 8 };
@@ -219,11 +247,7 @@ fn on_share(
     console
         .wait_for("innkeeper-guest: unmounted", EXERCISE_LIMIT)
         .with_context(|| format!("the guest printed:\n{}", guest.printed()))?;
-    let left = console.files_mapped()?;
-    ensure!(
-        left == 0,
-        "QEMU still maps {left} parts of files after the share was unmounted"
-    );
+    console.wait_for_no_files_mapped(LEFT_LIMIT)?;
     fs::write(guest.root().join("counted"), "")?;
     let printed = guest.end_of_job(console, BOOT_LIMIT)?;
     let said = printed.lines().find(|line| line.contains(" equal"));
