@@ -273,6 +273,7 @@ pub const FOPEN_CACHE_DIR: u32 = 1 << 3;
 pub const FOPEN_STREAM: u32 = 1 << 4;
 pub const FOPEN_NOFLUSH: u32 = 1 << 5;
 pub const FOPEN_PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
+pub const FOPEN_PASSTHROUGH: u32 = 1 << 7;
 
 /// [`GetattrIn::getattr_flags`]: `fh` is an open file.
 pub const GETATTR_FH: u32 = 1;

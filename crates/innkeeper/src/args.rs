@@ -150,10 +150,11 @@ pub(crate) struct Export {
     /// QEMU 11.1
     #[arg(long, value_name = "SIZE")]
     pub(crate) dax: Option<WindowSize>,
-    /// Files to use DAX for where the guest leaves it to us (-o dax=inode): fitting (a multiple of 2 MiB long, as QEMU needs
-    /// it), always, never, or a size such as 64K from which on files are mapped
-    #[arg(long, value_name = "POLICY", default_value = "fitting", requires = "dax", value_parser = parse_dax_files)]
-    pub(crate) dax_files: DaxFiles,
+    /// Files to use DAX for where the guest leaves it to us (-o dax=inode): always, never, a size such as 64K from which on
+    /// files are mapped, a pattern for their names such as '*.img', or fitting (a multiple of 2 MiB long) [default: 2M;
+    /// fitting where QEMU cannot be given more than the files: that takes CAP_SYS_ADMIN and Linux 6.9]
+    #[arg(long, value_name = "POLICY", requires = "dax", value_parser = parse_dax_files)]
+    pub(crate) dax_files: Option<DaxFiles>,
 }
 
 /// How the innkeeper process itself behaves.
@@ -299,9 +300,20 @@ fn parse_dax_files(text: &str) -> Result<DaxFiles, String> {
         "fitting" => Ok(DaxFiles::Fitting),
         "always" => Ok(DaxFiles::Always),
         "never" => Ok(DaxFiles::Never),
-        size => bytes(size)
-            .map(DaxFiles::AtLeast)
-            .ok_or_else(|| "write fitting, always, never, or a size such as 64K".into()),
+        // A name without any of these is more likely a policy misspelt.
+        pattern if pattern.contains(['*', '?', '[']) => match glob::Pattern::new(pattern) {
+            Ok(_) if pattern.contains('/') => {
+                Err("a pattern is for the last component of a path, which has no `/`".into())
+            }
+            Ok(pattern) => Ok(DaxFiles::Named(pattern)),
+            Err(error) => Err(format!(
+                "the pattern is wrong from byte {} on: {}",
+                error.pos, error.msg
+            )),
+        },
+        size => bytes(size).map(DaxFiles::AtLeast).ok_or_else(|| {
+            "write always, never, fitting, a size such as 64K, or a pattern with *, ? or [...] such as '*.img'".into()
+        }),
     }
 }
 
@@ -366,6 +378,19 @@ mod tests {
         assert_eq!("/srv/a:b:data".parse(), Ok(share));
         for wrong in ["/srv", "/srv:", ":data", ""] {
             assert!(wrong.parse::<SharedDirectory>().is_err(), "{wrong} is no share");
+        }
+    }
+
+    #[test]
+    fn files_to_map_are_chosen_by_word_size_or_name() {
+        assert_eq!(parse_dax_files("always"), Ok(DaxFiles::Always));
+        assert_eq!(parse_dax_files("64K"), Ok(DaxFiles::AtLeast(64 << 10)));
+        for pattern in ["*.img", "disk?", "[a-c]*"] {
+            let named = DaxFiles::Named(glob::Pattern::new(pattern).unwrap());
+            assert_eq!(parse_dax_files(pattern), Ok(named));
+        }
+        for wrong in ["", "alway", "64X", "a/*", "[a", "a***"] {
+            assert!(parse_dax_files(wrong).is_err(), "{wrong} is no policy");
         }
     }
 

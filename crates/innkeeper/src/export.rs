@@ -107,7 +107,8 @@ fn options(export: &Export) -> Options {
         writeback: export.writeback,
         allow_mmap: export.allow_mmap,
         allow_direct_io: export.allow_direct_io,
-        dax_files: export.dax_files,
+        dax_files: export.dax_files.clone(),
+        views: export.dax.is_some(),
         ..Options::default()
     }
 }

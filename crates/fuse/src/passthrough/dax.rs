@@ -1,20 +1,24 @@
 //! Files for the guest to map, and which of them it is told to map.
 
+mod policy;
+mod serve;
+mod views;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{FileType, OFlags, Statx};
+use rustix::io::Errno as HostErrno;
+use tracing::warn;
 
+pub use self::policy::DaxFiles;
+pub(super) use self::views::Views;
 use super::inode::Node;
-use super::options::DaxFiles;
 use super::{Passthrough, attr};
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::sys;
 use crate::wire::{self, InitFlags};
-
-/// What Linux maps at once (FUSE_DAX_SZ).
-const LINUX_RANGE: u64 = 2 << 20;
 
 /// The descriptors that mappings of the guest hold, by node: one a node, or two once a read-only one did not suffice.
 #[derive(Debug, Default)]
@@ -60,6 +64,7 @@ impl Passthrough {
         let path = node.descriptor()?;
         let (file, writable) = self.reopen_to_map(path.as_fd(), write)?;
         sys::check_mappable(file.as_fd())?;
+        let file = self.view(file, writable)?;
         let mappable = Mappable {
             file: Arc::new(file),
             writable,
@@ -82,26 +87,35 @@ impl Passthrough {
         Ok((self.proc.reopen(path, OFlags::RDONLY)?, false))
     }
 
+    /// What the front end gets in place of `file`, so that it can map beyond its end.
+    fn view(&self, file: OwnedFd, writable: bool) -> Result<OwnedFd> {
+        let Some(views) = &self.views else { return Ok(file) };
+        match views.view(file.as_fd(), writable) {
+            Ok(view) => Ok(view),
+            // File systems stacked as deep as the kernel lets them have no views.
+            Err(HostErrno::LOOP) => Ok(file),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Attributes as FUSE carries them, with the flag that has the guest use DAX (FUSE_HAS_INODE_DAX).
     pub(super) fn to_wire(&self, node: &Node, stat: &Statx) -> wire::Attr {
         let mut attributes = attr::to_wire(stat);
-        if node.kind == FileType::RegularFile
-            && self.has(InitFlags::HAS_INODE_DAX)
-            && self.options.dax_files.includes(stat.stx_size)
-        {
+        if self.has(InitFlags::HAS_INODE_DAX) && self.dax_files.includes(node, stat.stx_size) {
             attributes.flags |= wire::ATTR_DAX;
         }
         attributes
     }
 }
 
-impl DaxFiles {
-    fn includes(self, size: u64) -> bool {
-        match self {
-            DaxFiles::Fitting => size > 0 && size.is_multiple_of(LINUX_RANGE),
-            DaxFiles::Always => true,
-            DaxFiles::Never => false,
-            DaxFiles::AtLeast(least) => size >= least,
-        }
+/// Views, if they are asked for and the daemon may make them.
+pub(super) fn views(wanted: bool) -> Option<Views> {
+    if !wanted {
+        return None;
     }
+    Views::new()
+        .inspect_err(|reason| {
+            warn!("QEMU cannot map over the end of files, which takes a private FUSE mount: {reason}");
+        })
+        .ok()
 }

@@ -43,28 +43,30 @@ impl Passthrough {
     }
 
     pub(super) fn find(&self, parent: &Node, name: Name<'_>) -> Result<Found> {
-        self.adopt(parent, open_path(parent.descriptor()?.as_fd(), name)?)
+        self.adopt(parent, open_path(parent.descriptor()?.as_fd(), name)?, Some(name))
     }
 
-    /// Counts a lookup of the inode behind the O_PATH descriptor `path`, found in `parent`.
-    pub(super) fn adopt(&self, parent: &Node, path: OwnedFd) -> Result<Found> {
+    /// Counts a lookup of the inode behind the O_PATH descriptor `path`, found in `parent` by `name` if it has one.
+    pub(super) fn adopt(&self, parent: &Node, path: OwnedFd, name: Option<Name<'_>>) -> Result<Found> {
         let path = Arc::new(path);
         let stat = attr::stat(path.as_fd())?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc)?;
         let (handle, anchor) = handle.unzip();
-        let node = self.inodes.look_up(attr::key(&stat, handle), kind, || {
-            Ok(match anchor {
-                Some(anchor) => Identity::Handle {
-                    anchor,
-                    pin: Pin::default(),
-                },
-                None => Identity::Descriptor {
-                    fd: Arc::clone(&path),
-                    _permit: Some(self.budget.take()?),
-                },
-            })
-        })?;
+        let node = self
+            .inodes
+            .look_up(attr::key(&stat, handle), kind, self.dax_files.names(name), || {
+                Ok(match anchor {
+                    Some(anchor) => Identity::Handle {
+                        anchor,
+                        pin: Pin::default(),
+                    },
+                    None => Identity::Descriptor {
+                        fd: Arc::clone(&path),
+                        _permit: Some(self.budget.take()?),
+                    },
+                })
+            })?;
         let entry = self.entry(parent, &node, &stat);
         Ok(Found { entry, node, path })
     }

@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) key: Key,
     pub(super) kind: FileType,
     pub(super) identity: Identity,
+    /// Whether it is one of the files to map by the name it was met by.
+    pub(super) dax_by_name: bool,
     /// Changed under the lock of the key's shard only.
     lookups: AtomicU64,
 }
@@ -61,6 +63,7 @@ impl Inodes {
                 fd: root,
                 _permit: None,
             },
+            dax_by_name: false,
             lookups: AtomicU64::new(1),
         };
         let inodes = Inodes {
@@ -92,6 +95,7 @@ impl Inodes {
         &self,
         key: Key,
         kind: FileType,
+        dax_by_name: bool,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
         let mut shard = self.shard_of_key(&key);
@@ -106,6 +110,7 @@ impl Inodes {
             key: key.clone(),
             kind,
             identity,
+            dax_by_name,
             lookups: AtomicU64::new(1),
         });
         self.shard_of_id(id)

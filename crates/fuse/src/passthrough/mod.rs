@@ -45,12 +45,13 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 
 use self::budget::Budget;
 use self::credentials::Credentials;
-use self::dax::MappedFiles;
+pub use self::dax::DaxFiles;
+use self::dax::{MappedFiles, Views};
 use self::handle::{Handles, OpenDirectory, OpenFile};
 use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node};
 use self::mounts::FlushingMounts;
-pub use self::options::{CacheMode, DaxFiles, InodeHandles, Options};
+pub use self::options::{CacheMode, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
     Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,
@@ -100,6 +101,8 @@ pub struct Passthrough {
     directories: Handles<OpenDirectory>,
     flushing: FlushingMounts,
     mapped: MappedFiles,
+    dax_files: DaxFiles,
+    views: Option<Views>,
     /// The `InitFlags` in force.
     negotiated: AtomicU64,
 }
@@ -127,6 +130,9 @@ impl Passthrough {
             })?;
         // The root is kept by its descriptor in any case, so its key needs no handle.
         let key = attr::key(&stat, None);
+        let views = dax::views(options.views);
+        let dax_files = options.dax_files.clone();
+        let dax_files = dax_files.unwrap_or_else(|| DaxFiles::by_default(views.is_some()));
         Ok(Passthrough {
             options,
             credentials,
@@ -139,6 +145,8 @@ impl Passthrough {
             directories: Handles::new(1),
             flushing: FlushingMounts::default(),
             mapped: MappedFiles::default(),
+            dax_files,
+            views,
             negotiated: AtomicU64::new(0),
         })
     }

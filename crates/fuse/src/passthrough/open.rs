@@ -93,7 +93,7 @@ impl Passthrough {
             // Always exclusive, so that nothing that is already there, least of all a link or fifo, is opened by its name.
             let made = self.create_new(by, &parent, name, create);
             match made {
-                Ok((fd, permit)) => return self.adopt_created(&parent, fd, permit),
+                Ok((fd, permit)) => return self.adopt_created(&parent, fd, permit, Some(name)),
                 Err(Errno::EEXIST | Errno::EROFS) if !exclusive => {}
                 Err(error) => return Err(error),
             }
@@ -134,13 +134,19 @@ impl Passthrough {
         let fd = self.make(by, &parent, create.umask, |directory| {
             openat2(directory, c".", flags, mode(create), INSIDE)
         })?;
-        self.adopt_created(&parent, fd, permit)
+        self.adopt_created(&parent, fd, permit, None)
     }
 
-    fn adopt_created(&self, parent: &Node, fd: OwnedFd, permit: Permit) -> Result<(Entry, Opened)> {
+    fn adopt_created(
+        &self,
+        parent: &Node,
+        fd: OwnedFd,
+        permit: Permit,
+        name: Option<Name<'_>>,
+    ) -> Result<(Entry, Opened)> {
         // By way of the open file: its name may mean something else by now.
         let path = self.proc.reopen(fd.as_fd(), OFlags::PATH)?;
-        let Found { entry, node, path } = self.adopt(parent, path)?;
+        let Found { entry, node, path } = self.adopt(parent, path, name)?;
         let id = node.id;
         match Pinned::new(node, &path, &self.budget) {
             Ok(pinned) => Ok((entry, self.install(pinned, fd, permit))),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::dax::DaxFiles;
+
 /// How long the guest may trust what it has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
@@ -39,24 +41,8 @@ pub enum InodeHandles {
     Mandatory,
 }
 
-/// Which files a guest with a window maps rather than reads. A guest mounts with `dax=inode`, or nothing, to be told; `dax=always`
-/// and `dax=never` overrule it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DaxFiles {
-    /// Those whose length is a multiple of 2 MiB when the guest first meets them: Linux maps 2 MiB at a time, and QEMU (11.1) maps
-    /// nothing behind the end of a file.
-    #[default]
-    Fitting,
-    /// All of them: for front ends that map beyond the end of a file, as mmap(2) does.
-    Always,
-    /// None.
-    Never,
-    /// Those of at least so many bytes when the guest first meets them.
-    AtLeast(u64),
-}
-
 /// How a directory is shared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// What the guest may cache.
     pub cache: CacheMode,
@@ -78,8 +64,12 @@ pub struct Options {
     pub allow_mmap: bool,
     /// Honour O_DIRECT of the guest on the host.
     pub allow_direct_io: bool,
-    /// Which files to map, where there is a window.
-    pub dax_files: DaxFiles,
+    /// Which files to map, where there is a window. `None`: with views those of 2 MiB and more, else [`DaxFiles::Fitting`].
+    pub dax_files: Option<DaxFiles>,
+    /// Have the front end map views of files, which seem endless, rather than the files: QEMU (11.1) maps nothing behind the end of
+    /// a file. Takes effect where the daemon may mount FUSE and hand files through it (CAP_SYS_ADMIN, Linux 6.9); else a warning
+    /// says why not.
+    pub views: bool,
 }
 
 impl Default for Options {
@@ -95,7 +85,8 @@ impl Default for Options {
             writeback: false,
             allow_mmap: false,
             allow_direct_io: false,
-            dax_files: DaxFiles::default(),
+            dax_files: None,
+            views: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod create;
 mod credentials;
+mod dax;
 mod directory;
 mod io;
 mod names;

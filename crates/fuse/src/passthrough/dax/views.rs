@@ -1,0 +1,138 @@
+//! Views: files of a private FUSE mount that look endless, whose mappings are mappings of a host file.
+//!
+//! QEMU (11.1) maps nothing behind the end of a file, and takes an empty file for one to be filled. mmap(2) knows no such limit, and
+//! Linux as a guest maps 2 MiB at a time, over the end of most files. So the front end gets a view in place of the file: its length
+//! is nearly 2^63, and its mmap is handed through by the kernel to the file itself (FUSE passthrough, Linux 6.9). Both see the
+//! same page cache.
+//!
+//! The mount is attached nowhere: no path leads to it, and it goes away with its last descriptor or mapping. A view has a name only
+//! while it is being opened, by which the file and the open(2) find each other, and lives as long as something refers to it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::fs::{AtFlags, CWD, MemfdFlags, Mode, OFlags, memfd_create, openat, unlinkat};
+use rustix::io::IoSlice;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
+};
+
+use super::serve;
+
+/// Why there are no views.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewsError {
+    #[error("/dev/fuse does not open: {0}")]
+    Device(io::Error),
+    #[error("no FUSE file system can be mounted, which needs CAP_SYS_ADMIN: {0}")]
+    Mount(io::Error),
+    #[error("the kernel's FUSE has no passthrough (Linux 6.9 with CONFIG_FUSE_PASSTHROUGH has)")]
+    NoPassthrough,
+    #[error("a trial failed, as it does without CAP_SYS_ADMIN on the host: {0}")]
+    Trial(io::Error),
+    #[error("its thread does not start: {0}")]
+    Thread(io::Error),
+}
+
+/// Makes views.
+#[derive(Debug)]
+pub(crate) struct Views {
+    root: OwnedFd,
+    next: Mutex<Next>,
+}
+
+/// What one thread at a time uses, so that files arrive in the order in which they are opened.
+#[derive(Debug)]
+struct Next {
+    number: u64,
+    files: OwnedFd,
+}
+
+impl Views {
+    /// Mounts the file system and starts the thread that serves it.
+    pub(crate) fn new() -> Result<Views, ViewsError> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let device =
+            openat(CWD, c"/dev/fuse", flags, Mode::empty()).map_err(|error| ViewsError::Device(error.into()))?;
+        let root = mount(device.as_fd()).map_err(|error| ViewsError::Mount(error.into()))?;
+        let (files, taken) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|error| ViewsError::Thread(error.into()))?;
+        let (ready, started) = mpsc::channel();
+        let (serving, taking) = (device.as_raw_fd(), taken.as_raw_fd());
+        thread::Builder::new()
+            .name("views".into())
+            .spawn(move || serve::run(serving, taking, &ready))
+            .map_err(ViewsError::Thread)?;
+        match started.recv() {
+            // The thread has descriptors of its own by now, so that these go and the connection ends with the thread.
+            Ok(Ok(())) => drop((device, taken)),
+            Ok(Err(error)) => return Err(error),
+            Err(mpsc::RecvError) => return Err(ViewsError::Thread(io::ErrorKind::BrokenPipe.into())),
+        }
+        let views = Views {
+            root,
+            next: Mutex::new(Next {
+                number: serve::ROOT + 1,
+                files,
+            }),
+        };
+        memfd_create("view", MemfdFlags::CLOEXEC)
+            .and_then(|file| views.view(file.as_fd(), true))
+            .map_err(|error| ViewsError::Trial(error.into()))?;
+        Ok(views)
+    }
+
+    /// A view of the regular file `file`, open for writing too if `writable`, as `file` must be then. ELOOP: it lies on file systems
+    /// that are stacked too deep.
+    pub(crate) fn view(&self, file: BorrowedFd<'_>, writable: bool) -> rustix::io::Result<OwnedFd> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = next.number;
+        next.number += 1;
+        send(next.files.as_fd(), number, file)?;
+        let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+        let name = number.to_string();
+        let view = openat(&self.root, &name, access | OFlags::CLOEXEC, Mode::empty())?;
+        // Without a name the kernel forgets it as soon as nothing refers to it.
+        unlinkat(&self.root, &name, AtFlags::empty())?;
+        Ok(view)
+    }
+}
+
+/// Mounts it, attached nowhere. All who get a view may use it (allow_other): the front end is another user's process.
+fn mount(device: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let device = device.as_raw_fd().to_string();
+    for (key, value) in [
+        ("source", "innkeeper"),
+        ("fd", &device),
+        ("rootmode", "40700"),
+        ("user_id", "0"),
+        ("group_id", "0"),
+    ] {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    fsconfig_set_flag(&context, "allow_other")?;
+    fsconfig_create(&context)?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Gives the serving thread the file of view `number`: it has a table of descriptors of its own.
+fn send(to: BorrowedFd<'_>, number: u64, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [file];
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    let number = number.to_ne_bytes();
+    sendmsg(to, &[IoSlice::new(&number)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+}
+
+#[cfg(test)]
+mod tests;
