@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{BOOT_LIMIT, Body, suites};
-use crate::guest::daemon::{Sharing, WindowCounts};
+use crate::guest::daemon::{Daemon, Share, Sharing, WindowCounts};
 use crate::guest::qemu::Variant;
 use crate::guest::{Guest, Lab};
 use crate::run::output;
@@ -36,11 +36,43 @@ const MIB: usize = 1 << 20;
 /// What Linux maps at once.
 const RANGE: usize = 2 * MIB;
 
-/// QEMU maps nothing beyond the end of a file: files whose length is no multiple of this keep their end to themselves.
-const GRANULE: usize = RANGE;
+/// What a daemon says as it starts if it cannot have QEMU map beyond the end of a file.
+const NO_VIEWS: &str = "cannot map over the end of files";
 
-/// How a share is mounted whose files have any length: the daemon tells the guest which of them to map.
-const ANY_LENGTH: &str = "dax=inode";
+/// How much of DAX this host can do.
+struct Reach {
+    /// What the lengths of files that are mapped must be multiples of.
+    granule: usize,
+    /// For the result, if it is not all.
+    note: &'static str,
+}
+
+/// Files of any length, where the daemon can have them mapped beyond their end.
+const WHOLE: Reach = Reach { granule: 1, note: "" };
+const FITTING: Reach = Reach {
+    granule: RANGE,
+    note: "; lengths in units of 2 MiB alone are mapped: this host has no views",
+};
+
+impl Reach {
+    fn of(lab: &Lab, variant: Variant, directory: &Path) -> Result<Reach> {
+        let sockets = tempfile::tempdir().context("no place for a socket")?;
+        let share = Share {
+            directory: sockets.path(),
+            tag: "probe",
+            sharing: Sharing::Dax(2),
+        };
+        let log = directory.join("daemon-probe.log");
+        let daemon = Daemon::start(&lab.daemon, &share, variant, &sockets.path().join("probe"), &log)?;
+        let said = daemon.said()?;
+        daemon.stop()?;
+        Ok(if said.contains(NO_VIEWS) { FITTING } else { WHOLE })
+    }
+}
+
+/// The daemon chooses which files are mapped. With `dax=always` programs would be too, which the daemon opens for reading alone, and
+/// QEMU 11.1 refuses such a mapping ("unable to map backing store for guest RAM: Permission denied").
+const CHOSEN: &str = "dax=inode";
 
 /// Both ways to mount use the window and not the page cache, which a plain mount of the same file fills.
 fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
@@ -197,9 +229,11 @@ fn two_windows(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> 
 }
 
 fn sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let command = format!("exercise sequence file --operations 20000 --length 16MiB --granule {GRANULE}");
+    let Reach { granule, note } = Reach::of(lab, variant, directory)?;
+    let command = format!("exercise sequence file --operations 20000 --length 16MiB --granule {granule}");
     let dax = Dax { window: 64, least: 8 };
-    on_share(lab, variant, directory, "dax=always", Some(&dax), &command)
+    let seen = on_share(lab, variant, directory, "dax=always", Some(&dax), &command)?;
+    Ok(seen + note)
 }
 
 fn plain_sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
@@ -208,11 +242,11 @@ fn plain_sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<Strin
 }
 
 fn posix(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    suites::posix_over_dax(lab, variant, directory, ANY_LENGTH)
+    suites::posix_over_dax(lab, variant, directory, CHOSEN)
 }
 
 fn copied_tree(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    suites::copied_tree_over_dax(lab, variant, directory, ANY_LENGTH)
+    suites::copied_tree_over_dax(lab, variant, directory, CHOSEN)
 }
 
 struct Dax {
