@@ -13,7 +13,7 @@ pub(crate) fn alignment() -> u64 {
 }
 
 /// SETUPMAPPING.
-pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl FnOnce(bool) -> Result<Mappable>) -> Result<()> {
+pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl Fn(bool) -> Result<Mappable>) -> Result<()> {
     let Setup {
         file_offset,
         offset,
@@ -25,20 +25,28 @@ pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl FnOnce(bool)
     if !file_offset.is_multiple_of(alignment()) || end.is_none_or(|end| i64::try_from(end).is_err()) {
         return Err(Errno::EINVAL);
     }
-    let Mappable { file, writable: open } = open(writable)?;
-    // QEMU (11.1) takes an empty file for one to be filled, and gives it the length of the mapping.
-    if rustix::fs::fstat(&file)?.st_size == 0 {
-        return Err(Errno::EIO);
-    }
-    let mapping = WindowMapping {
-        file,
-        file_offset,
-        offset,
-        length,
-        // What is open for writing is mapped so at once: to make a mapping writable later would leave a hole for a moment.
-        writable: open,
+    let map = |mappable: Mappable| {
+        // QEMU (11.1) takes an empty file for one to be filled, and gives it the length of the mapping.
+        if rustix::fs::fstat(&mappable.file)?.st_size == 0 {
+            return Err(Errno::EIO);
+        }
+        let mapping = WindowMapping {
+            file: mappable.file,
+            file_offset,
+            offset,
+            length,
+            // What is open for writing is mapped so at once: to make a mapping writable later would leave a hole for a moment.
+            writable: mappable.writable,
+        };
+        window.map(&mapping).map_err(errno)
     };
-    window.map(&mapping).map_err(errno)
+    let mappable = open(writable)?;
+    let read_only = !mappable.writable;
+    match map(mappable) {
+        // QEMU (11.1) maps everything for writing, so it fails to map what is open for reading alone.
+        Err(refused @ Errno::ENOMEM) if read_only => open(true).map_or(Err(refused), map),
+        result => result,
+    }
 }
 
 /// REMOVEMAPPING of any number of ranges; none is removed if one of them is no range of the window.
@@ -72,5 +80,65 @@ fn errno(error: WindowError) -> Errno {
         WindowError::OutOfRange => Errno::EINVAL,
         WindowError::Refused => Errno::ENOMEM,
         WindowError::Unanswered => Errno::EIO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::{Arc, Mutex};
+
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// A front end that maps everything for writing, as QEMU does, and so nothing that is open for reading alone.
+    #[derive(Debug, Default)]
+    struct ForWriting(Mutex<Vec<bool>>);
+
+    impl Window for ForWriting {
+        fn size(&self) -> u64 {
+            2 << 20
+        }
+        fn map(&self, mapping: &WindowMapping) -> std::result::Result<(), WindowError> {
+            self.0.lock().unwrap().push(mapping.writable);
+            if mapping.writable {
+                Ok(())
+            } else {
+                Err(WindowError::Refused)
+            }
+        }
+        fn unmap(&self, _offset: u64, _length: u64) -> std::result::Result<(), WindowError> {
+            Ok(())
+        }
+        fn clear(&self) {}
+    }
+
+    fn set_up_for_reading(open: impl Fn(Arc<OwnedFd>, bool) -> Result<Mappable>) -> (Result<()>, Vec<bool>) {
+        let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, 1).unwrap();
+        let file = Arc::new(file);
+        let window = ForWriting::default();
+        let setup = Setup {
+            file_offset: 0,
+            offset: 0,
+            length: 2 << 20,
+            writable: false,
+        };
+        let result = set_up(&window, &setup, |write| open(Arc::clone(&file), write));
+        (result, window.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn what_a_front_end_refuses_to_map_for_reading_is_mapped_for_writing_if_that_may_be() {
+        let program = |file, writable| Ok(Mappable { file, writable });
+        assert_eq!(set_up_for_reading(program), (Ok(()), vec![false, true]));
+        let read_only_share = |file, writable| match writable {
+            true => Err(Errno::EROFS),
+            false => Ok(Mappable { file, writable }),
+        };
+        assert_eq!(set_up_for_reading(read_only_share), (Err(Errno::ENOMEM), vec![false]));
+        let data = |file, _| Ok(Mappable { file, writable: true });
+        assert_eq!(set_up_for_reading(data), (Ok(()), vec![true]));
     }
 }

@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, accessat, fstatfs, openat};
 
 /// The open directory `/proc/self/fd`; still there when the daemon has moved into an empty root.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ impl ProcSelfFd {
             flags | OFlags::CLOEXEC,
             Mode::empty(),
         )
+    }
+
+    /// Whether [`ProcSelfFd::reopen`] for writing would be allowed.
+    pub(super) fn may_write(&self, fd: BorrowedFd<'_>) -> bool {
+        accessat(
+            self.0.as_fd(),
+            FdName::of(fd).as_c_str(),
+            Access::WRITE_OK,
+            AtFlags::EACCESS,
+        )
+        .is_ok()
     }
 }
 

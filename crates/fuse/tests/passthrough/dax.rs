@@ -45,6 +45,17 @@ fn policies_choose_by_length_and_by_name() {
 }
 
 #[test]
+fn programs_are_mapped_if_all_files_are_or_by_name() {
+    let named = DaxFiles::Named(glob::Pattern::new("prog*").unwrap());
+    for (policy, chosen) in [(DaxFiles::Always, true), (named, true), (DaxFiles::AtLeast(0), false)] {
+        let share = with(policy.clone());
+        fs::write(share.host("program"), "text").unwrap();
+        fs::set_permissions(share.host("program"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(is_mapped(&share, c"program"), chosen, "{policy:?}");
+    }
+}
+
+#[test]
 fn the_name_counts_by_which_a_file_was_made_or_first_met() {
     let share = with(DaxFiles::Named(glob::Pattern::new("*.img").unwrap()));
     let new = create(libc::S_IFREG | 0o600, libc::O_RDWR);
@@ -72,11 +83,13 @@ fn files_are_opened_for_writing_where_that_may_be() {
     assert!(writable(program, true));
     let options = Options {
         readonly: true,
+        dax_files: Some(DaxFiles::Always),
         ..Options::default()
     };
     let readonly = self::share(options);
     fs::write(readonly.host("data"), "text").unwrap();
     let data = readonly.node(c"data");
+    assert!(!is_mapped(&readonly, c"data"), "QEMU maps for writing alone");
     assert!(!readonly.fs.open_for_mapping(data, false).unwrap().writable);
     assert_eq!(refused(readonly.fs.open_for_mapping(data, true)), Errno::EROFS);
 }

@@ -1,6 +1,6 @@
 //! Which files a guest is told to map.
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Statx};
 
 use super::super::inode::Node;
 use crate::fs::Name;
@@ -9,7 +9,7 @@ use crate::fs::Name;
 const LINUX_RANGE: u64 = 2 << 20;
 
 /// Which files a guest with a window maps rather than reads. A guest mounts with `dax=inode`, or nothing, to be told; `dax=always`
-/// and `dax=never` overrule it.
+/// and `dax=never` overrule it. Files that cannot be written are left out in any case, and programs by those that choose by length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DaxFiles {
     /// Those whose length is a multiple of 2 MiB when the guest first meets them: Linux maps 2 MiB at a time, and QEMU (11.1) maps
@@ -45,13 +45,16 @@ impl DaxFiles {
         }
     }
 
-    pub(super) fn includes(&self, node: &Node, size: u64) -> bool {
+    pub(super) fn includes(&self, node: &Node, stat: &Statx) -> bool {
+        let size = stat.stx_size;
+        // A program that is open for writing, as it may have to be to be mapped, cannot be run on the host.
+        let program = stat.stx_mode & 0o111 != 0;
         node.kind == FileType::RegularFile
             && match self {
-                DaxFiles::Fitting => size > 0 && size.is_multiple_of(LINUX_RANGE),
+                DaxFiles::Fitting => !program && size > 0 && size.is_multiple_of(LINUX_RANGE),
                 DaxFiles::Always => true,
                 DaxFiles::Never => false,
-                DaxFiles::AtLeast(least) => size >= *least,
+                DaxFiles::AtLeast(least) => !program && size >= *least,
                 DaxFiles::Named(_) => node.dax_by_name,
             }
     }
