@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use guestmem::{Memory, RegionConfig, Window};
+use guestmem::{Memory, RegionConfig, VIEW_LENGTH, Window};
 use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
@@ -103,9 +103,9 @@ impl<'d> Connection<'d> {
         (self.memory, self.regions) = (memory, regions);
     }
 
-    /// Keeps a region apart if it shows a file of the window.
+    /// Keeps a region apart if it shows a file of this window, or of another device's: QEMU tells every device of each mapping.
     fn is_of_window(&mut self, region: &MemoryRegion, file: &OwnedFd) -> bool {
-        let found = self.window.as_ref().is_some_and(|window| window.shows(file));
+        let found = is_view(file) || self.window.as_ref().is_some_and(|window| window.shows(file));
         if found {
             self.of_window.push(*region);
         }
@@ -141,6 +141,10 @@ impl Drop for Connection<'_> {
         hurried(self.window.as_deref(), || vrings.clear());
         self.close_window();
     }
+}
+
+fn is_view(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(VIEW_LENGTH))
 }
 
 /// Runs what waits for lanes. The front end waits for it in turn, so that it cannot answer a lane meanwhile.

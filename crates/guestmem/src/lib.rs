@@ -29,4 +29,4 @@ pub use memory::Memory;
 pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
-pub use window::{Window, WindowError, WindowMapping};
+pub use window::{VIEW_LENGTH, Window, WindowError, WindowMapping};

@@ -8,6 +8,7 @@ use driver::Options;
 use driver::fs::ROOT;
 use rstest::rstest;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use vhost_user::ProtocolFeatures;
 use vhost_user::message::MemoryRegion;
 
@@ -74,6 +75,32 @@ fn a_disabled_queue_waits_until_it_is_enabled(#[values(false, true)] packed: boo
     assert!(idle(&mut client));
     client.guest.frontend().set_vring_enable(1, true).unwrap();
     client.guest.queues[1].wait().unwrap();
+}
+
+/// QEMU announces what one share's window shows to all devices of the guest, while that share waits for a mapping.
+#[test]
+fn views_of_another_share_are_no_memory_of_the_guest() {
+    let daemon = Daemon::sharing(1);
+    let mut client = daemon.connect(&options(false, 1));
+    client.init();
+    let view = File::from(memfd_create("view", MemfdFlags::CLOEXEC).unwrap());
+    view.set_len(guestmem::VIEW_LENGTH).unwrap();
+    let region = |index: u64| MemoryRegion {
+        guest_address: (1 << 40) + (index << 21),
+        size: 2 << 20,
+        user_address: (1 << 46) + (index << 21),
+        mmap_offset: 0,
+    };
+    let more_than_slots = client.guest.frontend().max_memory_slots().unwrap() + 1;
+    for index in 0..more_than_slots {
+        let frontend = client.guest.frontend();
+        frontend.add_memory_region(region(index), view.as_fd()).unwrap();
+    }
+    client.assert_served();
+    for index in 0..more_than_slots {
+        client.guest.frontend().remove_memory_region(region(index)).unwrap();
+    }
+    client.assert_served();
 }
 
 #[rstest]

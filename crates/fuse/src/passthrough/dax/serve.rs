@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::mpsc::Sender;
 
+use guestmem::VIEW_LENGTH;
 use rustix::io::{Errno, IoSliceMut, read, write};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tracing::{debug, warn};
@@ -21,8 +22,6 @@ use crate::wire::{self, InitFlags, Opcode};
 /// The nodeid of the root, whose entries are views. A view's nodeid and inode number are its name.
 pub(super) const ROOT: u64 = 1;
 
-/// The length that a view shows: the last multiple of what Linux maps at once that a file can have.
-const ENDLESS: u64 = (i64::MAX as u64) & !((2 << 20) - 1);
 /// The least that the kernel reads into (FUSE_MIN_READ_BUFFER), with writes of one page.
 const REQUEST_MAX: usize = 8192;
 /// File systems below a view may be stacked once themselves (FILESYSTEM_MAX_STACK_DEPTH is 2).
@@ -235,7 +234,7 @@ fn look_up(body: &[u8]) -> Answer {
 fn attributes(node: u64) -> wire::Attr {
     let (kind, size) = match node {
         ROOT => (libc::S_IFDIR | 0o700, 0),
-        _ => (libc::S_IFREG | 0o600, ENDLESS),
+        _ => (libc::S_IFREG | 0o600, VIEW_LENGTH),
     };
     wire::Attr {
         ino: node,
