@@ -40,13 +40,16 @@ fn main() -> Result<()> {
     for fresh in [true, false] {
         let (mut plain, mut ours) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            // Whoever goes second finds the caches as warm as whoever goes first did in the round before.
-            for first in [round % 2 == 0, round % 2 != 0] {
+            // Each goes first as often as the other.
+            for plain_turn in [round % 2 == 0, round % 2 != 0] {
                 if fresh {
                     tag(home, "-muted +unread -- tag:reply\n")?;
                 }
-                let time = if first { &mut plain } else { &mut ours };
-                time.push(measure(if first { plain_query(home) } else { apply(home) })?);
+                if plain_turn {
+                    plain.push(measure(plain_query(home))?);
+                } else {
+                    ours.push(measure(apply(home))?);
+                }
                 let left = notmuch(home)
                     .args(["count", "thread:{tag:muted} and (tag:unread or not tag:muted)"])
                     .output()?;

@@ -71,7 +71,7 @@ struct Change {
     #[arg(long)]
     dry_run: bool,
     /// How long to wait while another program writes to the database
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     wait: u32,
 }
 

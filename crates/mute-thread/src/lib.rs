@@ -7,4 +7,5 @@ pub mod header;
 pub mod message_id;
 mod mute;
 mod notmuch;
+mod sha1;
 mod tag;

@@ -1,5 +1,6 @@
 //! The program `mute-thread`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,7 +10,8 @@ fn main() -> ExitCode {
     match Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mute-thread: {error}");
+            // Where nobody listens, the exit code has to do.
+            let _ = writeln!(io::stderr(), "mute-thread: {error}");
             error.exit_code()
         }
     }

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::encoded_word;
+use crate::{encoded_word, sha1};
+
+/// The longest id that notmuch keeps as it is, in bytes.
+const LONGEST: usize = 234;
 
 /// A Message-ID without its angle brackets; never empty, without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,9 @@ impl MessageId {
         }
         if id.chars().any(char::is_control) {
             return Err(InvalidId::ControlCharacter);
+        }
+        if id.len() > LONGEST {
+            return Ok(Self(format!("notmuch-sha1-{}", sha1::hexadecimal(id.as_bytes()))));
         }
         Ok(Self(id))
     }

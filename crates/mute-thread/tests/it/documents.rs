@@ -89,6 +89,6 @@ fn the_completions_are_valid_shell_and_name_the_commands() {
     assert!(checked.status.success() && checked.stderr.is_empty());
     let script = String::from_utf8(script).unwrap();
     for command in commands() {
-        assert!(script.contains(&format!("mute-thread,{command})")), "{command}");
+        assert!(script.contains(&format!(",{command})\n")), "{command}");
     }
 }

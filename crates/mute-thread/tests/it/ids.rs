@@ -91,7 +91,13 @@ fn assert_found(headers: &[Vec<u8>], line_end: &[u8]) -> usize {
 
 #[test]
 fn headers_of_real_mail_lead_to_their_message() {
-    let headers: Vec<_> = HEADERS.iter().map(|header| header.to_vec()).collect();
+    let mut headers: Vec<_> = HEADERS.iter().map(|header| header.to_vec()).collect();
+    // notmuch keeps the digest of an id that is too long for its database.
+    headers.extend(
+        (230..250)
+            .chain([900])
+            .map(|length| format!("Message-ID: <{}>", "x".repeat(length)).into_bytes()),
+    );
     for line_end in [&b"\n"[..], b"\r\n"] {
         assert_eq!(assert_found(&headers, line_end), headers.len());
     }

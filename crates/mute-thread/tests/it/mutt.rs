@@ -26,12 +26,19 @@ impl<'a> Terminal<'a> {
         terminal
     }
 
-    fn tmux(&self, arguments: &[&str]) -> String {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.mailbox.command("tmux");
         let socket = self.mailbox.home().join("tmux");
         command.arg("-S").arg(socket).args(arguments);
         command.env_remove("TMUX").env("PATH", path()).env("LC_ALL", "C.UTF-8");
-        let output = command.output().expect("tmux is installed by `cargo xtask setup`");
+        command
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = self
+            .command(arguments)
+            .output()
+            .expect("tmux is installed by `cargo xtask setup`");
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{complaint}");
         String::from_utf8(output.stdout).unwrap()
@@ -39,6 +46,10 @@ impl<'a> Terminal<'a> {
 
     fn press(&self, key: &str) {
         self.tmux(&["send-keys", key]);
+    }
+
+    fn go_to(&self, number: &str) {
+        self.tmux(&["send-keys", number, "Enter"]);
     }
 
     fn screen(&self) -> String {
@@ -60,7 +71,8 @@ impl<'a> Terminal<'a> {
 
 impl Drop for Terminal<'_> {
     fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
+        // A failed test is unwinding here, and mutt may have ended: no second panic.
+        drop(self.command(&["kill-server"]).output());
     }
 }
 
@@ -87,6 +99,11 @@ fn is_new(screen: &str, subject: &str) -> bool {
     line.is_some_and(|line| line[..12].contains(['N', 'O']))
 }
 
+fn message_number(screen: &str, subject: &str) -> String {
+    let line = screen.lines().find(|line| line.ends_with(&format!(") {subject}")));
+    line.unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
 #[test]
 fn pressing_m_in_mutt_mutes_the_thread_and_the_hook_keeps_it_muted() {
     let mailbox = Mailbox::new();
@@ -98,14 +115,9 @@ fn pressing_m_in_mutt_mutes_the_thread_and_the_hook_keeps_it_muted() {
     terminal.wait_until("message list", |screen| {
         screen.contains("talk") && screen.contains("shed")
     });
-    terminal.press("1");
-    terminal.press("Enter");
-    let cursor_on = if terminal.screen().find("shed") < terminal.screen().find("talk") {
-        "1"
-    } else {
-        "2"
-    };
-    terminal.tmux(&["send-keys", cursor_on, "Enter"]);
+    // The threads stand in the order of their dates, which are equal: shed may be first or last.
+    let shed = |screen: &str| message_number(screen, "shed");
+    terminal.go_to(&shed(&terminal.screen()));
 
     terminal.press("M");
     terminal.wait_until("tag", |_| mailbox.muted() == ["shed", "shed-reply"]);
@@ -119,10 +131,24 @@ fn pressing_m_in_mutt_mutes_the_thread_and_the_hook_keeps_it_muted() {
     assert_eq!(mailbox.unread(), ["talk"]);
     terminal.wait_until("late reply in mutt", |screen| screen.contains("late-reply"));
 
-    // Esc M
+    // Having marked the thread read, mutt went on to the next.
+    terminal.go_to(&shed(&terminal.screen()));
     terminal.tmux(&["send-keys", "Escape", "M"]);
     terminal.wait_until("tag taken away", |_| mailbox.muted().is_empty());
     mailbox.deliver("latest-reply", &["shed"]);
     index_with_hook(&mailbox);
     assert_eq!(mailbox.unread(), ["latest-reply", "talk"]);
+}
+
+#[test]
+fn mutt_shows_why_a_message_cannot_be_muted() {
+    let mailbox = Mailbox::new();
+    mailbox.deliver("unindexed", &[]);
+    let terminal = Terminal::with_mutt(&mailbox);
+    terminal.wait_until("message list", |screen| screen.contains(") unindexed"));
+    terminal.press("M");
+    terminal.wait_until("sentence", |screen| {
+        screen.contains("mute-thread: not in the notmuch database: <unindexed@test>")
+            && screen.contains("Press any key")
+    });
 }
