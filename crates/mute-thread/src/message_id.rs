@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::{encoded_word, sha1};
 
 /// The longest id that notmuch keeps as it is, in bytes.
-const LONGEST: usize = 234;
+const LONGEST: usize = 189;
 
 /// A Message-ID without its angle brackets; never empty, without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,9 @@ impl MessageId {
             return Err(InvalidId::ControlCharacter);
         }
         if id.len() > LONGEST {
-            return Ok(Self(format!("notmuch-sha1-{}", sha1::hexadecimal(id.as_bytes()))));
+            // As a string of C, with the zero byte that ends it.
+            let digest = sha1::hexadecimal(format!("{id}\0").as_bytes());
+            return Ok(Self(format!("notmuch-sha1-{digest}")));
         }
         Ok(Self(id))
     }

@@ -94,7 +94,7 @@ fn headers_of_real_mail_lead_to_their_message() {
     let mut headers: Vec<_> = HEADERS.iter().map(|header| header.to_vec()).collect();
     // notmuch keeps the digest of an id that is too long for its database.
     headers.extend(
-        (230..250)
+        (185..195)
             .chain([900])
             .map(|length| format!("Message-ID: <{}>", "x".repeat(length)).into_bytes()),
     );
