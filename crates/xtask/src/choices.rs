@@ -9,6 +9,9 @@ pub(crate) const PACKAGES: &[(&str, &str)] = &[
     ("kmod", "module lists for the guest kernels"),
     ("gcc", "the linker of the tools built from source"),
     ("libc6-dev", "what it links"),
+    ("notmuch", "mute-thread's tests run it"),
+    ("mutt", "presses the key of mute-thread's macro"),
+    ("tmux", "the terminal that mutt runs in"),
 ];
 
 /// Packages that only the peer daemon needs to build.
