@@ -14,8 +14,6 @@ use crate::test::succeed;
 pub(crate) enum Bench {
     /// Nanoseconds a chain: our split and packed rings, and rust-vmm's on the same work
     Ring,
-    /// Mappings a second, and sequential reading through the window beside a local mmap
-    Window,
     /// Page cache of a guest and of the host while the guest reads a file, without and with DAX; draws docs/dax.svg
     Dax,
     /// Milliseconds that muting takes in 100,000 messages: mute-thread, and notmuch's own query
@@ -25,7 +23,6 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Ring => cargo_bench("virtqueue", "ring"),
-        Bench::Window => cargo_bench("devices", "window"),
         Bench::Dax => dax::run(),
         Bench::Mute => cargo_bench("mute-thread", "apply"),
     }

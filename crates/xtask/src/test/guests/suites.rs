@@ -65,7 +65,10 @@ fn run_suite(mut guest: Guest<'_>) -> Result<String> {
     let mut seen = summary.to_owned();
     if window.is_some() {
         let counts = guest.window_counts("suite")?;
-        ensure!(counts.mapped == counts.unmapped, "mappings leaked: {counts:?}");
+        ensure!(
+            counts.mapped > 0 && counts.mapped == counts.unmapped,
+            "no file was mapped, or mappings leaked: {counts:?}"
+        );
         seen.push_str(&format!("; {} mappings", counts.mapped));
     }
     guest.check_daemons_live()?;
