@@ -13,7 +13,7 @@ const LINUX_RANGE: u64 = 2 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DaxFiles {
     /// Those whose length is a multiple of 2 MiB when the guest first meets them: Linux maps 2 MiB at a time, and QEMU (11.1) maps
-    /// nothing behind the end of a file, but for a view of it ([`super::Options::views`]).
+    /// nothing behind the end of a file, but for a view of it ([`super::super::Options::views`]).
     Fitting,
     /// All of them.
     Always,
