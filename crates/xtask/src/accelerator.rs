@@ -19,7 +19,7 @@ impl Accelerator {
         if !Path::new("/dev/kvm").exists() {
             return Accelerator::Tcg;
         }
-        let command = QemuCommand::new(qemu, Accelerator::Kvm).machine(kernel, 1, 512, "");
+        let command = QemuCommand::new(qemu, Accelerator::Kvm, 1).machine(kernel, 512, "");
         let booted = Console::start(command.build(), None)
             .and_then(|mut console| console.wait_for("Linux version", Duration::from_secs(10)));
         if booted.is_ok() {
@@ -32,8 +32,16 @@ impl Accelerator {
     pub(crate) fn options(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // As `innkeeper boot` has it, and for its reason: Linux patches its own code.
-            Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        }
+    }
+
+    /// QEMU's `-smp`. As `innkeeper boot` has it, and for its reason: a translator with one thread, or for one processor
+    /// at most, leaves out the barriers that keep kicks and calls from being lost.
+    pub(crate) fn processors(self, cpus: u16) -> String {
+        match self {
+            Accelerator::Kvm => cpus.to_string(),
+            Accelerator::Tcg => format!("{cpus},maxcpus={}", cpus.max(2)),
         }
     }
 }

@@ -49,9 +49,17 @@ impl Accelerator {
     pub(crate) fn options(&self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // One thread for all processors: with several, one may still run an instruction that another has just patched, and
-            // Linux, which patches itself, dies of it (seen with QEMU 7.2 as "Oops: int3" in about one boot of twenty).
-            Self::Tcg(_) => ["-accel", "tcg,thread=single", "-cpu", "max"],
+            Self::Tcg(_) => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        }
+    }
+
+    /// QEMU's `-smp`. Its translator leaves out the guest's memory barriers where it believes that one thread alone sees the
+    /// guest's memory: for one thread, or for a machine that can have only one processor. The daemon is a further thread,
+    /// and without those barriers (VIRTIO 1.1 2.6.13.4.1 for split rings) kicks and calls are lost.
+    pub(crate) fn processors(&self, cpus: u16) -> String {
+        match self {
+            Self::Kvm => cpus.to_string(),
+            Self::Tcg(_) => format!("{cpus},maxcpus={}", cpus.max(2)),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Machine<'_> {
             "-m",
             &format!("{}M", self.memory >> 20),
         ]);
-        add(&["-smp", &self.cpus.to_string()]);
+        add(&["-smp", &self.accelerator.processors(self.cpus)]);
         add(&self.accelerator.options());
         add(&["-kernel", &descriptor_path(&self.kernel), "-append", &self.words]);
         if let Some(initrd) = &self.initrd {
@@ -321,10 +321,10 @@ mod tests {
     fn the_machine_has_what_was_asked_for() {
         let line = line(&["--memory", "512M", "--cpus", "3", "--num-queues", "4"], true, false);
         assert!(
-            line.contains("-object memory-backend-memfd,id=mem,size=536870912,share=on -m 512M -smp 3"),
+            line.contains("-object memory-backend-memfd,id=mem,size=536870912,share=on -m 512M -smp 3,maxcpus=3"),
             "{line}"
         );
-        assert!(line.contains("-accel tcg,thread=single -cpu max"), "{line}");
+        assert!(line.contains("-accel tcg,thread=multi -cpu max"), "{line}");
         assert!(
             line.contains("chardev=share0,tag=rootfs,num-request-queues=4,packed=on"),
             "{line}"

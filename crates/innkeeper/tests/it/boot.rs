@@ -267,7 +267,7 @@ fn the_roots_init_runs_without_disk_and_the_ring_is_what_was_asked_for() {
         .zip(["and no initramfs", "and an initramfs of innkeeper's own"])
     {
         for (ring, bit) in [("split", "0"), ("packed", "1")] {
-            let output = parts.boot(kernel, &["--ring", ring, "--num-queues", "4", "--cpus", "2"], b"");
+            let output = parts.boot(kernel, &["--ring", ring, "--num-queues", "4"], b"");
             let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
             assert_eq!(output.status.code(), Some(0), "{said}");
             assert!(String::from_utf8_lossy(&output.stderr).contains(way));

@@ -28,9 +28,9 @@ const STARTED: &str = "innkeeper-guest: started";
 /// From power on to init, under TCG on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// The last words of a kernel that died in its boot task, the only one that is there before any driver. QEMU 7.2's
-/// translator now and then runs an instruction stale that the kernel has just patched (jump labels), seldom enough to
-/// start such a guest again.
+/// The last words of a kernel that died in its boot task, the only one that is there before any driver. With several
+/// processors QEMU's translator now and then runs an instruction stale on one that the kernel has just patched on another
+/// (jump labels), seldom enough to start such a guest again.
 const TRANSLATOR_FAULT: &str = "Attempted to kill the idle task";
 const FAULTS_BORNE: u32 = 2;
 
@@ -129,12 +129,12 @@ impl<'lab> Guest<'lab> {
             .map(|(daemon, tag)| (daemon.socket().to_owned(), *tag))
             .collect();
         let program = self.variant.program(&self.lab.parts);
-        // Linux uses at most one request queue for each processor.
-        let cpus = self.variant.queues.max(2);
+        // Linux uses at most one request queue for each processor. No more of them than that: see TRANSLATOR_FAULT.
+        let cpus = self.variant.queues;
         // Only errors of the kernel on the console, so that its lines do not cut through the job's.
         let append = format!("rootfstype=virtiofs root={ROOT_TAG} rw init=/init loglevel=4");
-        let command = QemuCommand::new(program, self.lab.accelerator)
-            .machine(&self.lab.parts.kernel, cpus, self.memory, &append)
+        let command = QemuCommand::new(program, self.lab.accelerator, cpus)
+            .machine(&self.lab.parts.kernel, self.memory, &append)
             .shares(&shares, self.variant);
         let mut console = Console::start(command.build(), Some(&self.directory.join("console.log")))?;
         console.wait_for(STARTED, START_LIMIT)?;

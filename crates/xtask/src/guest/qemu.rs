@@ -78,26 +78,20 @@ impl std::fmt::Display for Variant {
 pub(crate) struct QemuCommand(Command);
 
 impl QemuCommand {
-    pub(crate) fn new(program: &Path, accelerator: Accelerator) -> QemuCommand {
+    pub(crate) fn new(program: &Path, accelerator: Accelerator, cpus: u16) -> QemuCommand {
         let mut command = Command::new(program);
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(accelerator.options());
+            .args(accelerator.options())
+            .args(["-smp", &accelerator.processors(cpus)]);
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
         QemuCommand(command)
     }
 
     /// A machine whose memory other processes can map; `memory` in MiB.
-    pub(crate) fn machine(mut self, kernel: &Path, cpus: u16, memory: u32, append: &str) -> QemuCommand {
+    pub(crate) fn machine(mut self, kernel: &Path, memory: u32, append: &str) -> QemuCommand {
         self.0
-            .args([
-                "-M",
-                "q35,memory-backend=mem",
-                "-m",
-                &format!("{memory}M"),
-                "-smp",
-                &cpus.to_string(),
-            ])
+            .args(["-M", "q35,memory-backend=mem", "-m", &format!("{memory}M")])
             .args([
                 "-object",
                 &format!("memory-backend-memfd,id=mem,size={memory}M,share=on"),

@@ -55,12 +55,7 @@ fn boot_command(lab: &Lab, variant: Variant, directory: &Path, kernel: &Path) ->
         .arg(kernel)
         .arg("--qemu")
         .arg(variant.program(&lab.parts));
-    command.args([
-        "--num-queues",
-        &variant.queues.to_string(),
-        "--cpus",
-        &variant.queues.to_string(),
-    ]);
+    command.args(["--num-queues", &variant.queues.to_string()]);
     command.args(["--ring", if variant.packed { "packed" } else { "split" }]);
     command.arg("--share").arg(format!("{}:second", second.display()));
     command.args(["--", "/bin/sh", "-c", script]);
