@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use virtqueue::{ConfigError, Fault, PostError};
 
+use crate::RangeError;
+
 /// Why the guest cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,17 @@ pub enum Error {
     /// Guest memory does not reach as far.
     #[error(transparent)]
     OutOfMemory(#[from] guestmem::OutOfMemory),
+    /// The window could not be made.
+    #[error(transparent)]
+    Window(#[from] RangeError),
+    /// The channel of the window could not be made.
+    #[error("cannot {action} the backend's channel")]
+    Channel {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     /// The ring cannot be as it was asked for.
     #[error(transparent)]
     Config(#[from] ConfigError),

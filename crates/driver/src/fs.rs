@@ -21,6 +21,8 @@ pub mod opcode {
     pub const RELEASEDIR: u32 = 29;
     pub const CREATE: u32 = 35;
     pub const DESTROY: u32 = 38;
+    pub const SETUPMAPPING: u32 = 48;
+    pub const REMOVEMAPPING: u32 = 49;
 }
 
 /// Bytes of `fuse_in_header`.
@@ -191,6 +193,25 @@ impl Requests {
         )
     }
 
+    /// SETUPMAPPING: `length` bytes of `node` from `file_offset` on, at `offset` of the window. Without a handle, as Linux asks.
+    pub fn set_up_mapping(&mut self, node: u64, file_offset: u64, offset: u64, length: u64, write: bool) -> Request {
+        let flags = if write { 3 } else { 2 };
+        let body = long_words([u64::MAX, file_offset, length, flags, offset]);
+        self.raw(opcode::SETUPMAPPING, node, &[&body], OUT_HEADER as u32)
+    }
+
+    /// REMOVEMAPPING of ranges of the window, each an offset and a length. `node` has no meaning; Linux names the last one mapped.
+    pub fn remove_mappings(&mut self, node: u64, ranges: &[(u64, u64)]) -> Request {
+        let count = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+        let ranges: Vec<u8> = ranges.iter().flat_map(|range| long_words([range.0, range.1])).collect();
+        self.raw(
+            opcode::REMOVEMAPPING,
+            node,
+            &[&count.to_le_bytes(), &ranges],
+            OUT_HEADER as u32,
+        )
+    }
+
     /// RELEASE of a file handle.
     pub fn release(&mut self, node: u64, handle: u64) -> Request {
         self.raw(
@@ -298,6 +319,10 @@ fn words<const N: usize>(fields: [u32; N]) -> Vec<u8> {
     fields.iter().flat_map(|field| field.to_le_bytes()).collect()
 }
 
+fn long_words<const N: usize>(fields: [u64; N]) -> Vec<u8> {
+    fields.iter().flat_map(|field| field.to_le_bytes()).collect()
+}
+
 /// `fuse_read_in`, which `fuse_write_in` equals in shape.
 fn read_in(handle: u64, offset: u64, size: u32) -> [u8; 40] {
     let mut body = [0; 40];
@@ -330,6 +355,22 @@ mod tests {
             reply(&request, 16, &good),
             Err(ReplyError::OtherRequest { .. })
         ));
+    }
+
+    #[test]
+    fn mappings_are_asked_for_as_fuse_h_lays_them_out() {
+        let mut requests = Requests::new(0, 0);
+        let request = requests.set_up_mapping(7, 1 << 21, 2 << 21, 3 << 21, true);
+        let fields: Vec<_> = (0..5)
+            .map(|index| field_u64(&request.readable, IN_HEADER + 8 * index))
+            .collect();
+        assert_eq!(fields, [u64::MAX, 1 << 21, 3 << 21, 3, 2 << 21]);
+        let request = requests.remove_mappings(7, &[(1, 2), (3, 4)]);
+        assert_eq!(field_u32(&request.readable, IN_HEADER), 2, "count");
+        let fields: Vec<_> = (0..4)
+            .map(|index| field_u64(&request.readable, IN_HEADER + 4 + 8 * index))
+            .collect();
+        assert_eq!(fields, [1, 2, 3, 4]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use vhost_user::frontend::Frontend;
 use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, VringAddress};
 
 use crate::ram::{self, Allocator};
-use crate::{Error, Queue};
+use crate::{Error, Queue, Window};
 
 const VERSION_1: u64 = 1 << 32;
 const RING_PACKED: u64 = 1 << 34;
@@ -37,6 +37,8 @@ pub struct Options {
     pub places: u16,
     /// Bytes for a request, its reply and its indirect table.
     pub place_size: u64,
+    /// Give the backend a channel for its own requests where it takes one, and reserve the window that its device may have.
+    pub window: bool,
     /// How long to wait for a reply or an interrupt.
     pub timeout: Duration,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             descriptor_bytes: 1 << 16,
             places: 32,
             place_size: 2 << 20,
+            window: true,
             timeout: Duration::from_secs(30),
         }
     }
@@ -68,6 +71,7 @@ pub struct Guest {
     region: MemoryRegion,
     features: u64,
     negotiated: ProtocolFeatures,
+    window: Option<Window>,
     /// The queues, hiprio or whatever comes first being number 0.
     pub queues: Vec<Queue>,
 }
@@ -97,6 +101,11 @@ impl Guest {
                 });
             }
         }
+        let window = if options.window {
+            open_window(&mut frontend, negotiated)?
+        } else {
+            None
+        };
         frontend.set_owner()?;
         frontend.set_features(features | PROTOCOL_FEATURES)?;
 
@@ -123,6 +132,7 @@ impl Guest {
             region,
             features,
             negotiated,
+            window,
             queues,
         };
         guest.share_memory()?;
@@ -140,6 +150,11 @@ impl Guest {
     /// Guest memory, for what no proper guest would write there.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// The window, 0 bytes of it if the device has none. `None` if it was not asked for, or the backend takes no channel.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
     }
 
     /// The connection, for messages of the test's own.
@@ -202,6 +217,21 @@ impl Guest {
         }
         Ok(self.frontend.set_memory_table(&[(self.region, self.ram.as_fd())])?)
     }
+}
+
+/// Gives the backend its channel, as far as both can do it, and reserves the memory that it asks for.
+fn open_window(frontend: &mut Frontend, negotiated: ProtocolFeatures) -> Result<Option<Window>, Error> {
+    if !negotiated.contains(ProtocolFeatures::BACKEND_REQ) {
+        return Ok(None);
+    }
+    let size = if negotiated.contains(ProtocolFeatures::SHMEM) {
+        frontend.shared_memory()?.first().copied().unwrap_or(0)
+    } else {
+        0
+    };
+    let (window, channel) = Window::new(size)?;
+    frontend.set_backend_channel(channel.as_fd())?;
+    Ok(Some(window))
 }
 
 fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<u64, Error> {
