@@ -91,15 +91,23 @@ impl<'d> Connection<'d> {
     }
 
     fn on_vring(&mut self, index: u32, act: impl FnOnce(&mut Vring) -> Result<(), VringError>) -> Result<(), Refusal> {
-        act(self.vring(index)?).map_err(|source| Refusal::Vring { index, source })
+        self.hurried(|connection| act(connection.vring(index)?).map_err(|source| Refusal::Vring { index, source }))
+    }
+
+    /// Runs what waits for lanes. The front end waits for it in turn, so that it cannot answer a lane meanwhile: a lane that is
+    /// about to change the window puts its chain back, and takes it up again afterwards.
+    fn hurried<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(window) = self.window.clone() else {
+            return act(self);
+        };
+        let result = window.in_a_hurry(|| act(self));
+        self.vrings.iter().for_each(Vring::look_again);
+        result
     }
 
     /// All lanes have left the old memory when this returns.
     fn use_memory(&mut self, memory: Memory, regions: usize) {
-        let vrings = &self.vrings;
-        hurried(self.window.as_deref(), || {
-            vrings.iter().for_each(|vring| vring.set_memory(&memory));
-        });
+        self.hurried(|connection| connection.vrings.iter().for_each(|vring| vring.set_memory(&memory)));
         (self.memory, self.regions) = (memory, regions);
     }
 
@@ -137,22 +145,13 @@ impl<'d> Connection<'d> {
 impl Drop for Connection<'_> {
     /// Nobody is left to answer, so lanes that wait for it go first.
     fn drop(&mut self) {
-        let vrings = &mut self.vrings;
-        hurried(self.window.as_deref(), || vrings.clear());
+        self.hurried(|connection| connection.vrings.clear());
         self.close_window();
     }
 }
 
 fn is_view(file: &OwnedFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(VIEW_LENGTH))
-}
-
-/// Runs what waits for lanes. The front end waits for it in turn, so that it cannot answer a lane meanwhile.
-fn hurried<T>(window: Option<&ChannelWindow>, act: impl FnOnce() -> T) -> T {
-    match window {
-        Some(window) => window.in_a_hurry(act),
-        None => act(),
-    }
 }
 
 impl Handler for Connection<'_> {
@@ -177,7 +176,7 @@ impl Handler for Connection<'_> {
         }
         self.features = features;
         if rings_start_enabled {
-            self.vrings.iter_mut().for_each(|vring| vring.enable(true));
+            self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(true)));
         }
         Ok(())
     }
@@ -192,7 +191,7 @@ impl Handler for Connection<'_> {
     }
 
     fn reset_owner(&mut self) -> Result<(), Refusal> {
-        self.vrings.iter_mut().for_each(|vring| vring.enable(false));
+        self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(false)));
         Ok(())
     }
 
@@ -252,27 +251,19 @@ impl Handler for Connection<'_> {
     }
 
     fn vring_base(&mut self, index: u32) -> Result<u32, Refusal> {
-        let window = self.window.clone();
-        let vring = self.vring(index)?;
-        Ok(hurried(window.as_deref(), || vring.stop(index as u16)))
+        self.hurried(|connection| Ok(connection.vring(index)?.stop(index as u16)))
     }
 
     fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
         self.explain_no_window();
-        let count = self.vrings.len();
-        let vring = self
-            .vrings
-            .get_mut(index as usize)
-            .ok_or(Refusal::NoSuchQueue { index, count })?;
+        let memory = self.memory.clone();
         let around = Surroundings {
             index: index as u16,
             device: self.device,
-            memory: &self.memory,
+            memory: &memory,
             features: self.features,
         };
-        vring
-            .start(file, &around)
-            .map_err(|source| Refusal::Vring { index, source })
+        self.on_vring(index, |vring| vring.start(file, &around))
     }
 
     fn set_vring_call(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
@@ -284,10 +275,10 @@ impl Handler for Connection<'_> {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<(), Refusal> {
-        let window = self.window.clone();
-        let vring = self.vring(index)?;
-        hurried(window.as_deref(), || vring.enable(enable));
-        Ok(())
+        self.on_vring(index, |vring| {
+            vring.enable(enable);
+            Ok(())
+        })
     }
 
     /// What lies behind the device's own fields reads as 0: frontends ask for as much as they know of.
@@ -329,17 +320,17 @@ impl Handler for Connection<'_> {
     }
 
     fn reset_device(&mut self) -> Result<(), Refusal> {
-        let vrings = &mut self.vrings;
-        hurried(self.window.as_deref(), || {
-            for (index, vring) in (0..).zip(vrings) {
+        self.hurried(|connection| {
+            for (index, vring) in (0..).zip(&mut connection.vrings) {
                 vring.reset(index);
             }
+            // The front end has dropped what it had mapped, and is told to unmap none of it.
+            if let Some(window) = &connection.window {
+                window.forget();
+            }
+            connection.device.reset();
         });
-        if let Some(window) = &self.window {
-            window.forget();
-        }
         self.status = 0;
-        self.device.reset();
         Ok(())
     }
 }

@@ -99,6 +99,11 @@ impl LaneHandle {
         self.send(Command::Memory(memory.clone()));
     }
 
+    /// Has the lane look at its queue: a chain that it put back may be served now.
+    pub(crate) fn look_again(&self) {
+        signal(&self.wake, "the lane", self.index);
+    }
+
     /// Stops the thread and gives the position to resume from (GET_VRING_BASE).
     pub(crate) fn stop(mut self) -> Result<u32, Lost> {
         Ok(self.join().ok_or(Lost::Panic)?.position()?)
@@ -142,6 +147,7 @@ struct Runner {
 
 /// What there is to do after a wake-up.
 struct Woken {
+    /// The control plane has a command, or means that there is something to serve.
     command: bool,
     kick: bool,
 }
@@ -153,7 +159,7 @@ impl Runner {
             if woken.command && self.obey() == Next::Stop {
                 return self.start.queue;
             }
-            self.more |= woken.kick;
+            self.more |= woken.kick || woken.command;
             if self.ready() && self.more {
                 self.more = self.serve();
             }

@@ -102,6 +102,12 @@ impl Vring {
         }
     }
 
+    pub(crate) fn look_again(&self) {
+        if let Some(lane) = &self.lane {
+            lane.look_again();
+        }
+    }
+
     /// Starts the ring with this kick descriptor; a running ring goes on with it.
     pub(crate) fn start(&mut self, kick: Option<OwnedFd>, around: &Surroundings<'_>) -> Result<(), VringError> {
         self.stop(around.index);

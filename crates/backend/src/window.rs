@@ -29,15 +29,32 @@ pub(crate) trait Mapper {
     fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
     /// Takes out exactly the mapping that was put in. `Refused`: the front end has no such mapping.
     fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
+    /// What became of the last of these if it ended as `Unanswered` or `CalledOff`. `Refused`: nothing.
+    fn finish(&mut self) -> Result<(), WindowError>;
 }
 
-/// What is mapped, by its offset, without overlaps.
+/// What is mapped, by its offset, without overlaps; and what is still to be done before anything else, since a change may be called
+/// off between any two steps of it.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     mappings: BTreeMap<u64, WindowMapping>,
-    /// Ranges of which it is not known whether the front end has them: it did not answer.
-    unsure: Vec<WindowMapping>,
+    /// The front end did not say what became of this.
+    unfinished: Option<Step>,
+    /// Mapped still, and to be unmapped.
+    leaving: Vec<WindowMapping>,
+    /// Cut out of `leaving`, and to be mapped again once that is unmapped.
+    remainders: Vec<WindowMapping>,
     counts: Counts,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Not `wanted`: to be unmapped at once if it was mapped.
+    Map {
+        mapping: WindowMapping,
+        wanted: bool,
+    },
+    Unmap,
 }
 
 /// How many mappings there have been.
@@ -54,13 +71,13 @@ impl Table {
         if self.shows(new) {
             return Ok(());
         }
-        let removed = self.carve(new.offset, new.length, mapper)?;
+        let removed = self.carve(new.offset, new.length);
+        self.settle(mapper)?;
         let result = self.put(new.clone(), mapper);
         if result == Err(WindowError::Refused) {
             // A guest that is refused goes on using what it had.
-            for mapping in removed {
-                self.put_back(mapping, mapper);
-            }
+            self.remainders = removed;
+            self.settle(mapper)?;
         }
         result
     }
@@ -68,7 +85,30 @@ impl Table {
     /// Empties a range.
     pub(crate) fn unmap(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         self.settle(mapper)?;
-        self.carve(offset, length, mapper).map(drop)
+        self.carve(offset, length);
+        self.settle(mapper)
+    }
+
+    /// Empties all of it. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    pub(crate) fn clear(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.leaving.extend(std::mem::take(&mut self.mappings).into_values());
+        self.disown();
+        self.settle(mapper)
+    }
+
+    /// Forgets all mappings: the front end has dropped them. It may not have come to a request that is unfinished.
+    pub(crate) fn forget(&mut self) {
+        self.counts.unmapped += (self.mappings.len() + self.leaving.len()) as u64;
+        self.mappings.clear();
+        self.leaving.clear();
+        self.disown();
+    }
+
+    fn disown(&mut self) {
+        self.remainders.clear();
+        if let Some(Step::Map { wanted, .. }) = &mut self.unfinished {
+            *wanted = false;
+        }
     }
 
     /// Whether `new` would change nothing.
@@ -82,8 +122,8 @@ impl Table {
         })
     }
 
-    /// Empties a range, and gives what was in it.
-    fn carve(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<Vec<WindowMapping>, WindowError> {
+    /// Marks all mappings in a range as leaving, and what sticks out of it as remainders. Gives what was within.
+    fn carve(&mut self, offset: u64, length: u64) -> Vec<WindowMapping> {
         let range = offset..offset + length;
         let first = self.mappings.range(..offset).next_back();
         let first = first
@@ -95,74 +135,79 @@ impl Table {
             .collect();
         let mut removed = Vec::with_capacity(starts.len());
         for start in starts {
-            let Some(old) = self.take(start, mapper)? else { continue };
-            let within = part(&old, range.start.max(old.offset), range.end.min(end(&old)));
-            for rest in [part(&old, old.offset, range.start), part(&old, range.end, end(&old))] {
-                rest.into_iter().for_each(|rest| self.put_back(rest, mapper));
-            }
-            removed.extend(within);
+            let Some(old) = self.mappings.remove(&start) else {
+                continue;
+            };
+            removed.extend(part(&old, range.start.max(old.offset), range.end.min(end(&old))));
+            self.remainders.extend(part(&old, old.offset, range.start));
+            self.remainders.extend(part(&old, range.end, end(&old)));
+            self.leaving.push(old);
         }
-        Ok(removed)
+        removed
     }
 
-    fn put(&mut self, new: WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
-        match mapper.map(&new) {
-            Ok(()) => {
-                self.counts.mapped += 1;
-                self.mappings.insert(new.offset, new);
-                Ok(())
-            }
-            Err(error) => {
-                if error == WindowError::Unanswered {
-                    self.unsure.push(new);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Puts in again what was there before.
-    fn put_back(&mut self, old: WindowMapping, mapper: &mut impl Mapper) {
-        let (offset, length) = (old.offset, old.length);
-        if let Err(error) = self.put(old, mapper) {
-            warn!(offset, length, %error, "part of the window is lost to the guest");
-        }
-    }
-
-    /// Takes a mapping out; `None` if there is none.
-    fn take(&mut self, start: u64, mapper: &mut impl Mapper) -> Result<Option<WindowMapping>, WindowError> {
-        let Some(mapping) = self.mappings.remove(&start) else {
-            return Ok(None);
-        };
-        self.counts.unmapped += 1;
-        match mapper.unmap(&mapping) {
-            Ok(()) => {}
-            // A front end drops all mappings by itself when the device is reset, and need not tell.
-            Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had unmapped this before"),
-            Err(error) => {
-                self.unsure.push(mapping);
-                return Err(error);
-            }
-        }
-        Ok(Some(mapping))
-    }
-
-    /// Takes out what may or may not be there, ahead of anything else: nothing can be mapped over it.
+    /// Does what is still to be done.
     fn settle(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
-        while let Some(mapping) = self.unsure.last() {
-            match mapper.unmap(mapping) {
-                Ok(()) | Err(WindowError::Refused) => self.unsure.pop(),
+        if let Some(step) = &self.unfinished {
+            let done = match mapper.finish() {
+                Ok(()) => true,
+                Err(WindowError::Refused) => false,
                 Err(error) => return Err(error),
             };
+            match step {
+                Step::Map { mapping, wanted } if done => {
+                    self.counts.mapped += 1;
+                    if *wanted {
+                        self.mappings.insert(mapping.offset, mapping.clone());
+                    } else {
+                        self.leaving.push(mapping.clone());
+                    }
+                }
+                Step::Map { .. } => {}
+                Step::Unmap => self.counts.unmapped += 1,
+            }
+            self.unfinished = None;
+        }
+        while let Some(mapping) = self.leaving.pop() {
+            match mapper.unmap(&mapping) {
+                Ok(()) => {}
+                // A front end drops all mappings by itself when the device is reset, and need not tell.
+                Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had unmapped this before"),
+                Err(error) => {
+                    self.unfinished = Some(Step::Unmap);
+                    return Err(error);
+                }
+            }
+            self.counts.unmapped += 1;
+        }
+        while let Some(rest) = self.remainders.pop() {
+            let (offset, length) = (rest.offset, rest.length);
+            match self.put(rest, mapper) {
+                Err(error @ WindowError::Refused) => {
+                    warn!(offset, length, %error, "part of the window is lost to the guest");
+                }
+                result => result?,
+            }
         }
         Ok(())
     }
 
-    /// Forgets all mappings: the front end has dropped them.
-    pub(crate) fn forget(&mut self) {
-        self.counts.unmapped += self.mappings.len() as u64;
-        self.mappings.clear();
-        self.unsure.clear();
+    fn put(&mut self, new: WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        let result = mapper.map(&new);
+        match result {
+            Ok(()) => {
+                self.counts.mapped += 1;
+                self.mappings.insert(new.offset, new);
+            }
+            Err(WindowError::Refused) => {}
+            Err(_) => {
+                self.unfinished = Some(Step::Map {
+                    mapping: new,
+                    wanted: true,
+                });
+            }
+        }
+        result
     }
 }
 
@@ -216,7 +261,8 @@ impl ChannelWindow {
         })
     }
 
-    /// Runs `act` while nobody waits for an answer of the front end, which waits for `act`. A request that is under way fails.
+    /// Runs `act` while nobody waits for an answer of the front end, which waits for `act`. A request that is under way is called
+    /// off, and goes on when it is made again.
     pub(crate) fn in_a_hurry<T>(&self, act: impl FnOnce() -> T) -> T {
         if self.hurried.fetch_add(1, Ordering::SeqCst) == 0 {
             let _full_is_readable_too = rustix::io::write(&self.hurry, &1_u64.to_ne_bytes());
@@ -298,16 +344,13 @@ impl Window for ChannelWindow {
         self.change(offset, length, |table, mapper| table.unmap(offset, length, mapper))
     }
 
-    fn clear(&self) {
-        let cleared = self.change(0, self.size, |table, mapper| table.unmap(0, self.size, mapper));
+    fn clear(&self) -> Result<(), WindowError> {
+        self.change(0, self.size, |table, mapper| table.clear(mapper))
+            .inspect_err(|error| debug!(%error, "DAX window not cleared yet"))?;
         let Counts { mapped, unmapped } = self.lock().table.counts;
-        match cleared {
-            Ok(()) => {
-                self.files().clear();
-                debug!(mapped, unmapped, "DAX window cleared");
-            }
-            Err(error) => warn!(%error, "DAX window not cleared"),
-        }
+        self.files().clear();
+        debug!(mapped, unmapped, "DAX window cleared");
+        Ok(())
     }
 }
 
@@ -324,12 +367,19 @@ struct OverChannel<'c> {
 impl Mapper for OverChannel<'_> {
     fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
         let answer = self.channel.map(&shared(mapping), mapping.file.as_fd(), self.wait);
-        answer.map_err(|error| told("map", mapping, &error))
+        answer.map_err(|error| told("map", &error))
     }
 
     fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
         let answer = self.channel.unmap(&shared(mapping), self.wait);
-        answer.map_err(|error| told("unmap", mapping, &error))
+        answer.map_err(|error| told("unmap", &error))
+    }
+
+    fn finish(&mut self) -> Result<(), WindowError> {
+        let answer = self.channel.finish(self.wait);
+        answer
+            .map_err(|error| told("finish a change", &error))?
+            .ok_or(WindowError::Refused)
     }
 }
 
@@ -344,15 +394,15 @@ fn shared(mapping: &WindowMapping) -> SharedMapping {
     }
 }
 
-fn told(action: &str, mapping: &WindowMapping, error: &vhost_user::Error) -> WindowError {
-    let (offset, length) = (mapping.offset, mapping.length);
+fn told(action: &str, error: &vhost_user::Error) -> WindowError {
     match error {
         vhost_user::Error::RefusedByFrontend { .. } => {
-            debug!(offset, length, %error, "cannot {action}");
+            debug!(%error, "cannot {action}");
             WindowError::Refused
         }
+        vhost_user::Error::CalledOff => WindowError::CalledOff,
         error => {
-            warn!(offset, length, %error, "cannot {action} in the DAX window");
+            warn!(%error, "cannot {action} in the DAX window");
             WindowError::Unanswered
         }
     }

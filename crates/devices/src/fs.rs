@@ -137,14 +137,16 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
 /// One queue. Hiprio has a lane of its own, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
 struct FsLane<F> {
     server: Arc<Server<F>>,
-    dispatch: fn(&Server<F>, &mut Reader<'_>, &mut Writer<'_>) -> u32,
+    dispatch: fn(&Server<F>, &mut Reader<'_>, &mut Writer<'_>) -> Option<u32>,
 }
 
 impl<F: FileSystem> Lane for FsLane<F> {
     fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
         queue.serve(BATCH, |mut chain| {
-            let written = (self.dispatch)(&self.server, &mut chain.reader, &mut chain.writer);
-            chain.done(written)
+            match (self.dispatch)(&self.server, &mut chain.reader, &mut chain.writer) {
+                Some(written) => chain.done(written),
+                None => chain.put_back(),
+            }
         })
     }
 }

@@ -12,6 +12,10 @@ pub(crate) fn alignment() -> u64 {
     rustix::param::page_size() as u64
 }
 
+/// Of a request that cannot be served now and has had no effect that matters when it is served once more. No guest sees it: the
+/// number is that of Linux' ERESTARTSYS.
+pub(crate) const PUT_OFF: Errno = Errno(512);
+
 /// SETUPMAPPING.
 pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl Fn(bool) -> Result<Mappable>) -> Result<()> {
     let Setup {
@@ -75,11 +79,12 @@ fn check_range(window: &dyn Window, offset: u64, length: u64) -> Result<()> {
     }
 }
 
-fn errno(error: WindowError) -> Errno {
+pub(crate) fn errno(error: WindowError) -> Errno {
     match error {
         WindowError::OutOfRange => Errno::EINVAL,
         WindowError::Refused => Errno::ENOMEM,
         WindowError::Unanswered => Errno::EIO,
+        WindowError::CalledOff => PUT_OFF,
     }
 }
 
@@ -111,7 +116,9 @@ mod tests {
         fn unmap(&self, _offset: u64, _length: u64) -> std::result::Result<(), WindowError> {
             Ok(())
         }
-        fn clear(&self) {}
+        fn clear(&self) -> std::result::Result<(), WindowError> {
+            Ok(())
+        }
     }
 
     fn set_up_for_reading(open: impl Fn(Arc<OwnedFd>, bool) -> Result<Mappable>) -> (Result<()>, Vec<bool>) {

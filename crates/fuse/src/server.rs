@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use guestmem::{Reader, Window, Writer};
+use guestmem::{Reader, Window, WindowError, Writer};
 
 use crate::dax;
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
@@ -77,24 +77,28 @@ impl<F: FileSystem> Server<F> {
     }
 
     /// Serves one request of a request queue. Gives the bytes written to `writer`, for the used ring: the length of the
-    /// reply, or 0 for a request that gets none.
+    /// reply, or 0 for a request that gets none. `None`: it cannot be served now, since that takes the front end, which waits for
+    /// this queue; hand in the same request later.
     ///
     /// Whatever the guest sends, it is answered: with an errno in the reply, or without a reply if the request is
     /// shorter than its header or `writer` than a header. May be called from several threads at once.
-    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> u32 {
+    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Option<u32> {
         self.receive(reader, writer, Queue::Request)
     }
 
     /// As [`dispatch`](Self::dispatch), for the high-priority queue, which carries FORGET, BATCH_FORGET and INTERRUPT only
     /// (VIRTIO 1.2 5.11.6.2). Never waits for a request of another queue.
-    pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> u32 {
+    pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Option<u32> {
         self.receive(reader, writer, Queue::HighPriority)
     }
 
     /// Ends the session, as a device reset or a disconnect does: waits for the requests that run, and lets the file system
     /// drop all nodes and handles. The next request must be INIT.
     pub fn reset(&self) {
-        self.end_session(&mut self.session_for_change());
+        let mut session = self.session_for_change();
+        // The window counts as empty even if it could not be emptied now.
+        let _of_a_guest_that_is_gone = self.clear_window(&session);
+        self.end_session(&mut session);
     }
 
     /// The window into which the guest gets files mapped from now on, or that there is none (any more). A guest learns of it at
@@ -107,33 +111,33 @@ impl<F: FileSystem> Server<F> {
         self.window.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue) -> u32 {
+    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue) -> Option<u32> {
         let length = reader.remaining();
         let Ok(header) = reader.read_object::<wire::InHeader>() else {
             tracing::debug!(length, "request shorter than its header");
-            return 0;
+            return Some(0);
         };
         let opcode = Opcode::from_number(header.opcode);
         let complete = header.len as usize == length;
         match opcode {
             // No request here waits long enough for an interrupt to pay; Linux sends none over virtio-fs.
-            Some(Opcode::Interrupt) => return 0,
+            Some(Opcode::Interrupt) => return Some(0),
             Some(opcode @ (Opcode::Forget | Opcode::BatchForget)) => {
                 if !complete || self.forget(opcode, &header, reader).is_err() {
                     tracing::debug!(?opcode, nodeid = header.nodeid, "malformed request");
                 }
-                return 0;
+                return Some(0);
             }
             _ => {}
         }
         let Some(mut reply) = Reply::begin(header.unique, writer) else {
             tracing::debug!(number = header.opcode, nodeid = header.nodeid, "no room for a reply");
-            return 0;
+            return Some(0);
         };
         let result = match opcode {
             None if header.opcode == wire::INIT_OTHER_ENDIAN => {
                 tracing::debug!("INIT in the other byte order");
-                return reply.refuse_other_endian(Errno::EPROTO);
+                return Some(reply.refuse_other_endian(Errno::EPROTO));
             }
             _ if !complete || queue == Queue::HighPriority => Err(Errno::EINVAL),
             None => Err(Errno::ENOSYS),
@@ -141,6 +145,9 @@ impl<F: FileSystem> Server<F> {
             Some(Opcode::Destroy) => self.destroy(),
             Some(opcode) => self.serve(opcode, &header, reader, &mut reply),
         };
+        if result == Err(dax::PUT_OFF) {
+            return None;
+        }
         if let Err(Errno(errno)) = result {
             tracing::debug!(
                 ?opcode,
@@ -150,7 +157,7 @@ impl<F: FileSystem> Server<F> {
                 "request failed"
             );
         }
-        reply.end(result)
+        Some(reply.end(result))
     }
 
     /// Starts a session, in place of the one there may be.
@@ -160,6 +167,7 @@ impl<F: FileSystem> Server<F> {
         }
         let init = Init::parse(reader)?;
         let mut session = self.session_for_change();
+        self.clear_window(&session)?;
         self.end_session(&mut session);
         if init.major > wire::MAJOR {
             // The guest comes back with an INIT of our version.
@@ -214,16 +222,22 @@ impl<F: FileSystem> Server<F> {
         if session.is_none() {
             return Err(Errno::ENOTCONN);
         }
+        self.clear_window(&session)?;
         self.end_session(&mut session);
         Ok(())
     }
 
+    /// Nothing of a session may show in the next. `PUT_OFF`: the session goes on.
+    fn clear_window(&self, session: &Option<Negotiated>) -> Result<()> {
+        match self.window().filter(|_| session.is_some()).map(|window| window.clear()) {
+            Some(Err(error @ WindowError::CalledOff)) => Err(dax::errno(error)),
+            // A front end that does not answer has lost its window.
+            _ => Ok(()),
+        }
+    }
+
     fn end_session(&self, session: &mut Option<Negotiated>) {
         if session.take().is_some() {
-            // While nodes can still be named: nothing of this session may show in the next.
-            if let Some(window) = self.window() {
-                window.clear();
-            }
             self.fs.destroy();
         }
     }

@@ -83,7 +83,9 @@ fn allocations(server: &Server<Ready>, opcode: Opcode, arguments: &[&[u8]]) -> (
     let mut last = (0, 0);
     for _ in 0..3 {
         let before = ALLOCATIONS.get();
-        let written = server.dispatch(&mut Reader::new(&readable), &mut Writer::new(&writable));
+        let written = server
+            .dispatch(&mut Reader::new(&readable), &mut Writer::new(&writable))
+            .unwrap();
         last = (written, ALLOCATIONS.get() - before);
     }
     last

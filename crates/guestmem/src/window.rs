@@ -36,6 +36,9 @@ pub enum WindowError {
     /// The front end is gone, or does not answer.
     #[error("the front end does not answer")]
     Unanswered,
+    /// The front end waits for the queue that asks. What was begun will be finished: ask the same again once that is over.
+    #[error("called off, since the front end waits for this queue")]
+    CalledOff,
 }
 
 /// The window of one connection. Every method may be called from several threads.
@@ -50,6 +53,7 @@ pub trait Window: fmt::Debug + Send + Sync {
     /// Empties a range, which may cut mappings and may have holes.
     fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError>;
 
-    /// Empties the whole window.
-    fn clear(&self);
+    /// Empties the whole window. After an error it counts as empty all the same: what is still mapped goes ahead of any other
+    /// change.
+    fn clear(&self) -> Result<(), WindowError>;
 }

@@ -44,7 +44,8 @@ impl Channel {
     /// SHMEM_MAP: has the frontend map part of `file` into a shared memory region where nothing is mapped yet, and waits until
     /// it has. Needs REPLY_ACK, SHMEM, BACKEND_REQ and BACKEND_SEND_FD.
     ///
-    /// After [`Error::Timeout`] and [`Error::CalledOff`] it is not known what becomes of the mapping.
+    /// After [`Error::Timeout`] and [`Error::CalledOff`] it is not known what becomes of the mapping, until
+    /// [`finish`](Self::finish) tells.
     pub fn map(&mut self, mapping: &SharedMapping, file: BorrowedFd<'_>, wait: Wait<'_>) -> Result<(), Error> {
         self.ask(BackendRequestCode::Map, mapping, &[file], wait)
     }
@@ -54,6 +55,14 @@ impl Channel {
         self.ask(BackendRequestCode::Unmap, mapping, &[], wait)
     }
 
+    /// Waits for the answer to the last request if that was given up before it came. `None`: no answer is due.
+    pub fn finish(&mut self, wait: Wait<'_>) -> Result<Option<()>, Error> {
+        let Some(owed) = self.owed else { return Ok(None) };
+        let status = self.answer(owed, wait)?;
+        self.owed = None;
+        granted(owed, status).map(Some)
+    }
+
     fn ask(
         &mut self,
         code: BackendRequestCode,
@@ -61,15 +70,14 @@ impl Channel {
         files: &[BorrowedFd<'_>],
         wait: Wait<'_>,
     ) -> Result<(), Error> {
-        if let Some(owed) = self.owed {
-            self.answer(owed, wait)?;
-            self.owed = None;
+        match self.finish(wait) {
+            Ok(_) | Err(Error::RefusedByFrontend { .. }) => {}
+            Err(error) => return Err(error),
         }
         self.socket
             .send(code as u32, FLAG_NEED_REPLY, &[mapping.as_bytes()], files)?;
         match self.answer(code, wait) {
-            Ok(0) => Ok(()),
-            Ok(status) => Err(Error::RefusedByFrontend { request: code, status }),
+            Ok(status) => granted(code, status),
             Err(error) => {
                 if matches!(error, Error::Timeout(_) | Error::CalledOff) {
                     self.owed = Some(code);
@@ -92,6 +100,13 @@ impl Channel {
             return Err(wrong(format!("answered by message {request} with flags {flags:#x}")));
         }
         u64::read_from_bytes(&reply.payload).map_err(|_| wrong(format!("answered with {} bytes", reply.payload.len())))
+    }
+}
+
+fn granted(request: BackendRequestCode, status: u64) -> Result<(), Error> {
+    match status {
+        0 => Ok(()),
+        status => Err(Error::RefusedByFrontend { request, status }),
     }
 }
 

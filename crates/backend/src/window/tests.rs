@@ -14,6 +14,9 @@ struct FrontEnd {
     mapped: Vec<WindowMapping>,
     /// Refuses the mapping when this comes to 0.
     until_refusal: Option<u32>,
+    /// Calls a request off when this comes to 0. The request is done all the same.
+    until_called_off: Option<u32>,
+    owed: bool,
     maps: u64,
     unmaps: u64,
 }
@@ -35,7 +38,7 @@ impl Mapper for FrontEnd {
         }
         self.maps += 1;
         self.mapped.push(new.clone());
-        Ok(())
+        self.answer()
     }
 
     fn unmap(&mut self, gone: &WindowMapping) -> Result<(), WindowError> {
@@ -46,6 +49,11 @@ impl Mapper for FrontEnd {
         self.mapped
             .swap_remove(found.expect("only whole mappings are unmapped"));
         self.unmaps += 1;
+        self.answer()
+    }
+
+    fn finish(&mut self) -> Result<(), WindowError> {
+        assert!(std::mem::take(&mut self.owed), "an answer is due");
         Ok(())
     }
 }
@@ -54,6 +62,22 @@ impl Mapper for FrontEnd {
 type Page = Option<(*const OwnedFd, u64, bool)>;
 
 impl FrontEnd {
+    fn answer(&mut self) -> Result<(), WindowError> {
+        self.owed = self.until_called_off == Some(0);
+        self.until_called_off = self.until_called_off.and_then(|left| left.checked_sub(1));
+        if self.owed { Err(WindowError::CalledOff) } else { Ok(()) }
+    }
+
+    /// Does what a lane does that is called off: it tries again.
+    fn persist(&mut self, mut change: impl FnMut(&mut Self) -> Result<(), WindowError>) -> Result<(), WindowError> {
+        let mut result = change(self);
+        while result == Err(WindowError::CalledOff) {
+            result = change(self);
+        }
+        self.until_called_off = None;
+        result
+    }
+
     fn pages(&self) -> Vec<Page> {
         let mut pages = vec![None; PAGES as usize];
         for mapping in &self.mapped {
@@ -79,23 +103,26 @@ enum Step {
         length: u64,
         writable: bool,
         refusal: Option<u32>,
+        called_off: Option<u32>,
     },
     Unmap {
         offset: u64,
         length: u64,
+        called_off: Option<u32>,
     },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let range = (0..PAGES).prop_flat_map(|offset| (Just(offset), 1..=PAGES - offset));
     let refusal = prop_oneof![4 => Just(None), 1 => (0_u32..3).prop_map(Some)];
+    let called_off = prop_oneof![2 => Just(None), 1 => (0_u32..5).prop_map(Some)];
     prop_oneof![
-        3 => (0_usize..3, 0_u64..6, range.clone(), any::<bool>(), refusal).prop_map(
-            |(file, file_offset, (offset, length), writable, refusal)| Step::Map {
-                file, file_offset, offset, length, writable, refusal,
+        3 => (0_usize..3, 0_u64..6, range.clone(), any::<bool>(), refusal, called_off.clone()).prop_map(
+            |(file, file_offset, (offset, length), writable, refusal, called_off)| Step::Map {
+                file, file_offset, offset, length, writable, refusal, called_off,
             }
         ),
-        1 => range.prop_map(|(offset, length)| Step::Unmap { offset, length }),
+        1 => (range, called_off).prop_map(|((offset, length), called_off)| Step::Unmap { offset, length, called_off }),
     ]
 }
 
@@ -107,11 +134,12 @@ proptest! {
         for step in steps {
             let mut expected = front_end.pages();
             match step {
-                Step::Map { file, file_offset, offset, length, writable, refusal } => {
+                Step::Map { file, file_offset, offset, length, writable, refusal, called_off } => {
                     let new = WindowMapping { file: Arc::clone(&files[file]), file_offset, offset, length, writable };
                     front_end.until_refusal = refusal;
+                    front_end.until_called_off = called_off;
                     let before = front_end.maps;
-                    let result = table.map(&new, &mut front_end);
+                    let result = front_end.persist(|front_end| table.map(&new, front_end));
                     let refused = refusal.is_some() && front_end.until_refusal.is_none();
                     front_end.until_refusal = None;
                     if refused {
@@ -135,8 +163,9 @@ proptest! {
                         }
                     }
                 }
-                Step::Unmap { offset, length } => {
-                    prop_assert_eq!(table.unmap(offset, length, &mut front_end), Ok(()));
+                Step::Unmap { offset, length, called_off } => {
+                    front_end.until_called_off = called_off;
+                    prop_assert_eq!(front_end.persist(|front_end| table.unmap(offset, length, front_end)), Ok(()));
                     expected[offset as usize..(offset + length) as usize].fill(None);
                 }
             }

@@ -25,20 +25,29 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Shares a fresh directory with `request_queues` queues besides hiprio.
     pub(crate) fn sharing(request_queues: u16) -> Self {
+        Self::sharing_with(request_queues, 0)
+    }
+
+    /// The same with one request queue and a window of this many bytes.
+    pub(crate) fn with_window(window_size: u64) -> Self {
+        Self::sharing_with(1, window_size)
+    }
+
+    fn sharing_with(request_queues: u16, window_size: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let share = directory.path().join("share");
         std::fs::create_dir(&share).unwrap();
         let fs = Passthrough::new(&share, passthrough::Options::default()).unwrap();
-        Self::serving(directory, request_queues, fs)
+        Self::serving(directory, request_queues, window_size, fs)
     }
 
     pub(crate) fn of<F: FileSystem + 'static>(fs: F) -> Self {
-        Self::serving(tempfile::tempdir().unwrap(), 1, fs)
+        Self::serving(tempfile::tempdir().unwrap(), 1, 0, fs)
     }
 
-    fn serving<F: FileSystem + 'static>(directory: TempDir, request_queues: u16, fs: F) -> Self {
+    fn serving<F: FileSystem + 'static>(directory: TempDir, request_queues: u16, window_size: u64, fs: F) -> Self {
         let options = FsOptions {
-            window_size: 0,
+            window_size,
             tag: "share".into(),
             request_queues,
             packed: true,

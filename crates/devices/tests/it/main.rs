@@ -1,5 +1,6 @@
 //! A guest in userspace against the whole file system device, over vhost-user and both ring formats, in one process.
 
+mod called_off;
 mod control;
 mod daemon;
 mod hostile;
