@@ -25,6 +25,8 @@ pub enum Answers {
     Serve,
     /// SHMEM_MAP is answered with this; SHMEM_UNMAP is done.
     RefuseMap(Errno),
+    /// The same, once; then as [`Serve`](Self::Serve).
+    RefuseNextMap(Errno),
     /// No answer, until that changes.
     Never,
 }
@@ -142,10 +144,15 @@ impl Shared {
         let answers = self
             .changed
             .wait_while(answers, |answers| *answers == Some(Answers::Never));
-        let answers = *answers.unwrap_or_else(PoisonError::into_inner);
-        let done = match (request, answers) {
+        let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
+        let now = *answers;
+        if let (BackendRequest::Map(..), Some(Answers::RefuseNextMap(_))) = (&request, now) {
+            *answers = Some(Answers::Serve);
+        }
+        drop(answers);
+        let done = match (request, now) {
             (_, None | Some(Answers::Never)) => Err(Errno::PIPE),
-            (BackendRequest::Map(..), Some(Answers::RefuseMap(errno))) => Err(errno),
+            (BackendRequest::Map(..), Some(Answers::RefuseMap(errno) | Answers::RefuseNextMap(errno))) => Err(errno),
             (BackendRequest::ConfigChanged, _) => Ok(()),
             (BackendRequest::Map(mapping, file), _) => self.in_region(&mapping).and_then(|()| {
                 let SharedMapping {
@@ -231,6 +238,18 @@ mod tests {
         assert!(refused(channel.map(&mapping(0, 0), file.as_fd(), WAIT), Errno::NOSPC));
         channel.unmap(&mapping(0, 1), WAIT).unwrap();
         assert_eq!((window.mapped(), window.unmapped(), window.asked()), (1, 1, 7));
+    }
+
+    #[test]
+    fn what_is_refused_once_is_done_the_next_time() {
+        let (window, stream) = Window::new(PAGE).unwrap();
+        let mut channel = Channel::new(stream);
+        let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+        window.answer(Answers::RefuseNextMap(Errno::NOMEM));
+        // Not what it waits for.
+        channel.unmap(&mapping(0, 0), WAIT).unwrap_err();
+        channel.map(&mapping(0, 0), file.as_fd(), WAIT).unwrap_err();
+        channel.map(&mapping(0, 0), file.as_fd(), WAIT).unwrap();
     }
 
     #[test]

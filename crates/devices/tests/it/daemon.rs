@@ -25,20 +25,31 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Shares a fresh directory with `request_queues` queues besides hiprio.
     pub(crate) fn sharing(request_queues: u16) -> Self {
-        Self::sharing_with(request_queues, 0)
+        Self::sharing_with(request_queues, 0, passthrough::Options::default())
     }
 
     /// The same with one request queue and a window of this many bytes.
     pub(crate) fn with_window(window_size: u64) -> Self {
-        Self::sharing_with(1, window_size)
+        Self::with_window_and(window_size, passthrough::Options::default())
     }
 
-    fn sharing_with(request_queues: u16, window_size: u64) -> Self {
+    /// The same with other options.
+    pub(crate) fn with_window_and(window_size: u64, options: passthrough::Options) -> Self {
+        Self::sharing_with(1, window_size, options)
+    }
+
+    fn sharing_with(request_queues: u16, window_size: u64, options: passthrough::Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let share = directory.path().join("share");
         std::fs::create_dir(&share).unwrap();
-        let fs = Passthrough::new(&share, passthrough::Options::default()).unwrap();
+        let fs = Passthrough::new(&share, options).unwrap();
         Self::serving(directory, request_queues, window_size, fs)
+    }
+
+    /// Shares a directory that there is already, with a window; [`share`](Self::share) is of no use then.
+    pub(crate) fn over(share: &Path, window_size: u64) -> Self {
+        let fs = Passthrough::new(share, passthrough::Options::default()).unwrap();
+        Self::serving(tempfile::tempdir().unwrap(), 1, window_size, fs)
     }
 
     pub(crate) fn of<F: FileSystem + 'static>(fs: F) -> Self {
@@ -130,6 +141,12 @@ impl Client {
     pub(crate) fn init(&mut self) {
         let body = self.ask(|requests| requests.init(45, 0)).unwrap();
         assert_eq!(fs::field_u32(&body, 0), 7, "major version");
+    }
+
+    /// The node of a file in the root directory.
+    pub(crate) fn node(&mut self, name: &str) -> u64 {
+        let entry = self.ask(|requests| requests.lookup(fs::ROOT, name.as_bytes()));
+        fs::field_u64(&entry.unwrap(), 0)
     }
 
     /// The device answers: a root directory with attributes.

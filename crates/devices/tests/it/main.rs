@@ -3,6 +3,7 @@
 mod called_off;
 mod control;
 mod daemon;
+mod dax;
 mod hostile;
 mod requests;
 mod session;
