@@ -1,9 +1,11 @@
 //! What one front end has set up, and what becomes of each of its requests.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use guestmem::{Memory, RegionConfig, VIEW_LENGTH, Window};
+use guestmem::{Memory, RegionConfig, VIEW_LENGTH, Window, WindowAreas};
+use rustix::fs::{FileType, fstat};
 use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
@@ -31,6 +33,10 @@ pub(crate) struct Connection<'d> {
     features: u64,
     memory: Memory,
     regions: usize,
+    /// What windows show the guest, this device's or another's: QEMU announces what it has mapped as if it were guest memory. The
+    /// guest may shorten those files at any time, which would end us with SIGBUS, so that they are no memory here. No lane waits
+    /// for a change of them, or is waited for.
+    windows: WindowAreas,
     vrings: Vec<Vring>,
     status: u8,
     negotiated: ProtocolFeatures,
@@ -38,9 +44,8 @@ pub(crate) struct Connection<'d> {
     channel: Option<Channel>,
     /// Has the channel instead.
     window: Option<Arc<ChannelWindow>>,
-    /// Regions of memory that are the window's: QEMU announces what it has mapped for us as if it were guest memory. The guest may
-    /// shorten those files at any time, which would end us with SIGBUS, so that we never map them.
-    of_window: Vec<MemoryRegion>,
+    /// Device and inode of the files of memory.
+    memory_files: HashSet<(u64, u64)>,
     /// The log has the reason why there is no window.
     explained: bool,
 }
@@ -68,17 +73,19 @@ pub(crate) enum Refusal {
 
 impl<'d> Connection<'d> {
     pub(crate) fn new(device: &'d dyn Device) -> Self {
+        let windows = WindowAreas::default();
         Self {
             device,
             features: 0,
-            memory: Memory::empty(),
+            memory: Memory::empty().with_windows(&windows),
             regions: 0,
+            windows,
             vrings: (0..device.queue_count()).map(|_| Vring::default()).collect(),
             status: 0,
             negotiated: ProtocolFeatures::empty(),
             channel: None,
             window: None,
-            of_window: Vec::new(),
+            memory_files: HashSet::new(),
             explained: false,
         }
     }
@@ -111,13 +118,25 @@ impl<'d> Connection<'d> {
         (self.memory, self.regions) = (memory, regions);
     }
 
-    /// Keeps a region apart if it shows a file of this window, or of another device's: QEMU tells every device of each mapping.
-    fn is_of_window(&mut self, region: &MemoryRegion, file: &OwnedFd) -> bool {
-        let found = is_view(file) || self.window.as_ref().is_some_and(|window| window.shows(file));
-        if found {
-            self.of_window.push(*region);
+    /// Whether a region shows a file in a window, ours or that of another device: QEMU tells every device of each mapping.
+    ///
+    /// Others' files cannot always be told from memory. While queues run, a named file that was no memory before is taken for one of
+    /// them: memory is reached that way as well, only more slowly.
+    fn is_in_window(&mut self, file: &OwnedFd) -> bool {
+        let Ok(stat) = fstat(file) else { return false };
+        if u64::try_from(stat.st_size) == Ok(VIEW_LENGTH)
+            || self.window.as_ref().is_some_and(|window| window.shows(file))
+        {
+            return true;
         }
-        found
+        let identity = (stat.st_dev, stat.st_ino);
+        // A memfd has no name, nor has what a front end makes in a directory for memory.
+        let named = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink > 0;
+        if named && !self.memory_files.contains(&identity) && self.vrings.iter().any(Vring::is_running) {
+            return true;
+        }
+        self.memory_files.insert(identity);
+        false
     }
 
     fn close_window(&mut self) {
@@ -148,10 +167,6 @@ impl Drop for Connection<'_> {
         self.hurried(|connection| connection.vrings.clear());
         self.close_window();
     }
-}
-
-fn is_view(file: &OwnedFd) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(VIEW_LENGTH))
 }
 
 impl Handler for Connection<'_> {
@@ -196,14 +211,17 @@ impl Handler for Connection<'_> {
     }
 
     fn set_memory_table(&mut self, regions: Vec<(MemoryRegion, OwnedFd)>) -> Result<(), Refusal> {
-        self.of_window.clear();
-        let regions: Vec<_> = regions
+        self.windows.clear();
+        let (windows, memory): (Vec<_>, Vec<_>) = regions.into_iter().partition(|(_, file)| self.is_in_window(file));
+        for (region, file) in windows {
+            self.windows.add(region_config(&region, file))?;
+        }
+        let memory: Vec<_> = memory
             .into_iter()
-            .filter(|(region, file)| !self.is_of_window(region, file))
             .map(|(region, file)| region_config(&region, file))
             .collect();
-        let count = regions.len();
-        self.use_memory(Memory::map(regions)?, count);
+        let count = memory.len();
+        self.use_memory(Memory::map(memory)?.with_windows(&self.windows), count);
         Ok(())
     }
 
@@ -212,8 +230,8 @@ impl Handler for Connection<'_> {
     }
 
     fn add_memory_region(&mut self, region: MemoryRegion, file: OwnedFd) -> Result<(), Refusal> {
-        if self.is_of_window(&region, &file) {
-            return Ok(());
+        if self.is_in_window(&file) {
+            return Ok(self.windows.add(region_config(&region, file))?);
         }
         if self.regions >= MEMORY_SLOTS {
             return Err(Refusal::TooManyRegions);
@@ -223,17 +241,16 @@ impl Handler for Connection<'_> {
     }
 
     fn remove_memory_region(&mut self, region: MemoryRegion) -> Result<(), Refusal> {
-        let same = |known: &MemoryRegion| {
-            (known.guest_address, known.size, known.user_address)
-                == (region.guest_address, region.size, region.user_address)
-        };
-        if let Some(index) = self.of_window.iter().position(same) {
-            self.of_window.swap_remove(index);
+        let MemoryRegion {
+            guest_address,
+            size,
+            user_address,
+            ..
+        } = region;
+        if self.windows.remove(guest_address, size, user_address) {
             return Ok(());
         }
-        let rest = self
-            .memory
-            .without_region(region.guest_address, region.size, region.user_address)?;
+        let rest = self.memory.without_region(guest_address, size, user_address)?;
         self.use_memory(rest, self.regions - 1);
         Ok(())
     }

@@ -102,6 +102,10 @@ impl Vring {
         }
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.lane.is_some()
+    }
+
     pub(crate) fn look_again(&self) {
         if let Some(lane) = &self.lane {
             lane.look_again();

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guestmem::{Reader, Writer};
+use guestmem::{CursorError, Reader, Writer};
 
 use crate::wire;
 
@@ -25,6 +25,15 @@ impl From<rustix::io::Errno> for Errno {
 impl From<std::io::Error> for Errno {
     fn from(error: std::io::Error) -> Self {
         Self::of_host(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<CursorError> for Errno {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::Short { .. } => Self::EINVAL,
+            CursorError::Fault => Self::EFAULT,
+        }
     }
 }
 
@@ -48,7 +57,7 @@ macro_rules! errnos {
     };
 }
 errnos! {
-    E2BIG EACCES EAGAIN EBADF EBUSY EEXIST EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODATA ENODEV ENOENT
+    E2BIG EACCES EAGAIN EBADF EBUSY EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENODATA ENODEV ENOENT
     ENOMEM ENOSYS ENOTCONN ENOTDIR ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM EPROTO ERANGE EROFS ESTALE EXDEV
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use guestmem::{Short, Writer};
+use guestmem::{CursorError, Writer};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::fs::{DirectorySink, Entry, Errno, NodeId, Opened, Result};
@@ -43,7 +43,10 @@ impl<'a, 'm> Reply<'a, 'm> {
 
     /// Appends bytes, or answers `too_long`.
     pub(crate) fn put_bytes(&mut self, bytes: &[u8], too_long: Errno) -> Result<()> {
-        self.body.write_all(bytes).map_err(|_| too_long)?;
+        self.body.write_all(bytes).map_err(|error| match error {
+            CursorError::Short { .. } => too_long,
+            CursorError::Fault => Errno::EFAULT,
+        })?;
         self.length += bytes.len();
         Ok(())
     }
@@ -166,7 +169,7 @@ impl<'a, 'm> Directory<'a, 'm> {
         entry: Option<&wire::EntryOut>,
         dirent: &wire::Dirent,
         name: &CStr,
-    ) -> std::result::Result<(), Short> {
+    ) -> std::result::Result<(), CursorError> {
         let before = self.body.written();
         if let Some(entry) = entry {
             self.body.write_object(entry)?;

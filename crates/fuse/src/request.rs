@@ -82,9 +82,7 @@ impl Init {
     pub(crate) fn parse(reader: &mut Reader<'_>) -> Result<Init> {
         let mut input = wire::InitIn::default();
         let length = reader.remaining().min(size_of::<wire::InitIn>());
-        reader
-            .read_exact(&mut input.as_mut_bytes()[..length])
-            .map_err(|_| Errno::EINVAL)?;
+        reader.read_exact(&mut input.as_mut_bytes()[..length])?;
         let known = if input.major == wire::MAJOR {
             size_of::<wire::InitShortIn>()
         } else {
@@ -116,13 +114,13 @@ pub(crate) fn forgets(
         each(node, nlookup);
         return Ok(());
     }
-    let wire::BatchForgetIn { count, .. } = reader.read_object().map_err(|_| Errno::EINVAL)?;
+    let wire::BatchForgetIn { count, .. } = reader.read_object()?;
     let length = u64::from(count) * size_of::<wire::ForgetOne>() as u64;
     if length != reader.remaining() as u64 {
         return Err(Errno::EINVAL);
     }
     for _ in 0..count {
-        let wire::ForgetOne { nodeid, nlookup } = reader.read_object().map_err(|_| Errno::EINVAL)?;
+        let wire::ForgetOne { nodeid, nlookup } = reader.read_object()?;
         each(NodeId(nodeid), nlookup);
     }
     Ok(())
@@ -133,7 +131,7 @@ fn whole<T: FromBytes + IntoBytes>(reader: &mut Reader<'_>) -> Result<T> {
     if reader.remaining() != size_of::<T>() {
         return Err(Errno::EINVAL);
     }
-    reader.read_object().map_err(|_| Errno::EINVAL)
+    Ok(reader.read_object()?)
 }
 
 /// Where the arguments of one request are copied to.
@@ -161,7 +159,7 @@ impl Buffer {
                 &mut self.heap[..]
             }
         };
-        reader.read_exact(bytes).map_err(|_| Errno::EINVAL)?;
+        reader.read_exact(bytes)?;
         Ok(bytes)
     }
 }

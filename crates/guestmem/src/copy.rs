@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use crate::CursorError;
+
 const WORD: usize = size_of::<u64>();
 
 /// Fills `to` from guest memory at `from`.
@@ -63,6 +65,45 @@ pub(crate) unsafe fn store(to: *mut u8, from: &[u8]) {
         // SAFETY: in the caller's range.
         unsafe { AtomicU8::from_ptr(at) }.store(*byte, Ordering::Relaxed);
         at = at.wrapping_add(1);
+    }
+}
+
+/// Fills `to` from memory at `from`, which may be part of a file that ends before it: such a touch is an error of the kernel's, and
+/// no SIGBUS.
+pub(crate) fn load_by_kernel(from: *mut u8, to: &mut [u8]) -> Result<(), CursorError> {
+    let (own, other) = (vector(to.as_mut_ptr(), to.len()), vector(from, to.len()));
+    // SAFETY: the kernel writes to `to` alone, and reads what the process may read, or refuses.
+    let moved = unsafe { libc::process_vm_readv(this_process(), &own, 1, &other, 1, 0) };
+    whole(moved, to.len())
+}
+
+/// Copies `from` to memory at `to`, as [`load_by_kernel`] does.
+///
+/// # Safety
+/// If anything is mapped in `to..to + from.len()`, it must be shared memory that no Rust reference points to.
+pub(crate) unsafe fn store_by_kernel(to: *mut u8, from: &[u8]) -> Result<(), CursorError> {
+    let (own, other) = (vector(from.as_ptr().cast_mut(), from.len()), vector(to, from.len()));
+    // SAFETY: the kernel reads `from`, and writes to the caller's range as far as the process may, or refuses.
+    let moved = unsafe { libc::process_vm_writev(this_process(), &own, 1, &other, 1, 0) };
+    whole(moved, from.len())
+}
+
+fn this_process() -> libc::pid_t {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+fn vector(start: *mut u8, length: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: start.cast(),
+        iov_len: length,
+    }
+}
+
+fn whole(moved: libc::ssize_t, length: usize) -> Result<(), CursorError> {
+    if usize::try_from(moved) == Ok(length) {
+        Ok(())
+    } else {
+        Err(CursorError::Fault)
     }
 }
 

@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::pieces::Piece;
-use crate::{Pieces, RwFlags, Short, copy};
+use crate::pieces::{Kind, Piece};
+use crate::{CursorError, Pieces, RwFlags, copy};
 
 /// The kernel takes at most this many pieces a call (UIO_MAXIOV).
 const MAX_PIECES: usize = 1024;
@@ -47,29 +47,35 @@ impl<'m> Reader<'m> {
 
     /// Fills `into`, or takes nothing.
     #[inline]
-    pub fn read_exact(&mut self, into: &mut [u8]) -> Result<(), Short> {
+    pub fn read_exact(&mut self, into: &mut [u8]) -> Result<(), CursorError> {
         self.0.check(into.len())?;
+        let mut ahead = self.0.clone();
         let mut rest = into;
         while !rest.is_empty() {
-            let piece = self.0.take(rest.len());
+            let piece = ahead.take(rest.len());
             let (now, later) = rest.split_at_mut(piece.length);
-            // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
-            unsafe { copy::load(piece.start, now) };
+            match piece.kind {
+                // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
+                Kind::Memory => unsafe { copy::load(piece.start, now) },
+                Kind::Window => copy::load_by_kernel(piece.start, now)?,
+                Kind::Nowhere => return Err(CursorError::Fault),
+            }
             rest = later;
         }
+        self.0 = ahead;
         Ok(())
     }
 
     /// Copies an object of wire format out.
     #[inline]
-    pub fn read_object<T: FromBytes + IntoBytes>(&mut self) -> Result<T, Short> {
+    pub fn read_object<T: FromBytes + IntoBytes>(&mut self) -> Result<T, CursorError> {
         let mut object = T::new_zeroed();
         self.read_exact(object.as_mut_bytes())?;
         Ok(object)
     }
 
     /// Copies the next `length` bytes into memory of our own.
-    pub fn read_to_vec(&mut self, length: usize) -> Result<Vec<u8>, Short> {
+    pub fn read_to_vec(&mut self, length: usize) -> Result<Vec<u8>, CursorError> {
         self.0.check(length)?; // in front of the allocation, which else could be as large as a guest says
         let mut bytes = vec![0; length];
         self.read_exact(&mut bytes)?;
@@ -77,19 +83,20 @@ impl<'m> Reader<'m> {
     }
 
     /// Passes over `length` bytes.
-    pub fn skip(&mut self, length: usize) -> Result<(), Short> {
+    pub fn skip(&mut self, length: usize) -> Result<(), CursorError> {
         self.0.check(length)?;
         self.0.advance(length);
         Ok(())
     }
 
     /// Cuts the first `length` bytes off into a reader of their own; this one goes on behind them.
-    pub fn split_at(&mut self, length: usize) -> Result<Reader<'m>, Short> {
+    pub fn split_at(&mut self, length: usize) -> Result<Reader<'m>, CursorError> {
         self.0.split_at(length).map(Reader)
     }
 
     /// Writes up to `length` of the next bytes to `fd` at `offset`, by the kernel straight from guest memory. Gives the
-    /// number of bytes written, by which this reader has moved; less than asked for only if the kernel wrote less.
+    /// number of bytes written, by which this reader has moved; less than asked for only if the kernel wrote less, or could not reach
+    /// the rest (EFAULT if that is all).
     pub fn write_to(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize, flags: RwFlags) -> io::Result<usize> {
         let (fd, flags) = (fd.as_raw_fd(), flags.bits() as libc::c_int);
         self.0.transfer(offset, length, |vectors, offset| {
@@ -119,35 +126,43 @@ impl<'m> Writer<'m> {
         self.0.passed
     }
 
-    /// Writes all of `from`, or nothing.
+    /// Writes all of `from`, or does not move.
     #[inline]
-    pub fn write_all(&mut self, from: &[u8]) -> Result<(), Short> {
+    pub fn write_all(&mut self, from: &[u8]) -> Result<(), CursorError> {
         self.0.check(from.len())?;
+        let mut ahead = self.0.clone();
         let mut rest = from;
         while !rest.is_empty() {
-            let piece = self.0.take(rest.len());
+            let piece = ahead.take(rest.len());
             let (now, later) = rest.split_at(piece.length);
-            // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
-            unsafe { copy::store(piece.start, now) };
+            match piece.kind {
+                // SAFETY: `take` gives a range out of the `Pieces` that this cursor borrows: checked and mapped.
+                Kind::Memory => unsafe { copy::store(piece.start, now) },
+                // SAFETY: as above; a window's range is mapped for as long, shared, and no reference points there.
+                Kind::Window => unsafe { copy::store_by_kernel(piece.start, now) }?,
+                Kind::Nowhere => return Err(CursorError::Fault),
+            }
             rest = later;
         }
+        self.0 = ahead;
         Ok(())
     }
 
     /// Copies an object of wire format in.
     #[inline]
-    pub fn write_object<T: IntoBytes + Immutable + ?Sized>(&mut self, object: &T) -> Result<(), Short> {
+    pub fn write_object<T: IntoBytes + Immutable + ?Sized>(&mut self, object: &T) -> Result<(), CursorError> {
         self.write_all(object.as_bytes())
     }
 
     /// Cuts the first `length` bytes off into a writer of their own, so that a header can be written last; this one
     /// goes on behind them.
-    pub fn split_at(&mut self, length: usize) -> Result<Writer<'m>, Short> {
+    pub fn split_at(&mut self, length: usize) -> Result<Writer<'m>, CursorError> {
         self.0.split_at(length).map(Writer)
     }
 
     /// Reads up to `length` bytes of `fd` at `offset`, by the kernel straight into guest memory. Gives the number of
-    /// bytes read, by which this writer has moved; less than asked for only if the kernel read less or space is out.
+    /// bytes read, by which this writer has moved; less than asked for only if the kernel read less, space is out, or the rest of
+    /// it cannot be reached (EFAULT if that is all).
     pub fn read_from(&mut self, fd: BorrowedFd<'_>, offset: u64, length: usize, flags: RwFlags) -> io::Result<usize> {
         let (fd, flags) = (fd.as_raw_fd(), flags.bits() as libc::c_int);
         self.0.transfer(offset, length, |vectors, offset| {
@@ -181,11 +196,11 @@ impl<'m> Cursor<'m> {
     }
 
     #[inline]
-    fn check(&self, wanted: usize) -> Result<(), Short> {
+    fn check(&self, wanted: usize) -> Result<(), CursorError> {
         if wanted <= self.remaining {
             Ok(())
         } else {
-            Err(Short {
+            Err(CursorError::Short {
                 wanted,
                 left: self.remaining,
             })
@@ -200,12 +215,14 @@ impl<'m> Cursor<'m> {
             return Piece {
                 start: std::ptr::null_mut(),
                 length: 0,
+                kind: Kind::Nowhere,
             };
         };
         let left = first.length - self.offset;
         let piece = Piece {
             start: first.start.wrapping_add(self.offset),
             length: left.min(limit),
+            kind: first.kind,
         };
         if piece.length == left {
             (self.pieces, self.offset) = (rest, 0);
@@ -223,7 +240,7 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    fn split_at(&mut self, length: usize) -> Result<Cursor<'m>, Short> {
+    fn split_at(&mut self, length: usize) -> Result<Cursor<'m>, CursorError> {
         self.check(length)?;
         let first = Cursor {
             remaining: length,
@@ -251,6 +268,10 @@ impl<'m> Cursor<'m> {
             let at = at.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
             let mut space = [const { MaybeUninit::uninit() }; MAX_PIECES];
             let (vectors, offered) = self.vectors(length - done, &mut space);
+            if offered == 0 && done < length {
+                let fault = io::Error::from_raw_os_error(libc::EFAULT);
+                return if done > 0 { Ok(done) } else { Err(fault) };
+            }
             let Ok(moved) = usize::try_from(call(vectors, at)) else {
                 let error = io::Error::last_os_error();
                 return if done > 0 { Ok(done) } else { Err(error) };
@@ -264,7 +285,8 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    /// The next `length` bytes in the kernel's terms, cut at what `space` holds, and how many bytes these are.
+    /// The next `length` bytes in the kernel's terms, cut at what `space` holds and at what cannot be reached, and how many bytes
+    /// these are.
     fn vectors<'s>(
         &self,
         length: usize,
@@ -275,7 +297,7 @@ impl<'m> Cursor<'m> {
         let mut offered = 0;
         for slot in space.iter_mut() {
             let piece = ahead.take(length - offered);
-            if piece.length == 0 {
+            if piece.length == 0 || piece.kind == Kind::Nowhere {
                 break;
             }
             slot.write(libc::iovec {

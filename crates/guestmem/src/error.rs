@@ -77,18 +77,28 @@ pub struct OutOfMemory {
     pub length: u64,
 }
 
-/// A cursor has fewer bytes left than were asked for; it did not move.
+/// Why a cursor did not copy, nor move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} bytes wanted where {left} are left")]
-pub struct Short {
-    /// Bytes asked for.
-    pub wanted: usize,
-    /// Bytes left.
-    pub left: usize,
+pub enum CursorError {
+    /// It has fewer bytes left than were asked for.
+    #[error("{wanted} bytes wanted where {left} are left")]
+    Short {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// Some of the bytes cannot be reached: they are no guest memory, or lie in a window behind the end of the file there, or are
+    /// to be written to a file that is open for reading. Some may have been copied.
+    #[error("a buffer cannot be reached")]
+    Fault,
 }
 
-impl From<Short> for io::Error {
-    fn from(short: Short) -> io::Error {
-        io::Error::new(io::ErrorKind::UnexpectedEof, short)
+impl From<CursorError> for io::Error {
+    fn from(error: CursorError) -> io::Error {
+        match error {
+            CursorError::Short { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            CursorError::Fault => io::Error::from_raw_os_error(libc::EFAULT),
+        }
     }
 }

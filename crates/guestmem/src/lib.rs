@@ -11,7 +11,8 @@
 //! [`Window`] is the other direction: memory of a device that the guest maps files from.
 //!
 //! Shrinking a mapped file is the one thing that no check here can turn into a value (it raises SIGBUS): the files come
-//! from the VMM, which is trusted that far; a file that is too short when it arrives is refused.
+//! from the VMM, which is trusted that far; a file that is too short when it arrives is refused. [`WindowAreas`] are for files
+//! that come from elsewhere.
 
 mod area;
 mod copy;
@@ -21,12 +22,14 @@ mod memory;
 mod pieces;
 mod region;
 mod window;
+mod window_area;
 
 pub use area::Area;
 pub use cursor::{Reader, Writer};
-pub use error::{Error, OutOfMemory, Short};
+pub use error::{CursorError, Error, OutOfMemory};
 pub use memory::Memory;
 pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
 pub use window::{VIEW_LENGTH, Window, WindowError, WindowMapping};
+pub use window_area::WindowAreas;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustix::fs::MemfdFlags;
 
 use crate::region::Region;
-use crate::{Area, Error, OutOfMemory, Pieces, Reader, RegionConfig, Writer};
+use crate::window_area::WindowArea;
+use crate::{Area, Error, OutOfMemory, Pieces, Reader, RegionConfig, WindowAreas, Writer};
 
 /// An immutable snapshot of the mapped regions.
 ///
@@ -16,12 +17,24 @@ use crate::{Area, Error, OutOfMemory, Pieces, Reader, RegionConfig, Writer};
 pub struct Memory {
     /// Sorted by guest address, without overlap.
     regions: Arc<[Arc<Region>]>,
+    windows: WindowAreas,
 }
 
 impl Memory {
     /// Memory without a byte: every access is refused.
     pub fn empty() -> Memory {
-        Memory { regions: Arc::new([]) }
+        Memory {
+            regions: Arc::new([]),
+            windows: WindowAreas::default(),
+        }
+    }
+
+    /// The same regions, with buffers that may lie in these windows. Rings never do.
+    pub fn with_windows(self, windows: &WindowAreas) -> Memory {
+        Memory {
+            windows: windows.clone(),
+            ..self
+        }
     }
 
     /// Maps all regions (`SET_MEM_TABLE`), or none on an error.
@@ -31,6 +44,7 @@ impl Memory {
                 .into_iter()
                 .map(|region| Region::map(region).map(Arc::new))
                 .collect::<Result<_, _>>()?,
+            WindowAreas::default(),
         )
     }
 
@@ -38,7 +52,7 @@ impl Memory {
     pub fn with_region(&self, region: RegionConfig) -> Result<Memory, Error> {
         let mut regions = self.regions.to_vec();
         regions.push(Arc::new(Region::map(region)?));
-        Memory::of(regions)
+        Memory::of(regions, self.windows.clone())
     }
 
     /// This memory without the region that has exactly these numbers (`REM_MEM_REG`).
@@ -53,7 +67,7 @@ impl Memory {
             size,
             user_address,
         })?);
-        Memory::of(regions)
+        Memory::of(regions, self.windows.clone())
     }
 
     /// Fresh zeroed memory of `size` bytes from `guest_address` on, and the file to share it with another process. The
@@ -143,7 +157,12 @@ impl Memory {
             .map(|region| (index, region))
     }
 
-    fn of(mut regions: Vec<Arc<Region>>) -> Result<Memory, Error> {
+    /// The window area that holds `guest_address`, if it is mapped here.
+    pub(crate) fn find_window(&self, guest_address: u64) -> Option<Arc<WindowArea>> {
+        self.windows.find(guest_address)
+    }
+
+    fn of(mut regions: Vec<Arc<Region>>, windows: WindowAreas) -> Result<Memory, Error> {
         regions.sort_by_key(|region| region.guest_address);
         for pair in regions.windows(2) {
             if let [lower, upper] = pair
@@ -157,6 +176,7 @@ impl Memory {
         }
         Ok(Memory {
             regions: regions.into(),
+            windows,
         })
     }
 }

@@ -4,6 +4,9 @@
     reason = "promises that a range of mapped memory may go to another thread"
 )]
 
+use std::sync::Arc;
+
+use crate::window_area::WindowArea;
 use crate::{Memory, OutOfMemory};
 
 /// One range of host memory.
@@ -11,6 +14,18 @@ use crate::{Memory, OutOfMemory};
 pub(crate) struct Piece {
     pub(crate) start: *mut u8,
     pub(crate) length: usize,
+    pub(crate) kind: Kind,
+}
+
+/// Who may touch a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Memory: anybody, by atomics.
+    Memory,
+    /// Part of a window: the kernel, for which a touch may fail.
+    Window,
+    /// No range at all but a number of bytes that cannot be reached: nobody.
+    Nowhere,
 }
 
 // SAFETY: a `Piece` is only reached through the `Pieces` that holds it, which keeps the range mapped; bytes there are
@@ -25,8 +40,10 @@ unsafe impl Sync for Piece {}
 #[derive(Debug, Clone)]
 pub struct Pieces {
     memory: Memory,
-    /// Every range lies in a region of `memory`, and the list is never handed out for change.
+    /// Every range lies in a region of `memory` or in one of `windows`, and the list is never handed out for change.
     list: Vec<Piece>,
+    /// Kept mapped for the list.
+    windows: Vec<Arc<WindowArea>>,
     total: usize,
     /// Number of the region found last; the next address is most likely there too.
     hint: usize,
@@ -38,39 +55,58 @@ impl Pieces {
         Pieces {
             memory: memory.clone(),
             list: Vec::new(),
+            windows: Vec::new(),
             total: 0,
             hint: 0,
         }
     }
 
-    /// Appends `length` bytes of guest memory from `guest_address` on. They may straddle adjacent regions.
+    /// Appends `length` bytes of guest memory from `guest_address` on. They may straddle adjacent regions, and may lie in a window.
     ///
-    /// Refused, with the list as before, if a byte of them is not guest memory. No bytes are fine anywhere.
+    /// Refused, with the list as before, if a byte of them is neither. No bytes are fine anywhere.
     #[inline]
     pub fn push(&mut self, guest_address: u64, length: u64) -> Result<(), OutOfMemory> {
         if length == 0 {
             return Ok(());
         }
         let refused = OutOfMemory { guest_address, length };
-        let (index, region) = self.memory.find(guest_address, self.hint).ok_or(refused)?;
+        let Some((index, region)) = self.memory.find(guest_address, self.hint) else {
+            return self.push_scattered(guest_address, length);
+        };
         self.hint = index;
         let offset = guest_address - region.guest_address;
         if length > region.size - offset {
-            return self.push_straddling(guest_address, length);
+            return self.push_scattered(guest_address, length);
         }
         let piece = Piece {
             start: region.host(offset),
             length: length as usize,
+            kind: Kind::Memory,
         };
         self.total = self.total.checked_add(piece.length).ok_or(refused)?;
         self.list.push(piece);
         Ok(())
     }
 
+    /// Appends a buffer, which may lie anywhere: what is neither memory nor in a known window has its place in the run, and a
+    /// cursor that comes there ends with an error. It may be a window that nobody told of.
+    #[inline]
+    pub fn push_buffer(&mut self, guest_address: u64, length: u32) {
+        if self.push(guest_address, u64::from(length)).is_err() {
+            self.total = self.total.saturating_add(length as usize);
+            self.list.push(Piece {
+                start: std::ptr::null_mut(),
+                length: length as usize,
+                kind: Kind::Nowhere,
+            });
+        }
+    }
+
     /// Empties the list for the next run.
     #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
+        self.windows.clear();
         self.total = 0;
     }
 
@@ -90,9 +126,9 @@ impl Pieces {
         &self.list
     }
 
-    /// The rare case: the range goes on in the next region.
+    /// The rare cases: the range goes on in the next region, or lies in a window.
     #[cold]
-    fn push_straddling(&mut self, guest_address: u64, length: u64) -> Result<(), OutOfMemory> {
+    fn push_scattered(&mut self, guest_address: u64, length: u64) -> Result<(), OutOfMemory> {
         let refused = OutOfMemory { guest_address, length };
         guest_address.checked_add(length).ok_or(refused)?;
         let total = self
@@ -102,21 +138,37 @@ impl Pieces {
         let before = self.list.len();
         let (mut address, mut left) = (guest_address, length);
         while left > 0 {
-            let Some((index, region)) = self.memory.find(address, self.hint) else {
+            let Some(piece) = self.piece(address, left) else {
                 self.list.truncate(before);
                 return Err(refused);
             };
-            self.hint = index;
-            let offset = address - region.guest_address;
-            let part = left.min(region.size - offset);
-            self.list.push(Piece {
-                start: region.host(offset),
-                length: part as usize,
-            });
-            address += part;
-            left -= part;
+            self.list.push(piece);
+            address += piece.length as u64;
+            left -= piece.length as u64;
         }
         self.total = total;
         Ok(())
+    }
+
+    /// The range from `guest_address` on, of at most `limit` bytes, as far as it goes.
+    fn piece(&mut self, guest_address: u64, limit: u64) -> Option<Piece> {
+        if let Some((index, region)) = self.memory.find(guest_address, self.hint) {
+            self.hint = index;
+            let offset = guest_address - region.guest_address;
+            return Some(Piece {
+                start: region.host(offset),
+                length: limit.min(region.size - offset) as usize,
+                kind: Kind::Memory,
+            });
+        }
+        let area = self.memory.find_window(guest_address)?;
+        let offset = guest_address - area.guest_address;
+        let piece = Piece {
+            start: area.host(offset)?,
+            length: limit.min(area.size - offset) as usize,
+            kind: Kind::Window,
+        };
+        self.windows.push(area);
+        Some(piece)
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use guestmem::{Memory, Pieces, Reader, RwFlags, Short, Writer};
+use guestmem::{CursorError, Memory, Pieces, Reader, RwFlags, Writer};
 use proptest::prelude::*;
 
 fn memory(size: u64) -> (Memory, OwnedFd) {
@@ -49,7 +49,7 @@ proptest! {
         }
         writer.write_all(rest).expect("room");
         prop_assert_eq!((writer.written(), writer.remaining()), (bytes.len(), 0));
-        prop_assert_eq!(writer.write_all(&[1]), Err(Short { wanted: 1, left: 0 }));
+        prop_assert_eq!(writer.write_all(&[1]), Err(CursorError::Short { wanted: 1, left: 0 }));
 
         let mut seen = Vec::new();
         for (index, step) in steps.iter().rev().enumerate() {
@@ -74,14 +74,14 @@ fn too_much_is_refused_without_a_move() {
     let (memory, _file) = memory(0x1000);
     let pieces = scattered(&memory, &[3, 2]);
     let (mut reader, mut writer) = (Reader::new(&pieces), Writer::new(&pieces));
-    let short = Short { wanted: 8, left: 5 };
+    let short = CursorError::Short { wanted: 8, left: 5 };
     assert_eq!(reader.read_object::<u64>(), Err(short));
     assert_eq!(reader.read_to_vec(8), Err(short));
     assert_eq!(reader.skip(8), Err(short));
     assert_eq!(reader.split_at(8).err(), Some(short));
     assert_eq!(
         reader.read_to_vec(usize::MAX),
-        Err(Short {
+        Err(CursorError::Short {
             wanted: usize::MAX,
             left: 5
         })

@@ -1,6 +1,6 @@
 //! One request: what to read, what to write, and the right to complete it once.
 
-use guestmem::{Memory, Pieces, Reader, Writer};
+use guestmem::{CursorError, Memory, Pieces, Reader, Writer};
 
 use crate::Violation;
 use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format, INDIRECT, MAX_CHAIN_BYTES, NEXT, WRITE};
@@ -162,19 +162,20 @@ impl<'b> Walk<'b> {
         }
     }
 
-    /// Adds the buffer of an ordinary descriptor.
+    /// Adds the buffer of an ordinary descriptor. One that cannot be reached is for the device to refuse: it may lie in a window of
+    /// another device, which a driver hands out as it does memory.
     #[inline]
     pub(crate) fn add(&mut self, descriptor: &Descriptor) -> Result<(), Violation> {
         let limit = self.limits.descriptors;
         self.left = self.left.checked_sub(1).ok_or(Violation::ChainTooLong { limit })?;
-        let (address, length) = (descriptor.address, u64::from(descriptor.length));
+        let (address, length) = (descriptor.address, descriptor.length);
         if descriptor.flags & WRITE != 0 {
             self.writing = true;
-            self.buffers.writable.push(address, length)?;
+            self.buffers.writable.push_buffer(address, length);
         } else if self.writing {
             return Err(Violation::ReadableBehindWritable);
         } else {
-            self.buffers.readable.push(address, length)?;
+            self.buffers.readable.push_buffer(address, length);
         }
         Ok(())
     }
@@ -249,9 +250,12 @@ impl<'b> Walk<'b> {
             .skip(index as usize * DESCRIPTOR_SIZE)
             .and_then(|()| reader.read_exact(bytes.as_flattened_mut()));
         let entries = (self.buffers.table.total() / DESCRIPTOR_SIZE) as u32;
-        read.map_err(|_| Violation::NoSuchDescriptor {
-            index: index as u16,
-            entries,
+        read.map_err(|error| match error {
+            CursorError::Short { .. } => Violation::NoSuchDescriptor {
+                index: index as u16,
+                entries,
+            },
+            CursorError::Fault => Violation::IndirectUnreadable,
         })?;
         let [address, rest] = bytes.map(u64::from_le_bytes);
         Ok(F::decode(address, rest))

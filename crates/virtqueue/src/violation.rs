@@ -45,7 +45,10 @@ pub enum Violation {
     /// of a packed ring (VIRTIO 1.1 2.7.19).
     #[error("indirect table where none may be")]
     IndirectMisplaced,
-    /// A buffer or table that is not guest memory.
+    /// An indirect table in a window, where the file has ended.
+    #[error("unreadable indirect table")]
+    IndirectUnreadable,
+    /// An indirect table that is not guest memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }

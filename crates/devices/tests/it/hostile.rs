@@ -4,7 +4,7 @@ use driver::fs::{ROOT, Request, opcode};
 use driver::{Options, Queue};
 use guestmem::Memory;
 use rstest::rstest;
-use virtqueue::{Buffer, QueueConfig};
+use virtqueue::QueueConfig;
 
 use crate::daemon::{Client, Daemon, options};
 
@@ -32,30 +32,12 @@ fn make_available(queue: &QueueConfig, memory: &Memory, address: u64, length: u3
 /// Breaks queue 2 in some way.
 type Attack = fn(&QueueConfig, &Memory, &mut Queue);
 
-fn outside_of_memory(_: &QueueConfig, _: &Memory, queue: &mut Queue) {
-    queue
-        .ring()
-        .post(
-            &[Buffer {
-                address: 1 << 50,
-                length: 40,
-            }],
-            &[],
-        )
-        .unwrap();
+fn table_outside_of_memory(config: &QueueConfig, memory: &Memory, _: &mut Queue) {
+    make_available(config, memory, 1 << 50, 16, INDIRECT, 0);
 }
 
-fn end_of_address_space(_: &QueueConfig, _: &Memory, queue: &mut Queue) {
-    queue
-        .ring()
-        .post(
-            &[Buffer {
-                address: u64::MAX - 8,
-                length: u32::MAX,
-            }],
-            &[],
-        )
-        .unwrap();
+fn table_at_the_end_of_address_space(config: &QueueConfig, memory: &Memory, _: &mut Queue) {
+    make_available(config, memory, u64::MAX - 8, 1 << 20, INDIRECT, 0);
 }
 
 fn endless_chain(config: &QueueConfig, memory: &Memory, _: &mut Queue) {
@@ -90,8 +72,8 @@ fn table_of_odd_length(config: &QueueConfig, memory: &Memory, _: &mut Queue) {
 fn a_broken_ring_is_the_end_of_its_queue_only(
     #[values(false, true)] packed: bool,
     #[values(
-        outside_of_memory,
-        end_of_address_space,
+        table_outside_of_memory,
+        table_at_the_end_of_address_space,
         endless_chain,
         table_in_table,
         table_of_odd_length

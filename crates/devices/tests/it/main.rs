@@ -5,5 +5,7 @@ mod control;
 mod daemon;
 mod dax;
 mod hostile;
+mod mapping;
 mod requests;
 mod session;
+mod window_buffers;
