@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Sequence(Sequence),
     /// Read and write at random, by system calls and by a mapping, and compare
     Random(Random),
+    /// Move parts of FILE into a mapping of MAPPED and back by direct I/O, and compare (both are overwritten)
+    Direct(Direct),
     /// Map FILE and store TEXT at OFFSET; keep the mapping until standard input ends
     Store(Spot),
     /// Map FILE and wait until TEXT is at OFFSET
@@ -57,6 +59,23 @@ pub(crate) struct Random {
     /// The file's length, a multiple of 4 KiB (bytes, or with KiB, MiB, GiB)
     #[arg(long, default_value = "64MiB", value_parser = size, value_name = "SIZE")]
     pub(crate) file_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Direct {
+    /// The file that is read and written, made anew
+    pub(crate) file: PathBuf,
+    /// The file that is mapped, made anew
+    pub(crate) mapped: PathBuf,
+    /// How many reads and writes
+    #[arg(long, default_value_t = 400)]
+    pub(crate) transfers: u64,
+    /// Seed of the contents and the transfers
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The length of both files, a multiple of 512 (bytes, or with KiB, MiB, GiB)
+    #[arg(long, default_value = "8MiB", value_parser = size, value_name = "SIZE")]
+    pub(crate) length: u64,
 }
 
 #[derive(Debug, Args)]

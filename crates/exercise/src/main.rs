@@ -7,6 +7,7 @@ mod access;
 mod arguments;
 mod coherence;
 mod difference;
+mod direct;
 mod error;
 mod generator;
 mod mapping;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let done = match &job {
         Job::Sequence(sequence) => sequence::run(sequence),
         Job::Random(random) => access::run(random),
+        Job::Direct(direct) => direct::run(direct),
         Job::Store(spot) => coherence::store(spot),
         Job::Await(wait) => coherence::wait(wait),
     };

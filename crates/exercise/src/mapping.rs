@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
@@ -82,6 +82,24 @@ impl Mapping {
         }
         self.store_bytes(at.wrapping_add(head + words * WORD), last);
         Ok(())
+    }
+
+    /// Has the kernel read `length` bytes of another file from `from` on into the mapping, to `offset` of the mapped file: one pread(2).
+    pub(crate) fn read_from(&self, file: BorrowedFd<'_>, from: u64, offset: u64, length: usize) -> io::Result<usize> {
+        let at = self.check(offset, length)?;
+        let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
+        // SAFETY: `check` has seen that the range is mapped, and no reference points into it.
+        let moved = unsafe { libc::pread(file.as_raw_fd(), at.cast(), length, from) };
+        usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Has the kernel write what the mapped file holds at `offset` to another file, from `to` on: one pwrite(2).
+    pub(crate) fn write_to(&self, file: BorrowedFd<'_>, to: u64, offset: u64, length: usize) -> io::Result<usize> {
+        let at = self.check(offset, length)?;
+        let to = libc::off_t::try_from(to).map_err(io::Error::other)?;
+        // SAFETY: `check` has seen that the range is mapped.
+        let moved = unsafe { libc::pwrite(file.as_raw_fd(), at.cast(), length, to) };
+        usize::try_from(moved).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes what was stored to the file and waits for it (MS_SYNC).

@@ -51,6 +51,22 @@ fn directory() -> TempDir {
 }
 
 #[test]
+fn direct_transfers_between_a_file_and_a_mapping_are_equal() {
+    // On the file system of the build alone: not every kernel has O_DIRECT on tmpfs.
+    let directory = directory();
+    let (file, mapped) = (directory.path().join("file"), directory.path().join("mapped"));
+    let mapped = mapped.to_str().unwrap();
+    let line = good(&["direct", mapped, "--transfers", "50", "--length", "1MiB"], &file);
+    assert!(
+        line.starts_with("direct: ") && line.ends_with(" writes equal\n"),
+        "{line}"
+    );
+    assert!(fs::read(&file).unwrap() != fs::read(mapped).unwrap());
+    let odd = bad(2, &["direct", mapped, "--length", "1000"], &file);
+    assert!(odd.contains("multiple of 512"), "{odd}");
+}
+
+#[test]
 fn sequences_of_several_seeds_are_equal() {
     for directory in directories() {
         let file = directory.path().join("file");

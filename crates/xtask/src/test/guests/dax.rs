@@ -19,6 +19,7 @@ pub(super) const CASES: &[(&str, Body)] = &[
     ("dax-coherence", coherence),
     ("dax-random", random),
     ("dax-two-windows", two_windows),
+    ("dax-direct", direct),
     ("dax-sequence", sequence),
     ("plain-sequence", plain_sequence),
     ("dax-posix", posix),
@@ -225,6 +226,34 @@ fn two_windows(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> 
     guest.check_daemons_live()?;
     guest.finish()?;
     Ok(format!("{} MiB through each, equal", SIZE / MIB))
+}
+
+/// The data of requests lies in the window: the daemon's own, and that of another share, of which QEMU tells it.
+fn direct(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    const LENGTH: usize = 8 * MIB;
+    let (window, plain) = (directory.join("window"), directory.join("plain"));
+    for share in [&window, &plain] {
+        fs::create_dir(share)?;
+    }
+    // What is chosen for DAX is chosen by its length as the guest first meets it.
+    for (name, length) in [("between", LENGTH), ("within", LENGTH), ("file", 1)] {
+        fs::write(window.join(name), vec![0; length])?;
+    }
+    let mut guest = Guest::new(lab, variant, directory, include_str!("../../../guest/direct.sh"))?;
+    guest.share(&window, "window", Sharing::Dax(32))?;
+    guest.share(&plain, "plain", Sharing::Plain)?;
+    let printed = guest.run(EXERCISE_LIMIT)?;
+    let lines = printed.lines().filter(|line| line.ends_with(" equal"));
+    let seen: Vec<_> = lines.map(str::trim).collect();
+    ensure!(seen.len() == 2, "not two results:\n{printed}");
+    let counts = emptied(&guest, "window")?;
+    ensure!(
+        counts.mapped >= (2 * LENGTH / RANGE) as u64,
+        "the files were not mapped: {counts:?}"
+    );
+    guest.check_daemons_live()?;
+    guest.finish()?;
+    Ok(seen.join("; "))
 }
 
 fn sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
