@@ -68,12 +68,10 @@ pub enum Error {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// No interrupt came in time.
-    #[error("queue {queue}: no interrupt in time, {posted} requests are on their way")]
+    #[error("queue {queue}: a request is on its way and no interrupt came in time")]
     Timeout {
         /// Queue index.
         queue: u16,
-        /// Requests without an answer.
-        posted: usize,
     },
     /// An event descriptor failed.
     #[error("cannot {action}")]

@@ -15,12 +15,14 @@ pub mod opcode {
     pub const READ: u32 = 15;
     pub const WRITE: u32 = 16;
     pub const RELEASE: u32 = 18;
+    pub const FLUSH: u32 = 25;
     pub const INIT: u32 = 26;
     pub const OPENDIR: u32 = 27;
     pub const READDIR: u32 = 28;
     pub const RELEASEDIR: u32 = 29;
     pub const CREATE: u32 = 35;
     pub const DESTROY: u32 = 38;
+    pub const READDIRPLUS: u32 = 44;
     pub const SETUPMAPPING: u32 = 48;
     pub const REMOVEMAPPING: u32 = 49;
 }

@@ -21,6 +21,8 @@ const RING_PACKED: u64 = 1 << 34;
 pub struct Options {
     /// Queues to start, from the first on.
     pub queues: u16,
+    /// Be content with fewer queues where the device has no more.
+    pub fewer_queues: bool,
     /// Entries of each.
     pub queue_size: u16,
     /// Packed rings; an error if the device has none.
@@ -48,6 +50,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             queues: 2,
+            fewer_queues: false,
             queue_size: 128,
             packed: false,
             features: 1 << 28 | 1 << 29,
@@ -92,14 +95,13 @@ impl Guest {
         let features = negotiate(&mut frontend, options)?;
         let negotiated = frontend.protocol_features()? & options.protocol_features;
         frontend.set_protocol_features(negotiated)?;
+        let mut count = options.queues;
         if negotiated.contains(ProtocolFeatures::MQ) {
             let offered = frontend.queue_num()?;
-            if offered < options.queues.into() {
-                return Err(Error::Queues {
-                    wanted: options.queues,
-                    offered,
-                });
+            if offered < count.into() && !options.fewer_queues {
+                return Err(Error::Queues { wanted: count, offered });
             }
+            count = count.min(u16::try_from(offered).unwrap_or(u16::MAX));
         }
         let window = if options.window {
             open_window(&mut frontend, negotiated)?
@@ -110,7 +112,7 @@ impl Guest {
         frontend.set_features(features | PROTOCOL_FEATURES)?;
 
         let mut layout = Allocator::new();
-        let plans: Vec<_> = (0..options.queues)
+        let plans: Vec<_> = (0..count)
             .map(|index| Queue::plan(index, options, features, &mut layout))
             .collect();
         let (memory, ram) = Memory::memfd("guest-ram", layout.used(), ram::START)?;
@@ -136,7 +138,7 @@ impl Guest {
             queues,
         };
         guest.share_memory()?;
-        for index in 0..options.queues {
+        for index in 0..count {
             guest.start(index, guest.queues[usize::from(index)].config.base)?;
         }
         Ok(guest)

@@ -8,9 +8,11 @@ pub mod fs;
 mod guest;
 mod queue;
 mod ram;
+mod slot;
 mod window;
 
 pub use error::Error;
 pub use guest::{Guest, Options};
 pub use queue::{Answer, Queue, Ticket};
+pub use slot::{Shape, Slot};
 pub use window::{AddressRange, Answers, RangeError, Window};

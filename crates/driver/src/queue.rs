@@ -27,9 +27,9 @@ pub struct Queue {
     pub(crate) kick: OwnedFd,
     pub(crate) call: OwnedFd,
     pub(crate) error: OwnedFd,
-    memory: Memory,
-    ring: DriverQueue,
-    places: Places,
+    pub(crate) memory: Memory,
+    pub(crate) ring: DriverQueue,
+    pub(crate) places: Places,
     posted: HashMap<Ticket, Posted>,
     /// Answers that came while another one was waited for.
     answered: VecDeque<Answer>,
@@ -40,9 +40,9 @@ pub struct Queue {
 
 /// Fixed places for requests in guest memory.
 #[derive(Debug)]
-struct Places {
-    free: Vec<u64>,
-    size: u64,
+pub(crate) struct Places {
+    pub(crate) free: Vec<u64>,
+    pub(crate) size: u64,
 }
 
 #[derive(Debug)]
@@ -141,11 +141,8 @@ impl Queue {
             if let Some(answer) = self.poll()? {
                 return Ok(answer);
             }
-            if self.ring.arm_interrupt() && !self.wait_for_interrupt()? {
-                return Err(Error::Timeout {
-                    queue: self.index,
-                    posted: self.posted.len(),
-                });
+            if self.ring.arm_interrupt() {
+                self.wait_for_interrupt()?;
             }
         }
     }
@@ -178,15 +175,15 @@ impl Queue {
         wait_for(&self.error, self.timeout)
     }
 
-    fn wait_for_interrupt(&self) -> Result<bool, Error> {
-        let came = wait_for(&self.call, self.timeout)?;
-        if came {
-            match rustix::io::read(&self.call, &mut [0; 8]) {
-                Ok(_) | Err(Errno::AGAIN) => {}
-                Err(errno) => return Err(Error::event("read the interrupt")(errno)),
-            }
+    /// Sleeps until the device interrupts, which it does for what is used after `arm_interrupt`.
+    pub(crate) fn wait_for_interrupt(&self) -> Result<(), Error> {
+        if !wait_for(&self.call, self.timeout)? {
+            return Err(Error::Timeout { queue: self.index });
         }
-        Ok(came)
+        match rustix::io::read(&self.call, &mut [0; 8]) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(Error::event("read the interrupt")(errno)),
+        }
     }
 
     fn post(&mut self, readable: &[u8], reply_space: u32) -> Result<Ticket, Error> {

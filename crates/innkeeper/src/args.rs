@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
 use fuse::passthrough::DaxFiles;
 
+use crate::bench::Bench;
+
 /// Shares host directories with virtual machines over vhost-user.
 #[derive(Debug, Parser)]
 #[command(name = "innkeeper", version, max_term_width = 100)]
@@ -21,6 +23,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Job {
     Share(Share),
     Boot(Boot),
+    Bench(Bench),
 }
 
 /// Serve a directory to a virtual machine through a vhost-user socket.

@@ -122,6 +122,9 @@ pub(crate) enum Error {
     #[error("the guest broke the rules of its command channel: {reason}")]
     Channel { reason: String },
 
+    #[error(transparent)]
+    Bench(#[from] crate::bench::Error),
+
     #[error("cannot {doing}: {source}")]
     System { doing: &'static str, source: io::Error },
 }

@@ -114,7 +114,7 @@ fn options(export: &Export) -> Options {
 }
 
 /// An error with all that led to it.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,6 +1,7 @@
 //! Shares host directories with virtual machines over vhost-user.
 
 mod args;
+mod bench;
 mod boot;
 mod channel;
 mod error;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     }
     match Arguments::parse_from(words).job {
         Job::Share(share) => run(share.process.log_level, 1, || share::run(&share)),
+        Job::Bench(bench) => run(bench.process.log_level, 1, || bench::run(&bench)),
         Job::Boot(boot) => run(boot.process.log_level, 125, || boot::run(&boot)),
     }
 }

@@ -77,6 +77,14 @@ pub enum Fault {
     },
 }
 
+/// An indirect table in guest memory that stays as it is, for chains that are posted again and again in one shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    address: u64,
+    length: u32,
+    space: u64,
+}
+
 /// What the two formats disagree about.
 trait Half {
     type Layout: Format;
@@ -161,7 +169,18 @@ impl DriverQueue {
     /// The same with one descriptor in the ring, the others being in a table that is written to guest address `table`
     /// and must stay there until the chain is reaped.
     pub fn post_indirect(&mut self, table: u64, readable: &[Buffer], writable: &[Buffer]) -> Result<Token, PostError> {
-        core!(&mut self.0, core => core.post_indirect(table, readable, writable))
+        let table = self.table(table, readable, writable)?;
+        self.post_table(&table)
+    }
+
+    /// Writes an indirect table to guest address `address`, where it must stay as long as it is in use.
+    pub fn table(&mut self, address: u64, readable: &[Buffer], writable: &[Buffer]) -> Result<Table, PostError> {
+        core!(&mut self.0, core => core.table(address, readable, writable))
+    }
+
+    /// Makes a chain available whose table is there already, on this queue's memory and in its format.
+    pub fn post_table(&mut self, table: &Table) -> Result<Token, PostError> {
+        core!(&mut self.0, core => core.post_table(table))
     }
 
     /// The next chain that the device has used, and the bytes it has written. With `IN_ORDER` a chain that was skipped
@@ -210,7 +229,7 @@ impl<H: Half> Core<H> {
         self.place(space)
     }
 
-    fn post_indirect(&mut self, table: u64, readable: &[Buffer], writable: &[Buffer]) -> Result<Token, PostError> {
+    fn table(&mut self, table: u64, readable: &[Buffer], writable: &[Buffer]) -> Result<Table, PostError> {
         if !self.indirect {
             return Err(PostError::NoIndirect);
         }
@@ -225,14 +244,22 @@ impl<H: Half> Core<H> {
                 bytes.as_flattened(),
             )?;
         }
-        self.chain.clear();
-        self.chain.push(Descriptor {
+        Ok(Table {
             address: table,
             length,
+            space,
+        })
+    }
+
+    fn post_table(&mut self, table: &Table) -> Result<Token, PostError> {
+        self.chain.clear();
+        self.chain.push(Descriptor {
+            address: table.address,
+            length: table.length,
             flags: INDIRECT,
             link: 0,
         });
-        self.place(space)
+        self.place(table.space)
     }
 
     /// Fills `chain` with one descriptor a buffer, not linked. Gives the space to write.

@@ -8,4 +8,5 @@ mod hostile;
 mod mapping;
 mod requests;
 mod session;
+mod slots;
 mod window_buffers;

@@ -7,7 +7,7 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod own;
-mod qemu;
+pub(crate) mod qemu;
 mod root;
 mod start;
 mod terminal;

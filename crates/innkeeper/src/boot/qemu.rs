@@ -225,10 +225,11 @@ impl Drop for Qemu {
     }
 }
 
-/// Has the kernel kill the child as soon as the calling thread ends, however that comes about.
+/// Has the kernel kill the child as soon as the calling thread ends, however that comes about. No signal is blocked in the child.
 pub(crate) fn die_with_us(command: &mut Command) {
     let parent = std::process::id();
     let tie = move || {
+        signals::unblock_all()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if getppid().is_none_or(|now| now.as_raw_nonzero().get().cast_unsigned() != parent) {
             // It died in between, and nobody would tell us any more.
@@ -240,9 +241,8 @@ pub(crate) fn die_with_us(command: &mut Command) {
     unsafe { command.pre_exec(tie) };
 }
 
-/// In the child: no signal is blocked, and the descriptors that were made for it stay open.
+/// In the child: the descriptors that were made for it stay open.
 fn prepare(inherited: &[RawFd]) -> io::Result<()> {
-    signals::unblock_all()?;
     for &descriptor in inherited {
         // SAFETY: the parent holds these descriptors open across the fork.
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) };

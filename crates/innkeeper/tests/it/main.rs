@@ -1,5 +1,7 @@
 //! Innkeeper as its users meet it: the command is run and what it says is read.
 
+/// `bench`: what it prints, refuses and leaves behind.
+mod bench;
 /// `boot`: what it refuses, and real guests.
 mod boot;
 /// The table of crates in ARCHITECTURE.md, kept true.

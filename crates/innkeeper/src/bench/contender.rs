@@ -1,0 +1,213 @@
+//! A daemon under measurement: started, found listening, watched for what it uses, and ended.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::error::Error;
+use crate::boot::qemu::die_with_us;
+
+/// How long a daemon may take to listen.
+const START: Duration = Duration::from_secs(20);
+/// As much of its complaints as is kept.
+const SAID_BYTES: usize = 4 << 10;
+
+/// How to start a daemon.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    /// For tables: the program's name.
+    pub(super) name: String,
+    /// A shell's command with `{socket}` and `{directory}`; none: this very program.
+    pub(super) command: Option<String>,
+}
+
+impl Recipe {
+    /// What is run, as a user would type it.
+    pub(super) fn describe(&self, queues: u16) -> String {
+        let own = || format!("innkeeper share {{directory}} --socket-path {{socket}} --num-queues {queues}");
+        self.command.clone().unwrap_or_else(own)
+    }
+
+    fn command(&self, directory: &Path, socket: &Path, queues: u16) -> Result<Command, Error> {
+        let Some(template) = &self.command else {
+            let own = std::env::current_exe().map_err(Error::system("find this program"))?;
+            let mut command = Command::new(own);
+            command
+                .arg("share")
+                .arg(directory)
+                .arg("--socket-path")
+                .arg(socket)
+                .args(["--num-queues", &queues.to_string()]);
+            return Ok(command);
+        };
+        let line = template
+            .replace("{socket}", &quoted(socket))
+            .replace("{directory}", &quoted(directory));
+        let mut command = Command::new("/bin/sh");
+        // The daemon takes the shell's place, so that the process we know is the one that we measure.
+        command.arg("-c").arg(format!("exec {line}"));
+        Ok(command)
+    }
+}
+
+/// A path as one word of a shell's command.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// A running daemon, killed when dropped.
+#[derive(Debug)]
+pub(super) struct Contender {
+    pub(super) name: String,
+    child: Child,
+    said: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Contender {
+    /// Starts the daemon and connects as soon as it listens.
+    pub(super) fn start(
+        recipe: &Recipe,
+        directory: &Path,
+        socket: &Path,
+        queues: u16,
+    ) -> Result<(Self, UnixStream), Error> {
+        let mut command = recipe.command(directory, socket, queues)?;
+        // A group of its own: Ctrl-C is for us, and what it forks ends with it.
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        die_with_us(&mut command);
+        let mut child = command.spawn().map_err(|source| Error::Start {
+            name: recipe.name.clone(),
+            source,
+        })?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let said = Arc::clone(&said);
+            thread::spawn(move || collect(stderr, &said));
+        }
+        let mut contender = Self {
+            name: recipe.name.clone(),
+            child,
+            said,
+        };
+        let stream = contender.connect(socket)?;
+        Ok((contender, stream))
+    }
+
+    /// The last that the daemon said on standard error, in one line.
+    pub(super) fn said(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
+        if text.is_empty() { "nothing".into() } else { text }
+    }
+
+    /// Says whose error it was, and the daemon's last words on it.
+    pub(super) fn blame(&self, source: Error) -> Error {
+        Error::Contender {
+            name: self.name.clone(),
+            said: self.said(),
+            source: Box::new(source),
+        }
+    }
+
+    /// CPU time that the daemon has used, all of its threads and children together.
+    pub(super) fn cpu_time(&self) -> Duration {
+        Duration::from_nanos(self.processes().iter().map(|&process| run_time(process)).sum())
+    }
+
+    /// The daemon and whatever it forked: a sandbox makes it do its work in a child.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let mut next = 0;
+        while let Some(&process) = found.get(next) {
+            for task in tasks(process) {
+                let children = fs::read_to_string(format!("/proc/{process}/task/{task}/children"));
+                let children = children.unwrap_or_default();
+                found.extend(
+                    children
+                        .split_whitespace()
+                        .filter_map(|child| child.parse::<u32>().ok()),
+                );
+            }
+            next += 1;
+        }
+        found
+    }
+
+    fn connect(&mut self, socket: &Path) -> Result<UnixStream, Error> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Ok(stream) = UnixStream::connect(socket) {
+                return Ok(stream);
+            }
+            if let Some(status) = self.child.try_wait().map_err(Error::system("look after the daemon"))? {
+                // Its last words may still be on their way through the pipe.
+                thread::sleep(Duration::from_millis(50));
+                return Err(Error::Ended {
+                    name: self.name.clone(),
+                    status: status.to_string(),
+                    said: self.said(),
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(Error::NotListening {
+                    name: self.name.clone(),
+                    seconds: START.as_secs(),
+                });
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        // All fail only if it has ended already.
+        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Thread ids of a process.
+fn tasks(process: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{process}/task"));
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Nanoseconds that the threads of a process have run, which is finer than the ticks of `/proc/PID/stat`.
+fn run_time(process: u32) -> u64 {
+    let of_task = |task| {
+        let text = fs::read_to_string(format!("/proc/{process}/task/{task}/schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    tasks(process).into_iter().filter_map(of_task).sum()
+}
+
+/// Keeps the end of what the daemon says.
+fn collect(mut stderr: impl Read, said: &Mutex<Vec<u8>>) {
+    let mut bytes = [0; 1024];
+    while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend(&bytes[..count]);
+        let surplus = said.len().saturating_sub(SAID_BYTES);
+        said.drain(..surplus);
+    }
+}

@@ -1,0 +1,56 @@
+//! Everything that can stop a measurement.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::export::whole;
+
+/// Why nothing more is measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot make files to measure with in {path}: {source}; name a directory that you may write to and that has 1 GiB free", path = .path.display())]
+    Scratch { path: PathBuf, source: io::Error },
+    #[error("cannot start {name}: {source}")]
+    Start { name: String, source: io::Error },
+    #[error(
+        "{name} ended ({status}) before it listened on its socket, saying: {said}; its command must have {{socket}} and {{directory}}"
+    )]
+    Ended { name: String, status: String, said: String },
+    #[error(
+        "{name} does not listen on its socket after {seconds} seconds; its command must have {{socket}} and {{directory}}"
+    )]
+    NotListening { name: String, seconds: u64 },
+    #[error("cannot drive {name}: {source}; it said: {said}")]
+    Contender {
+        name: String,
+        source: Box<Error>,
+        /// What the daemon said last, or nothing.
+        said: String,
+    },
+    #[error("{}", whole(.0))]
+    Driver(#[from] driver::Error),
+    #[error("the reply of {written} bytes to request {unique} breaks the rules of virtio-fs")]
+    BadReply { unique: u64, written: u32 },
+    #[error("{what} failed: {source}")]
+    Refused { what: &'static str, source: io::Error },
+    #[error("it has no queue for requests")]
+    NoQueue,
+    #[error("it takes writes of {max_write} bytes at most, and 1 MiB is to be measured")]
+    SmallWrites { max_write: u32 },
+    #[error("{what} gave wrong contents")]
+    Contents { what: &'static str },
+    #[error("cannot {doing}: {source}")]
+    System { doing: &'static str, source: io::Error },
+    /// Not a failure: a signal came.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    pub(super) fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System {
+            doing,
+            source: source.into(),
+        }
+    }
+}

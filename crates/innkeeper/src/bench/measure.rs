@@ -1,0 +1,108 @@
+//! Rounds in turns, and what they say together.
+
+use std::time::Duration;
+
+use super::drive::Tally;
+
+/// One round of one contender.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    /// Items a second.
+    pub(super) rate: f64,
+    /// CPU time of the daemon an operation, in nanoseconds.
+    pub(super) cpu: f64,
+    /// Latency of an operation in nanoseconds.
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+}
+
+impl Round {
+    /// `cpu`: what the daemon used in that time.
+    pub(super) fn new(tally: &Tally, cpu: Duration) -> Self {
+        let seconds = tally.elapsed.as_secs_f64();
+        let operations = tally.latency.len().max(1) as f64;
+        Self {
+            rate: tally.items as f64 / seconds,
+            cpu: cpu.as_nanos() as f64 / operations,
+            p50: tally.latency.value_at_quantile(0.5) as f64,
+            p99: tally.latency.value_at_quantile(0.99) as f64,
+        }
+    }
+}
+
+/// The middle of some figures and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+impl Spread {
+    /// `None` for no figures at all.
+    pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (&least, &most) = (sorted.first()?, sorted.last()?);
+        let (lower, upper) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            least,
+            most,
+        })
+    }
+}
+
+/// All rounds of a contender in a workload.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rounds(pub(super) Vec<Round>);
+
+impl Rounds {
+    pub(super) fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
+        Spread::of(self.0.iter().map(figure)).map_or(0.0, |spread| spread.median)
+    }
+
+    /// How many times the rate of `other` this is, round by round: neighbours in time have the same noise.
+    pub(super) fn ratio(&self, other: &Self) -> Option<Spread> {
+        let pairs = self.0.iter().zip(&other.0);
+        Spread::of(
+            pairs
+                .filter(|(_, other)| other.rate > 0.0)
+                .map(|(own, other)| own.rate / other.rate),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_of_the_sorted_figures() {
+        let spread = |figures: &[f64]| Spread::of(figures.iter().copied()).map(|s| (s.median, s.least, s.most));
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some((2.0, 1.0, 3.0)));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some((2.5, 1.0, 4.0)));
+        assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_taken_between_neighbours() {
+        let rounds = |rates: [f64; 3]| {
+            Rounds(
+                rates
+                    .map(|rate| Round {
+                        rate,
+                        cpu: 0.0,
+                        p50: 0.0,
+                        p99: 0.0,
+                    })
+                    .to_vec(),
+            )
+        };
+        // The machine was slow in the second round: both had half, and the ratio is as before.
+        let ratio = rounds([200.0, 100.0, 220.0])
+            .ratio(&rounds([100.0, 50.0, 100.0]))
+            .unwrap();
+        assert_eq!((ratio.median, ratio.least), (2.0, 2.0));
+    }
+}

@@ -1,0 +1,116 @@
+//! The files to measure with, in a directory of their own that goes away on every way out.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::error::Error;
+
+/// How many files of each kind there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Small files that are looked up and read.
+    pub(super) files: u32,
+    /// Entries of the directory that is listed.
+    pub(super) entries: u32,
+    /// Bytes of the file that is read, and of the files that are written: whole MiB.
+    pub(super) data: u64,
+}
+
+/// Bytes of a small file.
+pub(super) const FILE_BYTES: u32 = 4096;
+
+/// Names inside the share. All have the same length within a directory, so that all messages of a kind have the same shape.
+pub(super) const FILES: &str = "files";
+pub(super) const ENTRIES: &str = "entries";
+pub(super) const DATA: &str = "data";
+/// In the directory of each contender.
+pub(super) const SINK: &str = "sink";
+
+/// The name of small file `index`.
+pub(super) fn file_name(index: u32) -> String {
+    format!("file{index:06}")
+}
+
+/// The name of contender `index`'s own directory.
+pub(super) fn own_directory(index: usize) -> String {
+    format!("own{index:02}")
+}
+
+/// What the data file holds at `offset`, a multiple of 8.
+pub(super) fn word_at(offset: u64) -> u64 {
+    (offset / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The directory, removed when dropped.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    directory: TempDir,
+    pub(super) sizes: Sizes,
+}
+
+impl Scratch {
+    /// Makes the files in a new directory inside of `parent`, with a place to write for each of `contenders`.
+    pub(super) fn make(parent: &Path, sizes: Sizes, contenders: usize) -> Result<Self, Error> {
+        let failed = |source| Error::Scratch {
+            path: parent.into(),
+            source,
+        };
+        let directory = tempfile::Builder::new()
+            .prefix("innkeeper-bench-")
+            .tempdir_in(parent)
+            .map_err(failed)?;
+        let scratch = Self { directory, sizes };
+        scratch.fill(contenders).map_err(failed)?;
+        Ok(scratch)
+    }
+
+    /// What is shared.
+    pub(super) fn share(&self) -> PathBuf {
+        self.directory.path().join("share")
+    }
+
+    /// Where contender `index` is to listen.
+    pub(super) fn socket(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("socket{index}"))
+    }
+
+    fn fill(&self, contenders: usize) -> io::Result<()> {
+        let share = self.share();
+        let Sizes { files, entries, data } = self.sizes;
+        fs::create_dir(&share)?;
+        fs::create_dir(share.join(FILES))?;
+        for index in 0..files {
+            fs::write(share.join(FILES).join(file_name(index)), [b'f'; FILE_BYTES as usize])?;
+        }
+        fs::create_dir(share.join(ENTRIES))?;
+        for index in 0..entries {
+            File::create(share.join(ENTRIES).join(file_name(index)))?;
+        }
+        fill_data(&share.join(DATA), data)?;
+        for index in 0..contenders {
+            let own = share.join(own_directory(index));
+            fs::create_dir(&own)?;
+            fill_data(&own.join(SINK), data)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file without holes, each word of which tells where it is.
+pub(super) fn fill_data(path: &Path, size: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let mut bytes = Vec::with_capacity(1 << 20);
+    for start in (0..size).step_by(1 << 20) {
+        bytes.clear();
+        bytes.extend(
+            (start..start + (1 << 20))
+                .step_by(8)
+                .flat_map(|offset| word_at(offset).to_le_bytes()),
+        );
+        file.write_all(&bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! A FUSE session with one daemon: what a guest's kernel has after `mount`, without the guest.
+
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use driver::fs::{OUT_HEADER, ROOT, Request, Requests, field_u32, field_u64, opcode, reply};
+use driver::{Guest, Options, Queue, Slot};
+use rustix::process::{getegid, geteuid};
+
+use super::error::Error;
+use super::message::Message;
+use super::scratch::{DATA, ENTRIES, FILES, SINK, Sizes, file_name, own_directory};
+
+/// The largest READ and WRITE, as much as Linux sends.
+pub(super) const MEBIBYTE: u32 = 1 << 20;
+/// The most requests on their way in a queue.
+pub(super) const DEPTH_MOST: u16 = 64;
+/// Room for the tables of all messages that a slot may ever send.
+const SHAPES: u64 = 16;
+/// FORGETs on their way.
+const FORGETS: u16 = 64;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Ring features besides VERSION_1, where they are offered: what Linux uses.
+const INDIRECT_DESC: u64 = 1 << 28;
+const EVENT_IDX: u64 = 1 << 29;
+const RING_PACKED: u64 = 1 << 34;
+
+/// What Linux 6.12 asks for on virtio-fs, DAX and SELinux contexts and opens without a message apart: bits 0, 3, 5, 6, 12 to 15, 18, 20 to 23, 25, 27 to 30, 34 to 36,
+/// 38 to 40 (`fuse_send_init`).
+const INIT_FLAGS: u64 = 0x01dc_7bf6_f069;
+
+/// How to connect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    /// Request queues, if the daemon has as many.
+    pub(super) queues: u16,
+    /// Packed rings, if the daemon has them.
+    pub(super) packed: bool,
+}
+
+/// The nodes and handles that the workloads use.
+#[derive(Clone, Debug)]
+pub(super) struct Nodes {
+    pub(super) files_directory: u64,
+    pub(super) files: Vec<u64>,
+    pub(super) entries_directory: u64,
+    pub(super) data: Open,
+    pub(super) own: u64,
+    pub(super) sink: Open,
+    pub(super) manners: Manners,
+}
+
+/// What the daemon does not want to be asked, as a kernel remembers it after the first ENOSYS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners {
+    /// Files need no OPEN and RELEASE (FUSE_NO_OPEN_SUPPORT).
+    pub(super) no_open: bool,
+    /// Directories need no OPENDIR and RELEASEDIR.
+    pub(super) no_opendir: bool,
+    /// No FLUSH is needed when a file is closed.
+    pub(super) no_flush: bool,
+}
+
+/// A node that is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Open {
+    pub(super) node: u64,
+    pub(super) handle: u64,
+}
+
+/// One request queue and the places for its messages.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) queue: Queue,
+    pub(super) slots: Vec<Slot>,
+    /// Number of the slot of each ticket.
+    pub(super) owners: Vec<usize>,
+}
+
+/// The queue for FORGET (VIRTIO 1.2 5.11.2), shared by all lanes.
+#[derive(Debug)]
+pub(super) struct Forgets(Mutex<Urgent>);
+
+#[derive(Debug)]
+struct Urgent {
+    queue: Queue,
+    message: Message,
+    free: Vec<Slot>,
+    posted: Vec<Option<Slot>>,
+}
+
+/// Connected and mounted.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) forgets: Forgets,
+    pub(super) nodes: Nodes,
+    pub(super) packed: bool,
+    /// Keeps the connection.
+    _guest: Guest,
+}
+
+impl Session {
+    /// Connects, mounts, and looks up what the workloads need. `index` is the number of the contender's own directory.
+    pub(super) fn mount(stream: UnixStream, connection: Connection, sizes: Sizes, index: usize) -> Result<Self, Error> {
+        let packed = if connection.packed { RING_PACKED } else { 0 };
+        let mut guest = Guest::attach(
+            stream,
+            &Options {
+                queues: 1 + connection.queues,
+                fewer_queues: true,
+                // Linux wants a descriptor a page, and QEMU allows 1024.
+                queue_size: 1024,
+                features: INDIRECT_DESC | EVENT_IDX | packed,
+                places: DEPTH_MOST + 1,
+                place_size: Slot::place_size(MEBIBYTE, SHAPES),
+                timeout: TIMEOUT,
+                ..Options::default()
+            },
+        )?;
+        let packed = guest.features() & RING_PACKED != 0;
+        let mut queues = std::mem::take(&mut guest.queues).into_iter();
+        let urgent = queues.next().ok_or(Error::NoQueue)?;
+        let mut lanes = queues.map(Lane::new).collect::<Result<Vec<_>, Error>>()?;
+        let first = lanes.first_mut().ok_or(Error::NoQueue)?;
+        let nodes = Beginning {
+            queue: &mut first.queue,
+            requests: Requests::new(geteuid().as_raw(), getegid().as_raw()),
+        }
+        .look_up(sizes, index)?;
+        Ok(Self {
+            lanes,
+            forgets: Forgets::new(urgent)?,
+            nodes,
+            packed,
+            _guest: guest,
+        })
+    }
+}
+
+impl Lane {
+    fn new(mut queue: Queue) -> Result<Self, Error> {
+        let slots = (0..DEPTH_MOST)
+            .map(|_| queue.slot(MEBIBYTE))
+            .collect::<Result<_, _>>()?;
+        let owners = vec![0; queue.config().size.into()];
+        Ok(Self { queue, slots, owners })
+    }
+}
+
+impl Forgets {
+    fn new(mut queue: Queue) -> Result<Self, Error> {
+        let free = (0..FORGETS).map(|_| queue.slot(0)).collect::<Result<_, _>>()?;
+        let posted = (0..queue.config().size).map(|_| None).collect();
+        Ok(Self(Mutex::new(Urgent {
+            queue,
+            message: Message::new(0),
+            free,
+            posted,
+        })))
+    }
+
+    /// Sends a FORGET; nobody waits for it.
+    pub(super) fn send(&self, node: u64) -> Result<(), Error> {
+        let mut urgent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        urgent.send(node)
+    }
+}
+
+impl Urgent {
+    fn send(&mut self, node: u64) -> Result<(), Error> {
+        while let Some((ticket, _)) = self.queue.used()? {
+            self.take_back(ticket);
+        }
+        while self.free.is_empty() {
+            let (ticket, _) = self.queue.wait_used()?;
+            self.take_back(ticket);
+        }
+        let Some(mut slot) = self.free.pop() else { return Ok(()) };
+        self.message.forget(node, 1);
+        let ticket = self
+            .queue
+            .post_slot(&mut slot, self.message.shape(), self.message.bytes())?;
+        self.posted[usize::from(ticket.0)] = Some(slot);
+        Ok(self.queue.kick_if_wanted()?)
+    }
+
+    fn take_back(&mut self, ticket: driver::Ticket) {
+        self.free.extend(self.posted[usize::from(ticket.0)].take());
+    }
+}
+
+/// The first messages of a session, without regard to speed.
+struct Beginning<'a> {
+    queue: &'a mut Queue,
+    requests: Requests,
+}
+
+impl Beginning<'_> {
+    fn look_up(&mut self, sizes: Sizes, index: usize) -> Result<Nodes, Error> {
+        let init = self.requests.init(40, INIT_FLAGS);
+        let answer = self.ask("INIT", &init)?;
+        // `max_write` of fuse_init_out. All daemons that are compared must be able to do the same.
+        let max_write = field_u32(&answer, 20);
+        if max_write < MEBIBYTE {
+            return Err(Error::SmallWrites { max_write });
+        }
+        let files_directory = self.lookup(ROOT, FILES)?;
+        let files = (0..sizes.files)
+            .map(|file| self.lookup(files_directory, &file_name(file)))
+            .collect::<Result<_, _>>()?;
+        let entries_directory = self.lookup(ROOT, ENTRIES)?;
+        let (data, no_open) = self.open(ROOT, DATA, libc::O_RDONLY)?;
+        let own = self.lookup(ROOT, &own_directory(index))?;
+        let (sink, _) = self.open(own, SINK, libc::O_RDWR)?;
+        Ok(Nodes {
+            files_directory,
+            files,
+            entries_directory,
+            data,
+            own,
+            sink,
+            manners: Manners {
+                no_open,
+                no_opendir: self.without_opendir(entries_directory)?,
+                no_flush: self.without_flush(sink)?,
+            },
+        })
+    }
+
+    fn lookup(&mut self, parent: u64, name: &str) -> Result<u64, Error> {
+        let request = self.requests.lookup(parent, name.as_bytes());
+        self.ask("LOOKUP", &request).map(|entry| field_u64(&entry, 0))
+    }
+
+    /// The file, open, and whether it is open without having been opened.
+    fn open(&mut self, parent: u64, name: &str, flags: i32) -> Result<(Open, bool), Error> {
+        let node = self.lookup(parent, name)?;
+        let request = self.requests.open(node, flags.cast_unsigned());
+        let answer = self.ask_or_learn("OPEN", &request)?;
+        let handle = answer.as_ref().map_or(0, |answer| field_u64(answer, 0));
+        Ok((Open { node, handle }, answer.is_none()))
+    }
+
+    fn without_opendir(&mut self, node: u64) -> Result<bool, Error> {
+        let request = self.requests.opendir(node);
+        let Some(answer) = self.ask_or_learn("OPENDIR", &request)? else {
+            return Ok(true);
+        };
+        let release = handle_in(field_u64(&answer, 0));
+        let request = self
+            .requests
+            .raw(opcode::RELEASEDIR, node, &[&release], OUT_HEADER as u32);
+        self.ask("RELEASEDIR", &request).map(|_| false)
+    }
+
+    fn without_flush(&mut self, file: Open) -> Result<bool, Error> {
+        let body = handle_in(file.handle);
+        let request = self.requests.raw(opcode::FLUSH, file.node, &[&body], OUT_HEADER as u32);
+        Ok(self.ask_or_learn("FLUSH", &request)?.is_none())
+    }
+
+    fn ask(&mut self, what: &'static str, request: &Request) -> Result<Vec<u8>, Error> {
+        self.ask_or_learn(what, request)?.ok_or(Error::Refused {
+            what,
+            source: std::io::Error::from_raw_os_error(libc::ENOSYS),
+        })
+    }
+
+    /// The body of the reply; `None` for ENOSYS.
+    fn ask_or_learn(&mut self, what: &'static str, request: &Request) -> Result<Option<Vec<u8>>, Error> {
+        let (written, bytes) = self.queue.call(&request.readable, request.reply_space)?;
+        match reply(request, written, &bytes) {
+            Ok(Ok(body)) => Ok(Some(body.to_vec())),
+            Ok(Err(libc::ENOSYS)) => Ok(None),
+            Ok(Err(errno)) => Err(Error::Refused {
+                what,
+                source: std::io::Error::from_raw_os_error(errno),
+            }),
+            Err(_) => Err(Error::BadReply {
+                unique: request.unique,
+                written,
+            }),
+        }
+    }
+}
+
+/// `fuse_release_in` and `fuse_flush_in` of a handle, all else 0.
+fn handle_in(handle: u64) -> [u8; 24] {
+    let mut body = [0; 24];
+    body[..8].copy_from_slice(&handle.to_le_bytes());
+    body
+}
