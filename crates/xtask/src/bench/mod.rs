@@ -14,6 +14,8 @@ use crate::test::succeed;
 pub(crate) enum Bench {
     /// Nanoseconds a chain: our split and packed rings, and rust-vmm's on the same work
     Ring,
+    /// Mappings a second, and a file read through a DAX window and through a local mmap, without a guest
+    Window,
     /// Page cache of a guest and of the host while the guest reads a file, without and with DAX; draws docs/dax.svg
     Dax,
     /// Milliseconds that muting takes in 100,000 messages: mute-thread, and notmuch's own query
@@ -23,6 +25,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Ring => cargo_bench("virtqueue", "ring"),
+        Bench::Window => cargo_bench("devices", "window"),
         Bench::Dax => dax::run(),
         Bench::Mute => cargo_bench("mute-thread", "apply"),
     }
