@@ -89,10 +89,21 @@ impl Table {
         self.settle(mapper)
     }
 
+    /// Takes out all that `owner` has. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    pub(crate) fn release(&mut self, owner: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        let (owned, others) = std::mem::take(&mut self.mappings)
+            .into_iter()
+            .partition(|(_, mapping)| mapping.owner == owner);
+        self.mappings = others;
+        self.leaving.extend(BTreeMap::into_values(owned));
+        self.disown(|mapping| mapping.owner == owner);
+        self.settle(mapper)
+    }
+
     /// Empties all of it. Whether or not the front end answers now, nothing of it will be taken for mapped later.
     pub(crate) fn clear(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         self.leaving.extend(std::mem::take(&mut self.mappings).into_values());
-        self.disown();
+        self.disown(|_| true);
         self.settle(mapper)
     }
 
@@ -101,13 +112,14 @@ impl Table {
         self.counts.unmapped += (self.mappings.len() + self.leaving.len()) as u64;
         self.mappings.clear();
         self.leaving.clear();
-        self.disown();
+        self.disown(|_| true);
     }
 
-    fn disown(&mut self) {
-        self.remainders.clear();
-        if let Some(Step::Map { wanted, .. }) = &mut self.unfinished {
-            *wanted = false;
+    /// Has no mapping of this kind made that is still to be made.
+    fn disown(&mut self, kind: impl Fn(&WindowMapping) -> bool) {
+        self.remainders.retain(|rest| !kind(rest));
+        if let Some(Step::Map { mapping, wanted }) = &mut self.unfinished {
+            *wanted &= !kind(mapping);
         }
     }
 
@@ -218,6 +230,7 @@ fn end(mapping: &WindowMapping) -> u64 {
 /// What of `mapping` lies between two offsets of the window, of which neither is outside of it.
 fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> {
     (start < end).then(|| WindowMapping {
+        owner: mapping.owner,
         file: Arc::clone(&mapping.file),
         file_offset: mapping.file_offset + (start - mapping.offset),
         offset: start,
@@ -234,6 +247,8 @@ pub(crate) struct ChannelWindow {
     /// Device and inode of every file that was mapped since the window was last cleared. Apart from `inner`, which is locked while
     /// the front end is asked.
     files: Mutex<HashSet<(u64, u64)>>,
+    /// Who may have mappings. Apart from `inner` too: most owners that are released have none.
+    owners: Mutex<HashSet<u64>>,
     /// Readable while nobody may wait for the front end, since the front end waits for us.
     hurry: OwnedFd,
     /// How many are in a hurry.
@@ -256,6 +271,7 @@ impl ChannelWindow {
                 channel: Some(channel),
             }),
             files: Mutex::default(),
+            owners: Mutex::default(),
             hurry: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             hurried: AtomicU64::new(0),
         })
@@ -281,6 +297,10 @@ impl ChannelWindow {
 
     fn files(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The front end has dropped all mappings, as it does when the device is reset.
@@ -335,6 +355,7 @@ impl Window for ChannelWindow {
         // First, since the front end may announce the mapping as memory before it answers.
         let identity = identity(&mapping.file).ok_or(WindowError::Refused)?;
         self.files().insert(identity);
+        self.owners().insert(mapping.owner);
         self.change(mapping.offset, mapping.length, |table, mapper| {
             table.map(mapping, mapper)
         })
@@ -344,7 +365,18 @@ impl Window for ChannelWindow {
         self.change(offset, length, |table, mapper| table.unmap(offset, length, mapper))
     }
 
+    fn release(&self, owner: u64) {
+        if !self.owners().remove(&owner) {
+            return;
+        }
+        let released = self.change(0, self.size, |table, mapper| table.release(owner, mapper));
+        if let Err(error) = released {
+            debug!(owner, %error, "not all is unmapped yet");
+        }
+    }
+
     fn clear(&self) -> Result<(), WindowError> {
+        self.owners().clear();
         self.change(0, self.size, |table, mapper| table.clear(mapper))
             .inspect_err(|error| debug!(%error, "DAX window not cleared yet"))?;
         let Counts { mapped, unmapped } = self.lock().table.counts;

@@ -3,7 +3,7 @@
 use guestmem::{Window, WindowError, WindowMapping};
 use zerocopy::FromBytes;
 
-use crate::fs::{Errno, Mappable, Result};
+use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::operation::Setup;
 use crate::wire;
 
@@ -17,7 +17,12 @@ pub(crate) fn alignment() -> u64 {
 pub(crate) const PUT_OFF: Errno = Errno(512);
 
 /// SETUPMAPPING.
-pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl Fn(bool) -> Result<Mappable>) -> Result<()> {
+pub(crate) fn set_up(
+    window: &dyn Window,
+    node: NodeId,
+    setup: &Setup,
+    open: impl Fn(bool) -> Result<Mappable>,
+) -> Result<()> {
     let Setup {
         file_offset,
         offset,
@@ -35,6 +40,7 @@ pub(crate) fn set_up(window: &dyn Window, setup: &Setup, open: impl Fn(bool) -> 
             return Err(Errno::EIO);
         }
         let mapping = WindowMapping {
+            owner: node.0,
             file: mappable.file,
             file_offset,
             offset,
@@ -116,6 +122,7 @@ mod tests {
         fn unmap(&self, _offset: u64, _length: u64) -> std::result::Result<(), WindowError> {
             Ok(())
         }
+        fn release(&self, _owner: u64) {}
         fn clear(&self) -> std::result::Result<(), WindowError> {
             Ok(())
         }
@@ -132,7 +139,7 @@ mod tests {
             length: 2 << 20,
             writable: false,
         };
-        let result = set_up(&window, &setup, |write| open(Arc::clone(&file), write));
+        let result = set_up(&window, NodeId::ROOT, &setup, |write| open(Arc::clone(&file), write));
         (result, window.0.into_inner().unwrap())
     }
 

@@ -254,8 +254,11 @@ pub trait FileSystem: Send + Sync {
     fn lookup(&self, by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
         Err(Errno::ENOSYS)
     }
-    /// Takes `count` off the lookup count of `node`. Never fails, never blocks on I/O that requests wait for.
-    fn forget(&self, node: NodeId, count: u64) {}
+    /// Takes `count` off the lookup count of `node`; whether that was the end of the node, so that the guest can have nothing of it
+    /// mapped any more. Never fails, never blocks on I/O that requests wait for.
+    fn forget(&self, node: NodeId, count: u64) -> bool {
+        false
+    }
     /// Attributes, and how long the guest may trust them.
     fn getattr(&self, by: &Caller, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
         Err(Errno::ENOSYS)

@@ -253,7 +253,11 @@ impl<F: FileSystem> Server<F> {
             return Ok(());
         }
         request::forgets(opcode, NodeId(header.nodeid), reader, |node, count| {
-            self.fs.forget(node, count);
+            if self.fs.forget(node, count)
+                && let Some(window) = self.window()
+            {
+                window.release(node.0);
+            }
         })
     }
 
@@ -392,7 +396,7 @@ impl<F: FileSystem> Server<F> {
             }
             Operation::Setupmapping { ref setup } => {
                 let window = self.window().ok_or(Errno::ENOSYS)?;
-                dax::set_up(&*window, setup, |write| fs.open_for_mapping(node, write))
+                dax::set_up(&*window, node, setup, |write| fs.open_for_mapping(node, write))
             }
             Operation::Removemapping { ranges } => dax::remove(&*self.window().ok_or(Errno::ENOSYS)?, ranges),
         }

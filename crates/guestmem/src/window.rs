@@ -11,6 +11,8 @@ pub const VIEW_LENGTH: u64 = (i64::MAX as u64) & !((2 << 20) - 1);
 /// A part of a file, and where the guest is to find it in the window. All numbers in bytes, multiples of the page size.
 #[derive(Clone, Debug)]
 pub struct WindowMapping {
+    /// Whose it is, as the device counts: [`Window::release`] takes out all that one owner has.
+    pub owner: u64,
     /// The file. Open for writing if `writable`. Two mappings are of the same file if they share this descriptor.
     pub file: Arc<OwnedFd>,
     /// Where the part starts in the file.
@@ -52,6 +54,10 @@ pub trait Window: fmt::Debug + Send + Sync {
 
     /// Empties a range, which may cut mappings and may have holes.
     fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError>;
+
+    /// Takes out all mappings of one owner, at once or, if the front end cannot be asked now, ahead of any other change. Waits for
+    /// nobody if it has none.
+    fn release(&self, owner: u64);
 
     /// Empties the whole window. After an error it counts as empty all the same: what is still mapped goes ahead of any other
     /// change.

@@ -110,6 +110,10 @@ enum Step {
         length: u64,
         called_off: Option<u32>,
     },
+    Release {
+        file: usize,
+        called_off: Option<u32>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -122,7 +126,9 @@ fn step() -> impl Strategy<Value = Step> {
                 file, file_offset, offset, length, writable, refusal, called_off,
             }
         ),
-        1 => (range, called_off).prop_map(|((offset, length), called_off)| Step::Unmap { offset, length, called_off }),
+        1 => (range, called_off.clone())
+            .prop_map(|((offset, length), called_off)| Step::Unmap { offset, length, called_off }),
+        1 => (0_usize..3, called_off).prop_map(|(file, called_off)| Step::Release { file, called_off }),
     ]
 }
 
@@ -135,7 +141,7 @@ proptest! {
             let mut expected = front_end.pages();
             match step {
                 Step::Map { file, file_offset, offset, length, writable, refusal, called_off } => {
-                    let new = WindowMapping { file: Arc::clone(&files[file]), file_offset, offset, length, writable };
+                    let new = WindowMapping { owner: file as u64, file: Arc::clone(&files[file]), file_offset, offset, length, writable };
                     front_end.until_refusal = refusal;
                     front_end.until_called_off = called_off;
                     let before = front_end.maps;
@@ -168,6 +174,14 @@ proptest! {
                     prop_assert_eq!(front_end.persist(|front_end| table.unmap(offset, length, front_end)), Ok(()));
                     expected[offset as usize..(offset + length) as usize].fill(None);
                 }
+                Step::Release { file, called_off } => {
+                    front_end.until_called_off = called_off;
+                    prop_assert_eq!(front_end.persist(|front_end| table.release(file as u64, front_end)), Ok(()));
+                    let gone = Arc::as_ptr(&files[file]);
+                    for page in &mut expected {
+                        *page = page.filter(|(file, ..)| *file != gone);
+                    }
+                }
             }
             prop_assert_eq!(front_end.pages(), expected);
         }
@@ -181,6 +195,7 @@ proptest! {
 
 fn mapping(file: &Arc<OwnedFd>, offset: u64, length: u64, writable: bool) -> WindowMapping {
     WindowMapping {
+        owner: 0,
         file: Arc::clone(file),
         file_offset: offset,
         offset,

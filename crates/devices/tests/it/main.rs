@@ -9,4 +9,5 @@ mod mapping;
 mod requests;
 mod session;
 mod slots;
+mod teardown;
 mod window_buffers;

@@ -94,9 +94,10 @@ impl FileSystem for Waiting {
         }
     }
 
-    fn forget(&self, _: NodeId, _: u64) {
+    fn forget(&self, _: NodeId, _: u64) -> bool {
         *self.forgotten.lock().unwrap() = true;
         self.changed.notify_all();
+        true
     }
 }
 

@@ -44,6 +44,11 @@ impl MappedFiles {
         files.insert(node, (Arc::downgrade(&mappable.file), mappable.writable));
     }
 
+    /// Of a node that was forgotten.
+    pub(super) fn remove(&self, node: NodeId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+    }
+
     pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -54,10 +59,10 @@ impl Passthrough {
         if write {
             self.writable()?;
         }
+        let node = self.node(id)?;
         if let Some(known) = self.mapped.get(id, write) {
             return Ok(known);
         }
-        let node = self.node(id)?;
         if node.kind != FileType::RegularFile {
             return Err(Errno::ENODEV); // as mmap(2) has it
         }

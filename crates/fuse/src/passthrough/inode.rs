@@ -138,23 +138,25 @@ impl Inodes {
         }
     }
 
-    /// Takes `count` lookups back and drops the node with the last one. Guests that forget too often lose no more than the node.
-    pub(super) fn forget(&self, id: NodeId, count: u64) {
+    /// Takes `count` lookups back and drops the node with the last one; whether it did. Guests that forget too often lose no more than the node.
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> bool {
         if id == NodeId::ROOT {
-            return;
+            return false;
         }
-        let Ok(node) = self.get(id) else { return };
+        let Ok(node) = self.get(id) else { return false };
         let mut shard = self.shard_of_key(&node.key);
         let left = node.lookups.load(Ordering::Relaxed).saturating_sub(count);
         node.lookups.store(left, Ordering::Relaxed);
         // The key may have a newer node by now, if another forget of this one came first.
-        if left == 0 && shard.get(&node.key).is_some_and(|known| known.id == id) {
+        let last = left == 0 && shard.get(&node.key).is_some_and(|known| known.id == id);
+        if last {
             shard.remove(&node.key);
             self.shard_of_id(id)
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&id);
         }
+        last
     }
 
     /// Drops every node but the root.

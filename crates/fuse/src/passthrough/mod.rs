@@ -236,8 +236,12 @@ impl FileSystem for Passthrough {
         self.look_up(&*self.node(parent)?, name)
     }
 
-    fn forget(&self, node: NodeId, count: u64) {
-        self.inodes.forget(node, count);
+    fn forget(&self, node: NodeId, count: u64) -> bool {
+        let gone = self.inodes.forget(node, count);
+        if gone {
+            self.mapped.remove(node);
+        }
+        gone
     }
 
     fn getattr(&self, _by: &Caller, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {

@@ -100,8 +100,9 @@ impl FileSystem for &Recorder {
         self.note(format!("lookup {} {} {}", who(by), parent.0, text(name)))?;
         Ok(entry())
     }
-    fn forget(&self, node: NodeId, count: u64) {
+    fn forget(&self, node: NodeId, count: u64) -> bool {
         self.note(format!("forget {} {count}", node.0)).unwrap_or_default();
+        true
     }
     fn getattr(&self, by: &Caller, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
         if let Some((began, go_on)) = &self.gate {
