@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::contender::Recipe;
-use super::workload::{DEFAULT, Workload};
+use super::workload::{Task, all};
 use crate::args::Process;
 
 /// Measure this program, other vhost-user-fs daemons and the host itself, side by side.
@@ -24,7 +24,7 @@ pub(crate) struct Bench {
     pub(super) against: Vec<String>,
     /// What to measure, with @N for N operations at a time [default: all]
     #[arg(long = "workload", value_name = "NAME")]
-    workloads: Vec<Workload>,
+    tasks: Vec<Task>,
     /// Rounds of each contender
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: u32,
@@ -37,6 +37,9 @@ pub(crate) struct Bench {
     /// Request queues where a daemon has as many, each driven by a thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) queues: u16,
+    /// Processors for the driving thread and the daemons
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Placement::Apart)]
+    pub(super) placement: Placement,
     /// Small files to look up and read
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=999_999))]
     pub(super) files: u32,
@@ -46,19 +49,38 @@ pub(crate) struct Bench {
     /// MiB of the files to read and write
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(super) data_mib: u32,
+    /// Files to look up for `memory`
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) known_files: u32,
+    /// Write all figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Draw the ratios to this file as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) process: Process,
 }
 
+/// Where the scheduler may put whom. Left alone it moves threads together and apart again, and a wake-up of a processor that sleeps
+/// costs more than many a request: rounds would differ by more than daemons do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Placement {
+    /// The driving threads on the first, the daemons on the others, as with a virtual machine that has its own
+    Apart,
+    /// All on the first: no wake-up of another processor, so that the work itself is compared
+    Together,
+    /// Wherever the kernel likes
+    Free,
+}
+
 impl Bench {
-    pub(super) fn workloads(&self) -> Vec<Workload> {
-        if !self.workloads.is_empty() {
-            return self.workloads.clone();
+    pub(super) fn tasks(&self) -> Vec<Task> {
+        if self.tasks.is_empty() {
+            all()
+        } else {
+            self.tasks.clone()
         }
-        let all = DEFAULT
-            .iter()
-            .flat_map(|(kind, depths)| depths.iter().map(|&depth| Workload { kind: *kind, depth }));
-        all.collect()
     }
 
     pub(super) fn round_time(&self) -> Duration {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::error::Error;
+use super::placement::Processors;
 use crate::boot::qemu::die_with_us;
 
 /// How long a daemon may take to listen.
@@ -78,6 +79,7 @@ impl Contender {
         directory: &Path,
         socket: &Path,
         queues: u16,
+        processors: &Processors,
     ) -> Result<(Self, UnixStream), Error> {
         let mut command = recipe.command(directory, socket, queues)?;
         // A group of its own: Ctrl-C is for us, and what it forks ends with it.
@@ -101,6 +103,7 @@ impl Contender {
             child,
             said,
         };
+        processors.bind_daemon(Pid::from_child(&contender.child))?;
         let stream = contender.connect(socket)?;
         Ok((contender, stream))
     }

@@ -1,5 +1,6 @@
 //! Keeps a number of operations on their way in a ring for some time, and counts.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::error::Error;
 use super::message::{Message, Reply};
+use super::scratch::{DATA, Scratch};
 use super::session::{Forgets, Lane, Session};
 use super::steps::{Common, Next, Steps, steps};
 use super::workload::Workload;
@@ -59,14 +61,15 @@ pub(super) struct Seat {
 }
 
 /// The seats of all lanes for a workload.
-pub(super) fn seats(session: &Session, workload: Workload, data: u64) -> Vec<Vec<Seat>> {
-    let common = Common::new(session.nodes.clone(), data);
+pub(super) fn seats(session: &Session, workload: Workload, scratch: &Scratch) -> Result<Vec<Vec<Seat>>, Error> {
+    let cold = File::open(scratch.share().join(DATA)).map_err(Error::system("open the data file"))?;
+    let common = Common::new(session.nodes.clone(), scratch.sizes.data, cold);
     let depth = u64::from(workload.depth);
     let of_lane = |lane: u64| {
         let numbers = lane * depth..(lane + 1) * depth;
         numbers
             .map(|number| Seat {
-                steps: steps(workload.kind, &common, number),
+                steps: steps(workload.kind, &common, number, number % depth == 0),
                 // Numbers of different seats are told apart by their upper half.
                 message: Message::new((number + 1) << 32),
                 reply: Reply::new(),
@@ -74,7 +77,7 @@ pub(super) fn seats(session: &Session, workload: Workload, data: u64) -> Vec<Vec
             })
             .collect()
     };
-    (0..session.lanes.len() as u64).map(of_lane).collect()
+    Ok((0..session.lanes.len() as u64).map(of_lane).collect())
 }
 
 /// Drives all lanes at once, a thread each.
@@ -175,8 +178,10 @@ impl Seat {
     /// Counts the operation; tells whether another one is to follow.
     fn done(&mut self, items: u64, tally: &mut Tally, end: Instant, stop: &AtomicBool) -> bool {
         let now = Instant::now();
-        tally.record(now - self.began);
-        tally.items += items;
+        if items > 0 {
+            tally.record(now - self.began);
+            tally.items += items;
+        }
         self.began = now;
         now < end && !stop.load(Relaxed)
     }

@@ -39,6 +39,8 @@ pub(crate) enum Error {
     SmallWrites { max_write: u32 },
     #[error("{what} gave wrong contents")]
     Contents { what: &'static str },
+    #[error("cannot write {path}: {source}", path = .path.display())]
+    Output { path: PathBuf, source: io::Error },
     #[error("cannot {doing}: {source}")]
     System { doing: &'static str, source: io::Error },
     /// Not a failure: a signal came.

@@ -117,7 +117,8 @@ impl Worker {
     /// Does it once and tells how much that was.
     fn once(&mut self) -> Result<u64, Errno> {
         match self.kind {
-            Kind::Getattr | Kind::Lookup | Kind::LookupMiss => self.stat(),
+            // Undisturbed where the daemons are disturbed.
+            Kind::Getattr | Kind::Lookup | Kind::LookupMiss | Kind::Mixed => self.stat(),
             Kind::OpenReadClose => self.open_read_close(),
             Kind::CreateWriteUnlink => self.create_write_unlink(),
             Kind::Readdirplus => self.list(),

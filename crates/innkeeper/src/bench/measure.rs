@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::drive::Tally;
 
 /// One round of one contender.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Round {
     /// Items a second.
     pub(super) rate: f64,
     /// CPU time of the daemon an operation, in nanoseconds.
+    #[serde(rename = "cpu_ns")]
     pub(super) cpu: f64,
     /// Latency of an operation in nanoseconds.
+    #[serde(rename = "p50_ns")]
     pub(super) p50: f64,
+    #[serde(rename = "p99_ns")]
     pub(super) p99: f64,
 }
 
@@ -31,7 +36,7 @@ impl Round {
 }
 
 /// The middle of some figures and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) median: f64,
     pub(super) least: f64,
@@ -58,8 +63,9 @@ impl Spread {
 pub(super) struct Rounds(pub(super) Vec<Round>);
 
 impl Rounds {
-    pub(super) fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
-        Spread::of(self.0.iter().map(figure)).map_or(0.0, |spread| spread.median)
+    /// Of one figure of each round; there is always at least one.
+    pub(super) fn spread(&self, figure: impl Fn(&Round) -> f64) -> Spread {
+        Spread::of(self.0.iter().map(figure)).unwrap_or_default()
     }
 
     /// How many times the rate of `other` this is, round by round: neighbours in time have the same noise.

@@ -4,10 +4,14 @@ mod arguments;
 mod contender;
 mod drive;
 mod error;
+mod figures;
 mod host;
 mod measure;
 mod message;
+mod placement;
+mod plot;
 mod random;
+mod report;
 mod scratch;
 mod session;
 mod steps;
@@ -26,11 +30,13 @@ pub(crate) use arguments::Bench;
 pub(crate) use error::Error;
 
 use contender::{Contender, Recipe};
+use figures::Start;
 use measure::{Round, Rounds};
+use placement::Processors;
+use report::{Description, Report};
 use scratch::{Scratch, Sizes, own_directory};
 use session::{Connection, Session};
-use table::Measured;
-use workload::Workload;
+use workload::{Figure, Task, Workload};
 
 use crate::signals::{ENDING, Signals};
 
@@ -51,33 +57,99 @@ pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
 
 fn measure(args: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
     let recipes = args.recipes();
+    let tasks = args.tasks();
     let sizes = Sizes {
         files: args.files,
         entries: args.entries,
         data: u64::from(args.data_mib) << 20,
+        known: if tasks.contains(&Task::Figure(Figure::Memory)) {
+            args.known_files
+        } else {
+            0
+        },
     };
+    progress("making files");
     // The host is a contender like the daemons, with a directory of its own to write to.
-    let scratch = Scratch::make(&args.directory, sizes, recipes.len() + 1)?;
-    let mut sides = recipes
-        .iter()
-        .enumerate()
-        .map(|(index, recipe)| Side::daemon(recipe, index, &scratch, args))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let scratch = Scratch::make(&args.directory, sizes, recipes.len() + 1, &interrupt.flag)?;
+    interrupt.check()?;
+    let start = Start {
+        recipes: &recipes,
+        scratch: &scratch,
+        connection: Connection {
+            queues: args.queues,
+            packed: args.packed,
+        },
+        processors: &Processors::bind(args.placement, args.queues)?,
+        stop: &interrupt.flag,
+    };
+    let mut sides = Vec::new();
+    for (index, recipe) in recipes.iter().enumerate() {
+        sides.push(Side::daemon(recipe, index, start)?);
+    }
     sides.push(Side::Host {
         index: recipes.len(),
         queues: args.queues,
     });
-    let mut names: Vec<String> = recipes.iter().map(|recipe| recipe.name.clone()).collect();
-    names.push("host".into());
+    let described = sides
+        .iter()
+        .zip(&recipes)
+        .map(|(side, recipe)| side.describe(recipe, args.queues));
+    let host = Description {
+        name: "host".into(),
+        command: None,
+        ring: None,
+        queues: args.queues,
+    };
+    let mut report = Report::new(args.rounds, args.seconds_per_round, described.chain([host]).collect());
+    let mut rates = 0;
 
-    print!("{}", introduction(args, &recipes, &sides));
-    print!("{}", table::heading());
-    for workload in args.workloads() {
-        let measured = measure_one(workload, &mut sides, &scratch, args, interrupt)?;
-        print!("{}", table::lines(&measured, &names));
-        std::io::stdout().flush().map_err(Error::system("print the table"))?;
+    say(&table::introduction(
+        args.rounds,
+        args.seconds_per_round,
+        &report.contenders,
+    ))?;
+    for task in tasks {
+        match task {
+            Task::Rate(workload) => {
+                let rounds = measure_one(workload, &mut sides, &scratch, args, interrupt)?;
+                if rates == 0 {
+                    say(&table::heading())?;
+                }
+                rates += 1;
+                say(&table::lines(report.add(workload, &rounds)))?;
+            }
+            Task::Figure(figure) => {
+                progress("starting, idling and looking up");
+                let all = match figure {
+                    Figure::Ready => vec![start.ready(args.rounds)?],
+                    Figure::Memory => start.memory()?,
+                    Figure::Idle => vec![figures::idle(
+                        &sides.iter().filter_map(Side::contender).collect::<Vec<_>>(),
+                    )],
+                };
+                progress("");
+                for values in &all {
+                    report.add_figure(values);
+                    say(&table::figure(values, &report.contenders))?;
+                }
+            }
+        }
+        interrupt.check()?;
+    }
+    if let Some(path) = &args.json {
+        report.write(path)?;
+    }
+    if let Some(path) = &args.plot {
+        report::write(path, &plot::draw(&report))?;
     }
     Ok(())
+}
+
+/// Prints what is known already, so that a reader has something to read.
+fn say(text: &str) -> Result<(), Error> {
+    let mut stdout = std::io::stdout();
+    let said = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    said.map_err(Error::system("print the table"))
 }
 
 /// All rounds of one workload, the contenders taking turns.
@@ -87,14 +159,14 @@ fn measure_one(
     scratch: &Scratch,
     args: &Bench,
     interrupt: &Interrupt,
-) -> Result<Measured, Error> {
+) -> Result<Vec<Rounds>, Error> {
     let mut runners = sides
         .iter_mut()
         .map(|side| side.prepare(workload, scratch))
         .collect::<Result<Vec<_>, Error>>()?;
     let mut all = vec![Rounds::default(); runners.len()];
     for runner in &mut runners {
-        runner.round(WARM_UP, &interrupt.flag)?;
+        runner.round(WARM_UP.min(args.round_time()), &interrupt.flag)?;
     }
     for number in 0..args.rounds {
         for (runner, rounds) in runners.iter_mut().zip(&mut all) {
@@ -109,7 +181,7 @@ fn measure_one(
         }
     }
     progress("");
-    Ok(Measured { workload, rounds: all })
+    Ok(all)
 }
 
 /// What is compared.
@@ -136,24 +208,41 @@ enum Runner<'a> {
 }
 
 impl Side {
-    fn daemon(recipe: &Recipe, index: usize, scratch: &Scratch, args: &Bench) -> Result<Self, Error> {
-        let (contender, stream) = Contender::start(recipe, &scratch.share(), &scratch.socket(index), args.queues)?;
-        let connection = Connection {
-            queues: args.queues,
-            packed: args.packed,
-        };
-        let session =
-            Session::mount(stream, connection, scratch.sizes, index).map_err(|error| contender.blame(error))?;
+    fn daemon(recipe: &Recipe, index: usize, start: Start<'_>) -> Result<Self, Error> {
+        let (contender, stream) = start.daemon(recipe)?;
+        let session = Session::mount(stream, start.connection, start.scratch.sizes, index)
+            .map_err(|error| contender.blame(error))?;
         Ok(Self::Daemon {
             contender,
             session: Box::new(session),
         })
     }
 
+    fn contender(&self) -> Option<&Contender> {
+        match self {
+            Self::Daemon { contender, .. } => Some(contender),
+            Self::Host { .. } => None,
+        }
+    }
+
+    fn describe(&self, recipe: &Recipe, queues: u16) -> Description {
+        let (ring, served) = match self {
+            Self::Daemon { session, .. } if session.packed => (Some("packed"), session.lanes.len() as u16),
+            Self::Daemon { session, .. } => (Some("split"), session.lanes.len() as u16),
+            Self::Host { .. } => (None, queues),
+        };
+        Description {
+            name: recipe.name.clone(),
+            command: Some(recipe.describe(queues)),
+            ring,
+            queues: served,
+        }
+    }
+
     fn prepare(&mut self, workload: Workload, scratch: &Scratch) -> Result<Runner<'_>, Error> {
         match self {
             Self::Daemon { contender, session } => Ok(Runner::Daemon {
-                seats: drive::seats(session, workload, scratch.sizes.data),
+                seats: drive::seats(session, workload, scratch)?,
                 contender,
                 session,
             }),
@@ -196,28 +285,6 @@ impl Runner<'_> {
 
 fn own_cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
-}
-
-/// What is compared, and how.
-fn introduction(args: &Bench, recipes: &[Recipe], sides: &[Side]) -> String {
-    let mut text = format!(
-        "Rings driven by one process, replies awaited asleep; medians of {} rounds of {} s in turns.\n",
-        args.rounds, args.seconds_per_round
-    );
-    for (recipe, side) in recipes.iter().zip(sides) {
-        if let Side::Daemon { session, .. } = side {
-            let ring = if session.packed { "packed" } else { "split" };
-            text.push_str(&format!(
-                "{}: {}, {} request queue(s): {}\n",
-                recipe.name,
-                ring,
-                session.lanes.len(),
-                recipe.describe(args.queues)
-            ));
-        }
-    }
-    text.push_str("host: the same system calls by this process\n\n");
-    text
 }
 
 /// Rewrites the line of progress on a terminal.

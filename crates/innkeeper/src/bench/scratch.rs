@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
@@ -17,6 +18,8 @@ pub(super) struct Sizes {
     pub(super) entries: u32,
     /// Bytes of the file that is read, and of the files that are written: whole MiB.
     pub(super) data: u64,
+    /// Files that are looked up to see what the daemon keeps of them; 0 where nobody asks.
+    pub(super) known: u32,
 }
 
 /// Bytes of a small file.
@@ -26,6 +29,9 @@ pub(super) const FILE_BYTES: u32 = 4096;
 pub(super) const FILES: &str = "files";
 pub(super) const ENTRIES: &str = "entries";
 pub(super) const DATA: &str = "data";
+/// Its directories have [`KNOWN_EACH`] files each.
+pub(super) const KNOWN: &str = "known";
+pub(super) const KNOWN_EACH: u32 = 10_000;
 /// In the directory of each contender.
 pub(super) const SINK: &str = "sink";
 
@@ -49,11 +55,12 @@ pub(super) fn word_at(offset: u64) -> u64 {
 pub(super) struct Scratch {
     directory: TempDir,
     pub(super) sizes: Sizes,
+    sockets: AtomicU32,
 }
 
 impl Scratch {
     /// Makes the files in a new directory inside of `parent`, with a place to write for each of `contenders`.
-    pub(super) fn make(parent: &Path, sizes: Sizes, contenders: usize) -> Result<Self, Error> {
+    pub(super) fn make(parent: &Path, sizes: Sizes, contenders: usize, stop: &AtomicBool) -> Result<Self, Error> {
         let failed = |source| Error::Scratch {
             path: parent.into(),
             source,
@@ -62,8 +69,13 @@ impl Scratch {
             .prefix("innkeeper-bench-")
             .tempdir_in(parent)
             .map_err(failed)?;
-        let scratch = Self { directory, sizes };
+        let scratch = Self {
+            directory,
+            sizes,
+            sockets: AtomicU32::new(0),
+        };
         scratch.fill(contenders).map_err(failed)?;
+        scratch.fill_known(stop).map_err(failed)?;
         Ok(scratch)
     }
 
@@ -72,14 +84,17 @@ impl Scratch {
         self.directory.path().join("share")
     }
 
-    /// Where contender `index` is to listen.
-    pub(super) fn socket(&self, index: usize) -> PathBuf {
-        self.directory.path().join(format!("socket{index}"))
+    /// Where the next daemon is to listen: no two at the same place.
+    pub(super) fn socket(&self) -> PathBuf {
+        let number = self.sockets.fetch_add(1, Relaxed);
+        self.directory.path().join(format!("socket{number}"))
     }
 
     fn fill(&self, contenders: usize) -> io::Result<()> {
         let share = self.share();
-        let Sizes { files, entries, data } = self.sizes;
+        let Sizes {
+            files, entries, data, ..
+        } = self.sizes;
         fs::create_dir(&share)?;
         fs::create_dir(share.join(FILES))?;
         for index in 0..files {
@@ -89,7 +104,8 @@ impl Scratch {
         for index in 0..entries {
             File::create(share.join(ENTRIES).join(file_name(index)))?;
         }
-        fill_data(&share.join(DATA), data)?;
+        // On the disk, so that the page cache can let go of it.
+        fill_data(&share.join(DATA), data)?.sync_all()?;
         for index in 0..contenders {
             let own = share.join(own_directory(index));
             fs::create_dir(&own)?;
@@ -97,10 +113,24 @@ impl Scratch {
         }
         Ok(())
     }
+
+    /// May take a while: there are up to a million.
+    fn fill_known(&self, stop: &AtomicBool) -> io::Result<()> {
+        let known = self.share().join(KNOWN);
+        fs::create_dir(&known)?;
+        for index in (0..self.sizes.known).take_while(|_| !stop.load(Relaxed)) {
+            let directory = known.join(file_name(index / KNOWN_EACH));
+            if index % KNOWN_EACH == 0 {
+                fs::create_dir(&directory)?;
+            }
+            File::create(directory.join(file_name(index)))?;
+        }
+        Ok(())
+    }
 }
 
 /// A file without holes, each word of which tells where it is.
-pub(super) fn fill_data(path: &Path, size: u64) -> io::Result<()> {
+fn fill_data(path: &Path, size: u64) -> io::Result<File> {
     let mut file = File::create(path)?;
     let mut bytes = Vec::with_capacity(1 << 20);
     for start in (0..size).step_by(1 << 20) {
@@ -112,5 +142,5 @@ pub(super) fn fill_data(path: &Path, size: u64) -> io::Result<()> {
         );
         file.write_all(&bytes)?;
     }
-    Ok(())
+    Ok(file)
 }

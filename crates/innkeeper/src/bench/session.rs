@@ -1,6 +1,7 @@
 //! A FUSE session with one daemon: what a guest's kernel has after `mount`, without the guest.
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::error::Error;
 use super::message::Message;
-use super::scratch::{DATA, ENTRIES, FILES, SINK, Sizes, file_name, own_directory};
+use super::scratch::{DATA, ENTRIES, FILES, KNOWN, KNOWN_EACH, SINK, Sizes, file_name, own_directory};
 
 /// The largest READ and WRITE, as much as Linux sends.
 pub(super) const MEBIBYTE: u32 = 1 << 20;
@@ -98,6 +99,7 @@ pub(super) struct Session {
     pub(super) forgets: Forgets,
     pub(super) nodes: Nodes,
     pub(super) packed: bool,
+    requests: Requests,
     /// Keeps the connection.
     _guest: Guest,
 }
@@ -125,9 +127,10 @@ impl Session {
         let urgent = queues.next().ok_or(Error::NoQueue)?;
         let mut lanes = queues.map(Lane::new).collect::<Result<Vec<_>, Error>>()?;
         let first = lanes.first_mut().ok_or(Error::NoQueue)?;
-        let nodes = Beginning {
+        let mut requests = Requests::new(geteuid().as_raw(), getegid().as_raw());
+        let nodes = Asking {
             queue: &mut first.queue,
-            requests: Requests::new(geteuid().as_raw(), getegid().as_raw()),
+            requests: &mut requests,
         }
         .look_up(sizes, index)?;
         Ok(Self {
@@ -135,8 +138,30 @@ impl Session {
             forgets: Forgets::new(urgent)?,
             nodes,
             packed,
+            requests,
             _guest: guest,
         })
+    }
+
+    /// Looks up all files that are only to be known, one after another, and forgets none.
+    pub(super) fn look_up_known(&mut self, sizes: Sizes, stop: &AtomicBool) -> Result<(), Error> {
+        let lane = self.lanes.first_mut().ok_or(Error::NoQueue)?;
+        let mut asking = Asking {
+            queue: &mut lane.queue,
+            requests: &mut self.requests,
+        };
+        let known = asking.lookup(ROOT, KNOWN)?;
+        let mut directory = known;
+        for index in 0..sizes.known {
+            if index % KNOWN_EACH == 0 {
+                directory = asking.lookup(known, &file_name(index / KNOWN_EACH))?;
+            }
+            asking.lookup(directory, &file_name(index))?;
+            if stop.load(Relaxed) {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -192,13 +217,13 @@ impl Urgent {
     }
 }
 
-/// The first messages of a session, without regard to speed.
-struct Beginning<'a> {
+/// Messages that are not measured, without regard to speed.
+struct Asking<'a> {
     queue: &'a mut Queue,
-    requests: Requests,
+    requests: &'a mut Requests,
 }
 
-impl Beginning<'_> {
+impl Asking<'_> {
     fn look_up(&mut self, sizes: Sizes, index: usize) -> Result<Nodes, Error> {
         let init = self.requests.init(40, INIT_FLAGS);
         let answer = self.ask("INIT", &init)?;

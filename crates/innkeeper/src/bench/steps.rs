@@ -1,10 +1,13 @@
 //! The messages of each workload's operation, in the order in which a guest's kernel sends them.
 
+use std::fs::File;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use driver::Slot;
 use driver::fs::{field_u32, field_u64};
+use rustix::fs::{Advice, fadvise};
 
 use super::error::Error;
 use super::message::{Message, Reply};
@@ -18,6 +21,8 @@ const NO_FLUSH: u32 = 1 << 5;
 /// What Linux 6.16 reads of a directory at a time for the C library.
 const DIRECTORY_BYTES: u32 = 32 << 10;
 const PAGE: u32 = 4096;
+/// More than Linux reads ahead of a page by default.
+const READ_AHEAD: u64 = 256 << 10;
 /// `fuse_entry_out` in front of each `fuse_dirent` of READDIRPLUS, and the parts of the latter.
 const ENTRY: usize = 128;
 const DIRENT: usize = 24;
@@ -27,7 +32,7 @@ const DIRENT: usize = 24;
 pub(super) enum Next {
     /// The message that was written.
     Send,
-    /// The operation is complete and counts so much.
+    /// The operation is complete and counts so much, or 0 where another one is measured.
     Done(u64),
     /// The same, and the guest forgets this node.
     DoneAndForget(u64),
@@ -48,26 +53,31 @@ pub(super) struct Common {
     pub(super) nodes: Nodes,
     /// Bytes of the data file and of the sink.
     pub(super) data: u64,
+    /// The data file on the host, to have it dropped from the page cache.
+    cold: File,
     /// Where the next sequential access goes.
     cursor: AtomicU64,
 }
 
 impl Common {
-    pub(super) fn new(nodes: Nodes, data: u64) -> Arc<Self> {
+    pub(super) fn new(nodes: Nodes, data: u64, cold: File) -> Arc<Self> {
         Arc::new(Self {
             nodes,
             data,
+            cold,
             cursor: AtomicU64::new(0),
         })
     }
 }
 
-/// The steps of seat `seat`, whose number differs from those of all other seats of the daemon.
-pub(super) fn steps(kind: Kind, common: &Arc<Common>, seat: u64) -> Box<dyn Steps> {
+/// The steps of seat `seat`, whose number differs from those of all other seats of the daemon; `first`: in its lane.
+pub(super) fn steps(kind: Kind, common: &Arc<Common>, seat: u64, first: bool) -> Box<dyn Steps> {
     let common = Arc::clone(common);
     let random = Random::new(seat);
     match kind {
         Kind::Getattr => Box::new(Getattr { common, random }),
+        Kind::Mixed if first => Box::new(Getattr { common, random }),
+        Kind::Mixed => Box::new(ColdRead { common, random }),
         Kind::Lookup => Box::new(Lookup::new(common, random, 0)),
         Kind::LookupMiss => Box::new(Lookup::new(common, random, libc::ENOENT)),
         Kind::OpenReadClose => Box::new(OpenReadClose {
@@ -397,6 +407,30 @@ impl Steps for Read {
             return Err(Error::Contents { what: "READ" });
         }
         Ok(Next::Done(counted(self.size)))
+    }
+}
+
+/// A page at a random place that is not in the page cache.
+struct ColdRead {
+    common: Arc<Common>,
+    random: Random,
+}
+
+impl Steps for ColdRead {
+    fn first(&mut self, _: &mut Slot, message: &mut Message) -> Result<(), Error> {
+        let offset = place(&self.common, &mut self.random, PAGE);
+        // With what was read ahead around it the last time.
+        let around = offset.saturating_sub(READ_AHEAD);
+        let length = NonZeroU64::new(2 * READ_AHEAD);
+        fadvise(&self.common.cold, around, length, Advice::DontNeed).map_err(Error::system("drop pages"))?;
+        let Open { node, handle } = self.common.nodes.data;
+        message.read(node, handle, offset, PAGE);
+        Ok(())
+    }
+
+    fn next(&mut self, reply: &Reply, _: &mut Slot, _: &mut Message) -> Result<Next, Error> {
+        reply.expect_success("READ")?;
+        Ok(Next::Done(0))
     }
 }
 

@@ -1,60 +1,78 @@
-//! What is printed: a line for each contender of each workload.
+//! What is printed: a line for each contender of each workload, then a line for each other figure.
 
 use std::fmt::Write as _;
 
-use super::measure::{Rounds, Spread};
-use super::workload::{Unit, Workload};
+use super::figures::Values;
+use super::measure::Spread;
+use super::report::{Description, Measured};
+use super::workload::Unit;
 
-/// One workload, measured.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) workload: Workload,
-    /// In the order of the contenders, the first being ours and the last the host.
-    pub(super) rounds: Vec<Rounds>,
+/// What is compared.
+pub(super) fn introduction(rounds: u32, seconds: f64, contenders: &[Description]) -> String {
+    let mut text = format!(
+        "Rings driven by one process that sleeps until replies come; medians of {rounds} rounds of {seconds} s in turns.\n"
+    );
+    for contender in contenders {
+        let line = match (&contender.command, contender.ring) {
+            (Some(command), Some(ring)) => format!("{ring} ring, {} request queue(s): {command}", contender.queues),
+            _ => "the same system calls by this process".into(),
+        };
+        add(&mut text, format_args!("{}: {line}\n", contender.name));
+    }
+    text
 }
 
 pub(super) fn heading() -> String {
     format!(
-        "{:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}   {}\n",
+        "\n{:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}   {}\n",
         "workload", "who", "rate/s", "p50 us", "p99 us", "CPU us", "innkeeper's rate in times of it (least to most)"
     )
 }
 
 /// The lines of one workload.
-pub(super) fn lines(measured: &Measured, names: &[String]) -> String {
+pub(super) fn lines(measured: &Measured) -> String {
     let mut text = String::new();
-    let unit = measured.workload.kind.unit();
-    for (index, (name, rounds)) in names.iter().zip(&measured.rounds).enumerate() {
-        let title = match (index, unit) {
-            (0, _) => measured.workload.to_string(),
-            (1, Unit::Bytes) => "  (MiB)".into(),
-            (1, Unit::Entries) => "  (entries)".into(),
-            _ => String::new(),
+    for (index, result) in measured.results.iter().enumerate() {
+        let title = match (index, measured.unit) {
+            (0, _) => measured.name.as_str(),
+            (1, Unit::Bytes) => "  (MiB)",
+            (1, Unit::Entries) => "  (entries)",
+            _ => "",
         };
-        let rate = rounds.median(|round| round.rate);
-        let rate = match unit {
-            Unit::Bytes => format!("{:.0}", rate / f64::from(1 << 20)),
-            Unit::Operations | Unit::Entries => format!("{rate:.0}"),
-        };
-        let micro = |figure: f64| figure / 1000.0;
-        let ratio = if index == 0 {
-            None
-        } else {
-            measured.rounds[0].ratio(rounds)
+        let rate = match measured.unit {
+            Unit::Bytes => result.rate.median / f64::from(1 << 20),
+            Unit::Operations | Unit::Entries => result.rate.median,
         };
         let line = format!(
-            "{title:<24}{name:<14}{rate:>13}  {:>9.1}{:>9.1}{:>10.2}   {}",
-            micro(rounds.median(|round| round.p50)),
-            micro(rounds.median(|round| round.p99)),
-            micro(rounds.median(|round| round.cpu)),
-            ratio.map(times).unwrap_or_default(),
+            "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}   {}",
+            result.contender,
+            result.p50_ns / 1000.0,
+            result.p99_ns / 1000.0,
+            result.cpu_ns / 1000.0,
+            result.ratio.map(times).unwrap_or_default(),
         );
-        // A string takes whatever is written to it.
-        let _ = writeln!(text, "{}", line.trim_end());
+        add(&mut text, format_args!("{}\n", line.trim_end()));
     }
+    text
+}
+
+/// One figure of all daemons.
+pub(super) fn figure(values: &Values, contenders: &[Description]) -> String {
+    let name = format!("{} ({})", values.name, values.unit).replace(" ()", "");
+    let mut text = format!("{name:<36}");
+    for (contender, value) in contenders.iter().zip(&values.values) {
+        let value = value.map_or_else(|| "-".into(), |spread| format!("{:.2}", spread.median));
+        add(&mut text, format_args!("  {} {value}", contender.name));
+    }
+    text.push('\n');
     text
 }
 
 fn times(ratio: Spread) -> String {
     format!("{:5.2}  ({:.2} to {:.2})", ratio.median, ratio.least, ratio.most)
+}
+
+fn add(text: &mut String, what: std::fmt::Arguments<'_>) {
+    // A string takes whatever is written to it.
+    let _ = text.write_fmt(what);
 }

@@ -3,7 +3,42 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::session::DEPTH_MOST;
+
+/// What a user can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Rate(Workload),
+    Figure(Figure),
+}
+
+/// What is measured otherwise than by rounds of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// Time from the start of the daemon to its first answer.
+    Ready,
+    /// CPU time while nothing is asked.
+    Idle,
+    /// Memory and descriptors for the files that the guest knows.
+    Memory,
+}
+
+const FIGURES: [(&str, Figure); 3] = [
+    ("ready", Figure::Ready),
+    ("idle", Figure::Idle),
+    ("memory", Figure::Memory),
+];
+
+/// Everything.
+pub(super) fn all() -> Vec<Task> {
+    let rates = DEFAULT.iter().flat_map(|(kind, depths)| {
+        let workload = |&depth| Workload { kind: *kind, depth };
+        depths.iter().map(workload).map(Task::Rate)
+    });
+    rates.chain(FIGURES.map(|(_, figure)| Task::Figure(figure))).collect()
+}
 
 /// One thing to do over and over, so many at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +60,20 @@ pub(super) enum Kind {
     Write4k,
     Read1m,
     Write1m,
+    /// GETATTR in one seat, reads of data that is not in the page cache in the others. The former alone counts.
+    Mixed,
 }
 
 /// What a rate counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Unit {
     Operations,
     Entries,
     Bytes,
 }
 
-const KINDS: [(&str, Kind); 10] = [
+const KINDS: [(&str, Kind); 11] = [
     ("getattr", Kind::Getattr),
     ("lookup", Kind::Lookup),
     ("lookup-miss", Kind::LookupMiss),
@@ -46,11 +84,12 @@ const KINDS: [(&str, Kind); 10] = [
     ("write-4k", Kind::Write4k),
     ("read-1m", Kind::Read1m),
     ("write-1m", Kind::Write1m),
+    ("mixed", Kind::Mixed),
 ];
 
 /// What is measured unless something is named: each operation alone, which shows its latency, and several at a time, as
 /// a guest with several programs has them.
-pub(super) const DEFAULT: &[(Kind, &[u16])] = &[
+const DEFAULT: &[(Kind, &[u16])] = &[
     (Kind::Getattr, &[1, 16]),
     (Kind::Lookup, &[1, 16]),
     (Kind::LookupMiss, &[1, 16]),
@@ -61,6 +100,7 @@ pub(super) const DEFAULT: &[(Kind, &[u16])] = &[
     (Kind::Write4k, &[1, 4, 32]),
     (Kind::Read1m, &[1]),
     (Kind::Write1m, &[1]),
+    (Kind::Mixed, &[2]),
 ];
 
 impl Kind {
@@ -89,20 +129,24 @@ impl fmt::Display for Workload {
     }
 }
 
-impl FromStr for Workload {
+impl FromStr for Task {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, figure)) = FIGURES.iter().find(|(name, _)| *name == text) {
+            return Ok(Self::Figure(*figure));
+        }
         let (name, depth) = text.split_once('@').unwrap_or((text, "1"));
         let kind = KINDS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-            let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).collect();
+            let kinds = KINDS.iter().map(|(name, _)| *name);
+            let names: Vec<_> = kinds.chain(FIGURES.iter().map(|(name, _)| *name)).collect();
             format!("choose one of {}", names.join(", "))
         })?;
         let depth = depth.parse().ok().filter(|depth| (1..=DEPTH_MOST).contains(depth));
-        Ok(Self {
+        Ok(Self::Rate(Workload {
             kind: kind.1,
             depth: depth.ok_or_else(|| format!("behind @ goes how many at a time, 1 to {DEPTH_MOST}"))?,
-        })
+        }))
     }
 }
 
@@ -112,14 +156,24 @@ mod tests {
 
     #[test]
     fn every_default_has_a_name_that_can_be_typed() {
-        for (kind, depths) in DEFAULT {
-            for &depth in *depths {
-                let workload = Workload { kind: *kind, depth };
-                assert_eq!(workload.to_string().parse(), Ok(workload));
-            }
+        for task in all() {
+            let name = match task {
+                Task::Rate(workload) => workload.to_string(),
+                Task::Figure(figure) => FIGURES.iter().find(|(_, known)| *known == figure).unwrap().0.into(),
+            };
+            assert_eq!(name.parse(), Ok(task));
         }
-        for wrong in ["", "read", "read-4k@", "read-4k@0", "read-4k@65", "read-4k@x", "@4"] {
-            assert!(wrong.parse::<Workload>().is_err(), "{wrong} is no workload");
+        for wrong in [
+            "",
+            "read",
+            "read-4k@",
+            "read-4k@0",
+            "read-4k@65",
+            "read-4k@x",
+            "@4",
+            "idle@2",
+        ] {
+            assert!(wrong.parse::<Task>().is_err(), "{wrong} is nothing to measure");
         }
     }
 }

@@ -1,11 +1,17 @@
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::{assert_refused, innkeeper};
 
 /// Enough of everything to run each message once.
-const TINY: [&str; 10] = [
+const TINY: [&str; 12] = [
+    "--known-files",
+    "20",
     "--rounds",
     "1",
     "--seconds-per-round",
@@ -38,41 +44,90 @@ fn every_workload_runs_on_split_and_packed_rings_and_leaves_nothing_behind() {
         // A second daemon of ours, given as a user would give another one.
         let own = env!("CARGO_BIN_EXE_innkeeper");
         let other = format!("{own} share {{directory}} --socket-path {{socket}} --ring split");
-        let output = bench(directory.path(), &[options, &["--against", &other]].concat());
+        let results = tempfile::tempdir().unwrap();
+        let (json, svg) = (results.path().join("json"), results.path().join("svg"));
+        let files = ["--json", json.to_str().unwrap(), "--plot", svg.to_str().unwrap()];
+        let output = bench(directory.path(), &[options, &["--against", &other], &files].concat());
         let table = String::from_utf8(output.stdout).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
         assert_eq!(said, "", "no line of progress where no terminal is");
-        for workload in [
-            "getattr",
-            "lookup",
-            "lookup-miss@16",
-            "open-read-close",
-            "create-write-unlink@16",
-            "readdirplus",
-            "read-4k@32",
-            "write-4k@4",
-            "read-1m",
-            "write-1m",
-        ] {
-            let line = table
-                .lines()
-                .find(|line| line.split_whitespace().next() == Some(workload));
-            let rate = line.and_then(|line| line.split_whitespace().nth(2)?.parse::<f64>().ok());
-            assert!(rate.is_some_and(|rate| rate > 0.0), "{workload} has no rate in {table}");
+        let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+        assert_eq!(report["version"], 1);
+        assert_eq!(report["workloads"].as_array().unwrap().len(), 20);
+        for workload in report["workloads"].as_array().unwrap() {
+            let name = workload["name"].as_str().unwrap();
+            assert!(
+                table.lines().any(|line| line.starts_with(name)),
+                "{name} is missing in {table}"
+            );
+            let results = workload["results"].as_array().unwrap();
+            assert_eq!(results.len(), 3, "ours, the other and the host");
+            for result in results {
+                assert!(result["rate"]["median"].as_f64().unwrap() > 0.0, "{name} has no rate");
+                assert!(result["p50_ns"].as_f64() <= result["p99_ns"].as_f64(), "{name}");
+                assert_eq!(result["rounds"].as_array().unwrap().len(), 1);
+            }
+            assert!(results[0]["ratio"].is_null());
+            assert!(results[1]["ratio"]["median"].as_f64().unwrap() > 0.0);
         }
+        let figures = report["figures"].as_array().unwrap();
+        let names: Vec<_> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+        for name in ["ready to serve", "CPU time in 2 s of idleness", "memory a known file"] {
+            assert!(names.contains(&name), "{name} is missing in {names:?}");
+        }
+        assert!(
+            figures
+                .iter()
+                .all(|figure| figure["values"].as_array().unwrap().len() == 2)
+        );
+        let svg = fs::read_to_string(svg).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+        assert_eq!(
+            svg.matches("<rect class=\"bar").count(),
+            2 * 20 + 2,
+            "a bar each, and the legend"
+        );
         let (ring, queues) = if options.is_empty() {
             ("split", 1)
         } else {
             ("packed", 2)
         };
         assert!(
-            table.contains(&format!("innkeeper: {ring}, {queues} request queue(s)")),
+            table.contains(&format!("innkeeper: {ring} ring, {queues} request queue(s)")),
             "{table}"
         );
-        assert!(table.contains("innkeeper#2: split, 1 request queue(s)"), "{table}");
+        assert!(table.contains("innkeeper#2: split ring, 1 request queue(s)"), "{table}");
         assert!(is_empty(directory.path()));
     }
+}
+
+#[test]
+fn a_signal_ends_it_and_files_and_daemons_are_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = innkeeper(["bench"]);
+    let mut child = command
+        .arg(directory.path())
+        .args([
+            "--seconds-per-round",
+            "3600",
+            "--workload",
+            "getattr",
+            "--data-mib",
+            "1",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The heading comes when the daemon serves.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("host: the same system calls")));
+    let daemons = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    assert_eq!(daemons.split_whitespace().count(), 1);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(is_empty(directory.path()));
+    assert!(!Path::new("/proc").join(daemons.trim()).exists());
 }
 
 #[test]
