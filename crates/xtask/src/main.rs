@@ -34,7 +34,7 @@ enum Job {
     /// Measure
     Bench {
         /// What to measure
-        #[arg(value_enum)]
+        #[arg(value_enum, default_value_t = bench::Bench::Fs)]
         bench: bench::Bench,
     },
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use driver::Ticket;
 use hdrhistogram::Histogram;
+use rustix::fs::{Advice, fadvise};
 
 use super::error::Error;
 use super::message::{Message, Reply};
-use super::scratch::{DATA, Scratch};
+use super::scratch::{COLD, Scratch};
 use super::session::{Forgets, Lane, Session};
 use super::steps::{Common, Next, Steps, steps};
 use super::workload::Workload;
@@ -62,7 +63,9 @@ pub(super) struct Seat {
 
 /// The seats of all lanes for a workload.
 pub(super) fn seats(session: &Session, workload: Workload, scratch: &Scratch) -> Result<Vec<Vec<Seat>>, Error> {
-    let cold = File::open(scratch.share().join(DATA)).map_err(Error::system("open the data file"))?;
+    let cold = File::open(scratch.share().join(COLD)).map_err(Error::system("open the cold file"))?;
+    // All of it: large folios go as a whole or not at all. Later reads make small ones.
+    fadvise(&cold, 0, None, Advice::DontNeed).map_err(Error::system("drop pages"))?;
     let common = Common::new(session.nodes.clone(), scratch.sizes.data, cold);
     let depth = u64::from(workload.depth);
     let of_lane = |lane: u64| {

@@ -29,6 +29,8 @@ pub(super) const FILE_BYTES: u32 = 4096;
 pub(super) const FILES: &str = "files";
 pub(super) const ENTRIES: &str = "entries";
 pub(super) const DATA: &str = "data";
+/// Like the data file, but kept out of the page cache.
+pub(super) const COLD: &str = "cold";
 /// Its directories have [`KNOWN_EACH`] files each.
 pub(super) const KNOWN: &str = "known";
 pub(super) const KNOWN_EACH: u32 = 10_000;
@@ -104,8 +106,9 @@ impl Scratch {
         for index in 0..entries {
             File::create(share.join(ENTRIES).join(file_name(index)))?;
         }
+        fill_data(&share.join(DATA), data)?;
         // On the disk, so that the page cache can let go of it.
-        fill_data(&share.join(DATA), data)?.sync_all()?;
+        fill_data(&share.join(COLD), data)?.sync_all()?;
         for index in 0..contenders {
             let own = share.join(own_directory(index));
             fs::create_dir(&own)?;

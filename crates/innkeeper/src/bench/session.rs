@@ -11,7 +11,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::error::Error;
 use super::message::Message;
-use super::scratch::{DATA, ENTRIES, FILES, KNOWN, KNOWN_EACH, SINK, Sizes, file_name, own_directory};
+use super::scratch::{COLD, DATA, ENTRIES, FILES, KNOWN, KNOWN_EACH, SINK, Sizes, file_name, own_directory};
 
 /// The largest READ and WRITE, as much as Linux sends.
 pub(super) const MEBIBYTE: u32 = 1 << 20;
@@ -48,6 +48,7 @@ pub(super) struct Nodes {
     pub(super) files: Vec<u64>,
     pub(super) entries_directory: u64,
     pub(super) data: Open,
+    pub(super) cold: Open,
     pub(super) own: u64,
     pub(super) sink: Open,
     pub(super) manners: Manners,
@@ -238,6 +239,7 @@ impl Asking<'_> {
             .collect::<Result<_, _>>()?;
         let entries_directory = self.lookup(ROOT, ENTRIES)?;
         let (data, no_open) = self.open(ROOT, DATA, libc::O_RDONLY)?;
+        let (cold, _) = self.open(ROOT, COLD, libc::O_RDONLY)?;
         let own = self.lookup(ROOT, &own_directory(index))?;
         let (sink, _) = self.open(own, SINK, libc::O_RDWR)?;
         Ok(Nodes {
@@ -245,6 +247,7 @@ impl Asking<'_> {
             files,
             entries_directory,
             data,
+            cold,
             own,
             sink,
             manners: Manners {

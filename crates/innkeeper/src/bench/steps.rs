@@ -21,8 +21,8 @@ const NO_FLUSH: u32 = 1 << 5;
 /// What Linux 6.16 reads of a directory at a time for the C library.
 const DIRECTORY_BYTES: u32 = 32 << 10;
 const PAGE: u32 = 4096;
-/// More than Linux reads ahead of a page by default.
-const READ_AHEAD: u64 = 256 << 10;
+/// What Linux reads ahead by default, in the guest and on the host.
+const READ_AHEAD: u32 = 128 << 10;
 /// `fuse_entry_out` in front of each `fuse_dirent` of READDIRPLUS, and the parts of the latter.
 const ENTRY: usize = 128;
 const DIRENT: usize = 24;
@@ -53,7 +53,7 @@ pub(super) struct Common {
     pub(super) nodes: Nodes,
     /// Bytes of the data file and of the sink.
     pub(super) data: u64,
-    /// The data file on the host, to have it dropped from the page cache.
+    /// The cold file on the host, to have it dropped from the page cache.
     cold: File,
     /// Where the next sequential access goes.
     cursor: AtomicU64,
@@ -410,7 +410,7 @@ impl Steps for Read {
     }
 }
 
-/// A page at a random place that is not in the page cache.
+/// As much as a guest reads ahead, at a random place that is not in the page cache.
 struct ColdRead {
     common: Arc<Common>,
     random: Random,
@@ -418,13 +418,13 @@ struct ColdRead {
 
 impl Steps for ColdRead {
     fn first(&mut self, _: &mut Slot, message: &mut Message) -> Result<(), Error> {
-        let offset = place(&self.common, &mut self.random, PAGE);
-        // With what was read ahead around it the last time.
-        let around = offset.saturating_sub(READ_AHEAD);
-        let length = NonZeroU64::new(2 * READ_AHEAD);
-        fadvise(&self.common.cold, around, length, Advice::DontNeed).map_err(Error::system("drop pages"))?;
-        let Open { node, handle } = self.common.nodes.data;
-        message.read(node, handle, offset, PAGE);
+        let size = u64::from(READ_AHEAD);
+        let offset = self.random.below(self.common.data / size) * size;
+        // With what was read ahead behind it the last time.
+        let length = NonZeroU64::new(2 * size);
+        fadvise(&self.common.cold, offset, length, Advice::DontNeed).map_err(Error::system("drop pages"))?;
+        let Open { node, handle } = self.common.nodes.cold;
+        message.read(node, handle, offset, READ_AHEAD);
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: measurements, which the tests do not make.
 
 mod dax;
+mod fs;
 mod picture;
+mod targets;
 
 use std::process::Command;
 
@@ -12,6 +14,8 @@ use crate::test::succeed;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Bench {
+    /// Innkeeper beside virtiofsd and the host over the ring, held against its targets; draws docs/bench.svg
+    Fs,
     /// Nanoseconds a chain: our split and packed rings, and rust-vmm's on the same work
     Ring,
     /// Mappings a second, and a file read through a DAX window and through a local mmap, without a guest
@@ -24,6 +28,7 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
+        Bench::Fs => fs::run(),
         Bench::Ring => cargo_bench("virtqueue", "ring"),
         Bench::Window => cargo_bench("devices", "window"),
         Bench::Dax => dax::run(),
