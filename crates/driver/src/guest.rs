@@ -1,6 +1,6 @@
 //! A virtual machine with one device: connects, negotiates, starts the queues.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -234,6 +234,13 @@ fn open_window(frontend: &mut Frontend, negotiated: ProtocolFeatures) -> Result<
     let (window, channel) = Window::new(size)?;
     frontend.set_backend_channel(channel.as_fd())?;
     Ok(Some(window))
+}
+
+impl AsFd for Guest {
+    /// The connection, which hangs up when the device goes away.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.frontend.as_fd()
+    }
 }
 
 fn negotiate(frontend: &mut Frontend, options: &Options) -> Result<u64, Error> {

@@ -1,7 +1,7 @@
 //! One virtqueue of the guest: requests go in as bytes, answers come out as bytes.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use guestmem::Memory;
@@ -106,9 +106,25 @@ impl Queue {
         &self.config
     }
 
-    /// The ring itself, for chains that no proper guest would send.
+    /// The ring itself, for whoever lays out chains himself.
     pub fn ring(&mut self) -> &mut DriverQueue {
         &mut self.ring
+    }
+
+    /// What the device signals when it interrupts: readable from then on until it is read.
+    pub fn interrupt(&self) -> BorrowedFd<'_> {
+        self.call.as_fd()
+    }
+
+    /// Guest address of a place of [`Options::place_size`] bytes, for a chain of the caller's own; `None` if all are taken.
+    /// Places of one guest's queues are interchangeable.
+    pub fn take_place(&mut self) -> Option<u64> {
+        self.places.free.pop()
+    }
+
+    /// Ends [`take_place`](Self::take_place), once no posted chain lies there any more.
+    pub fn return_place(&mut self, place: u64) {
+        self.places.free.push(place);
     }
 
     /// Sends one request with space for a reply, and kicks if the device wants it.

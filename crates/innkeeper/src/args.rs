@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     Share(Share),
+    Mount(Mount),
     Boot(Boot),
     Bench(Bench),
 }
@@ -62,6 +63,36 @@ pub(crate) struct Endpoint {
     /// Listen on this inherited descriptor of a listening UNIX socket
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..))]
     pub(crate) fd: Option<RawFd>,
+}
+
+/// Mount what a vhost-user-fs daemon shares, on this host, without a virtual machine.
+///
+/// Needs root (CAP_SYS_ADMIN) and /dev/fuse. Serves in the foreground until it is unmounted, gets SIGINT, SIGTERM or SIGHUP, or the
+/// daemon ends; in the last case whoever uses the mount gets errors.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 after it was unmounted, by umount or by a signal; 2 for a wrong command line; 1 for any other \
+                  failure, the end of the daemon included."
+)]
+pub(crate) struct Mount {
+    /// Socket of the daemon: `innkeeper share`, virtiofsd or another
+    #[arg(value_name = "SOCKET")]
+    pub(crate) socket: PathBuf,
+    /// Directory to mount on
+    #[arg(value_name = "MOUNTPOINT")]
+    pub(crate) mountpoint: PathBuf,
+    /// Use packed rings
+    #[arg(long)]
+    pub(crate) packed: bool,
+    /// Request queues, each with its own thread (1 to 64)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)))]
+    pub(crate) queues: u16,
+    /// Descriptors of a queue, of which a request takes two: a power of two from 4 to 1024
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_queue_size)]
+    pub(crate) queue_size: u16,
+    /// What to log on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    pub(crate) log_level: LogLevel,
 }
 
 /// Boot a Linux guest in QEMU from a directory, without a disk image.
@@ -318,6 +349,13 @@ fn parse_dax_files(text: &str) -> Result<DaxFiles, String> {
             "write always, never, fitting, a size such as 64K, or a pattern with *, ? or [...] such as '*.img'".into()
         }),
     }
+}
+
+fn parse_queue_size(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|size: &u16| size.is_power_of_two() && (4..=1024).contains(size))
+        .ok_or_else(|| "give a power of two from 4 to 1024".into())
 }
 
 fn parse_tag(tag: &str) -> Result<String, String> {

@@ -64,6 +64,68 @@ pub(crate) enum Error {
     #[error("the share can no longer be served: {reason}; start innkeeper anew")]
     Serve { reason: String },
 
+    #[error("cannot mount on {path}: there is no such directory; create it or name another", path = .path.display())]
+    NoMountpoint { path: PathBuf },
+    #[error("cannot mount on {path}: it is not a directory; name one", path = .path.display())]
+    MountpointNotADirectory { path: PathBuf },
+    #[error(
+        "cannot mount on {path}: a mount whose daemon has ended is left there; remove it with `umount {path}`",
+        path = .path.display()
+    )]
+    MountpointDead { path: PathBuf },
+    #[error("cannot mount on {path}: {source}; name a directory that you may enter", path = .path.display())]
+    Mountpoint { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot mount on {path}: user {user} has no CAP_SYS_ADMIN here; run innkeeper mount as root",
+        path = .path.display()
+    )]
+    MountNotPermitted { path: PathBuf, user: u32 },
+    #[error(
+        "cannot mount on {path}: {source}; check that the kernel has FUSE and that nothing else is in the way there",
+        path = .path.display()
+    )]
+    Mount { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot unmount {path}: {source}; whoever still uses it gets errors from now on, and `umount {path}` removes what is left",
+        path = .path.display()
+    )]
+    Unmount { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot open /dev/fuse: {source}; load the kernel's module with `modprobe fuse`, run innkeeper mount as root, or give the \
+         container that device"
+    )]
+    NoFuse { source: io::Error },
+    #[error(
+        "no daemon listens on {socket}; start one, for example `innkeeper share DIR --socket-path {socket}`",
+        socket = .socket.display()
+    )]
+    NoDaemon { socket: PathBuf },
+    #[error("cannot connect to {socket}: {source}; name a socket that you may write to", socket = .socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error(
+        "the daemon on {socket} does not answer: it may be serving another machine or mount; end that one or start another daemon",
+        socket = .socket.display()
+    )]
+    DaemonBusy { socket: PathBuf },
+    #[error("the daemon on {socket} has no packed rings; leave --packed away", socket = .socket.display())]
+    NoPackedRings { socket: PathBuf },
+    #[error(
+        "the daemon on {socket} has {offered} request queues and not {wanted}; ask for fewer with --queues, or start it with more",
+        socket = .socket.display()
+    )]
+    TooManyQueues { socket: PathBuf, wanted: u16, offered: u64 },
+    #[error("the daemon on {socket} cannot be used: {reason}; look at what it says itself", socket = .socket.display())]
+    Daemon { socket: PathBuf, reason: String },
+    #[error("no session with the daemon: {reason}; look at what it says itself")]
+    Session { reason: String },
+    #[error(
+        "the daemon on {socket} has ended, so {mountpoint} answers with errors alone; remove it with `umount {mountpoint}`",
+        socket = .socket.display(), mountpoint = .mountpoint.display()
+    )]
+    DaemonGone { socket: PathBuf, mountpoint: PathBuf },
+    #[error("the mount can no longer be served: {reason}; unmount it and start innkeeper anew")]
+    Relay { reason: String },
+
     #[error("there is no {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
     NoQemu { program: String },
     #[error(

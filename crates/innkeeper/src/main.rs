@@ -9,6 +9,7 @@ mod export;
 mod guest;
 mod hint;
 mod limits;
+mod mount;
 mod share;
 mod signals;
 mod socket;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     }
     match Arguments::parse_from(words).job {
         Job::Share(share) => run(share.process.log_level, 1, || share::run(&share)),
+        Job::Mount(mount) => run(mount.log_level, 1, || mount::run(&mount)),
         Job::Bench(bench) => run(bench.process.log_level, 1, || bench::run(&bench)),
         Job::Boot(boot) => run(boot.process.log_level, 125, || boot::run(&boot)),
     }

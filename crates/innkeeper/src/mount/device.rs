@@ -1,0 +1,121 @@
+//! /dev/fuse, and a mount of which it is the other end.
+#![expect(
+    unsafe_code,
+    reason = "an ioctl and a thread's own table of descriptors have no safe wrapper among our dependencies"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
+use rustix::io::Errno;
+use rustix::ioctl::{Setter, ioctl, opcode};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// `FUSE_DEV_IOC_CLONE` of linux/fuse.h.
+const CLONE: u32 = opcode::read::<u32>(229, 0);
+/// The first descriptor that is none of the standard streams.
+const STREAMS_END: u32 = 3;
+
+/// A new connection to the kernel, not yet that of a mount.
+pub(super) fn connect() -> rustix::io::Result<OwnedFd> {
+    open(
+        "/dev/fuse",
+        OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// One more descriptor of the connection `device`, for another thread: a reply goes where its request was read.
+pub(super) fn duplicate(device: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let duplicate = connect()?;
+    let number = device.as_raw_fd().cast_unsigned();
+    // SAFETY: the kernel reads one u32, and no memory of ours changes.
+    unsafe { ioctl(&duplicate, Setter::<CLONE, u32>::new(number)) }?;
+    Ok(duplicate)
+}
+
+/// Mounts the connection, attached nowhere yet. Permissions are checked by the kernel, for every user (`allow_other`), as in a
+/// virtual machine. Like what fusermount mounts, it has neither devices nor set-user-id programs: whoever runs the daemon is not
+/// trusted with these.
+pub(super) fn mount(device: BorrowedFd<'_>, source: &Path) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", source)?;
+    let device = device.as_raw_fd().to_string();
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    for (key, value) in [
+        ("subtype", "innkeeper"),
+        ("fd", &device),
+        ("rootmode", "40000"),
+        ("user_id", &user.as_raw().to_string()),
+        ("group_id", &group.as_raw().to_string()),
+    ] {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    for flag in ["default_permissions", "allow_other"] {
+        fsconfig_set_flag(&context, flag)?;
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Attaches what [`mount`] made to the directory `mountpoint`, and answers by which number the mount is known there.
+pub(super) fn attach(mount: &OwnedFd, mountpoint: &Path) -> rustix::io::Result<u64> {
+    move_mount(mount, "", CWD, mountpoint, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    mount_number(mountpoint)
+}
+
+/// How a [`detach`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detached {
+    /// Gone.
+    Wholly,
+    /// No path leads there any more, but somebody still works in it.
+    Lazily,
+}
+
+/// Takes the mount known as `number` off `mountpoint`. ENOENT: there is another one, or none.
+pub(super) fn detach(mountpoint: &Path, number: u64) -> rustix::io::Result<Detached> {
+    if mount_number(mountpoint)? != number {
+        return Err(Errno::NOENT);
+    }
+    match unmount(mountpoint, UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(Detached::Wholly),
+        Err(Errno::BUSY) => {
+            unmount(mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH).map(|()| Detached::Lazily)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The mount that `path` is in. Asks no file system: the daemon behind it may hang.
+fn mount_number(path: &Path) -> rustix::io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    Ok(statx(CWD, path, flags, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Gives the calling thread a table of descriptors of its own, with the standard streams and `kept` in it; answers the latter.
+///
+/// A thread that waits for the file system while the process is killed would otherwise keep the connection open whose end it waits
+/// for. From here on the thread must use no descriptor but these.
+pub(super) fn part_from_descriptors(kept: RawFd) -> io::Result<OwnedFd> {
+    let number = kept.cast_unsigned();
+    // SAFETY: this thread's table becomes a copy, and the others keep theirs; the caller hands nothing with a descriptor in it to
+    // this thread.
+    unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
+    let ranges = [(STREAMS_END, number.saturating_sub(1)), (number + 1, u32::MAX)];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        // SAFETY: the copies closed are this thread's, which uses none of them.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: this thread's copy of the descriptor, which nothing else in its table owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(kept) })
+}
