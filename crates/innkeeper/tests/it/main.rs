@@ -6,6 +6,8 @@ mod bench;
 mod boot;
 /// The table of crates in ARCHITECTURE.md, kept true.
 mod layering;
+/// `mount`: real mounts on this host.
+mod mount;
 /// `share`: what it prints, refuses and leaves behind.
 mod share;
 
