@@ -35,8 +35,10 @@ pub(super) fn connect() -> rustix::io::Result<OwnedFd> {
 pub(super) fn duplicate(device: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let duplicate = connect()?;
     let number = device.as_raw_fd().cast_unsigned();
-    // SAFETY: the kernel reads one u32, and no memory of ours changes.
-    unsafe { ioctl(&duplicate, Setter::<CLONE, u32>::new(number)) }?;
+    // SAFETY: this ioctl takes a pointer to one u32, which it reads.
+    let clone = unsafe { Setter::<CLONE, u32>::new(number) };
+    // SAFETY: as said; no memory of ours changes.
+    unsafe { ioctl(&duplicate, clone) }?;
     Ok(duplicate)
 }
 

@@ -19,7 +19,7 @@ use crate::signals::Signals;
 #[derive(Debug)]
 pub(super) enum End {
     /// Nobody uses it any more. The queue is good for a last word to the daemon.
-    Unmounted(Queue),
+    Unmounted(Box<Queue>),
     /// A second signal came before that.
     Abandoned,
     /// The daemon closed the connection.
@@ -190,7 +190,7 @@ fn conclude(end: Option<End>, threads: Vec<ScopedJoinHandle<'_, Result<Queue, Tr
     match (end, trouble, queue) {
         (Some(end), ..) => Ok(end),
         (None, Some(trouble), _) => Err(broken(trouble)),
-        (None, None, Some(queue)) => Ok(End::Unmounted(queue)),
+        (None, None, Some(queue)) => Ok(End::Unmounted(Box::new(queue))),
         (None, None, None) => Ok(End::Abandoned),
     }
 }
