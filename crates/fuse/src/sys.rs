@@ -21,15 +21,42 @@ struct RawHandle {
 }
 
 /// The kernel's name of an inode: stays valid without an open descriptor and differs for two lives of one inode number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileHandle {
     kind: i32,
-    bytes: Box<[u8]>,
+    bytes: HandleBytes,
 }
+
+/// Those of local file systems are short, and there may be one for each of a million nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HandleBytes {
+    Short(u8, [u8; HANDLE_SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// As long as a btrfs handle.
+const HANDLE_SHORT: usize = 20;
+
+/// `FILEID_INO32_GEN` (linux/exportfs.h) as ext4 and most others fill it: inode and generation. tmpfs has it with three words:
+/// generation, and the inode's low and high half.
+const INO32_GEN: i32 = 1;
+/// XFS: the same with 64 bits of inode.
+const INO64_GEN: i32 = 0x81;
+/// btrfs: inode, subvolume and generation.
+const BTRFS: i32 = 0x4d;
 
 impl FileHandle {
     /// The handle of the inode behind `fd`, which may be an O_PATH descriptor. `EOPNOTSUPP`: the file system has none.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+        FileHandle::named(fd, c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The handle of what `name` stands for in `directory`, without following it if it is a symbolic link.
+    pub(crate) fn at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<FileHandle> {
+        FileHandle::named(directory, name, 0)
+    }
+
+    fn named(at: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {
         let mut raw = RawHandle {
             handle_bytes: HANDLE_MAX as u32,
             handle_type: 0,
@@ -40,41 +67,77 @@ impl FileHandle {
         let result = unsafe {
             libc::syscall(
                 libc::SYS_name_to_handle_at,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
+                at.as_raw_fd(),
+                name.as_ptr(),
                 &raw mut raw,
                 &raw mut mount_id,
-                libc::AT_EMPTY_PATH,
+                flags,
             )
         };
         check(result)?;
         let length = (raw.handle_bytes as usize).min(HANDLE_MAX);
         Ok(FileHandle {
             kind: raw.handle_type,
-            bytes: raw.bytes[..length].into(),
+            bytes: HandleBytes::new(&raw.bytes[..length]),
         })
     }
 
-    /// Opens the inode as an O_PATH descriptor on the mount that `mount` (not itself O_PATH) belongs to. `ESTALE`: it is gone.
-    pub(crate) fn open(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// The inode's number, where the kind of handle is known to tell it.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        let bytes = self.bytes.as_slice();
+        let low = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let long = || Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?));
+        match (self.kind, bytes.len()) {
+            (INO32_GEN, 8) => low(0).map(u64::from),
+            (INO32_GEN, 12) => Some(u64::from(low(4)?) | u64::from(low(8)?) << 32),
+            (INO64_GEN, 12) | (BTRFS, 20) => long(),
+            _ => None,
+        }
+    }
+
+    /// Opens the inode on the mount that `mount` (not itself O_PATH) belongs to, with `flags` of open(2), O_CLOEXEC and
+    /// O_NOFOLLOW. `ESTALE`: it is gone.
+    pub(crate) fn open(&self, mount: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<OwnedFd> {
+        let bytes = self.bytes.as_slice();
         let mut raw = RawHandle {
-            handle_bytes: self.bytes.len() as u32,
+            handle_bytes: bytes.len() as u32,
             handle_type: self.kind,
             bytes: [0; HANDLE_MAX],
         };
-        raw.bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+        raw.bytes[..bytes.len()].copy_from_slice(bytes);
         // SAFETY: `raw` has the layout of `struct file_handle` followed by `handle_bytes` bytes, and lives through the call.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_open_by_handle_at,
                 mount.as_raw_fd(),
                 &raw mut raw,
-                libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+                flags | libc::O_NOFOLLOW | libc::O_CLOEXEC,
             )
         };
         let fd = check(result)?;
         // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+}
+
+impl HandleBytes {
+    /// At most [`HANDLE_MAX`] bytes.
+    fn new(bytes: &[u8]) -> HandleBytes {
+        let mut short = [0; HANDLE_SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                HandleBytes::Short(bytes.len() as u8, short)
+            }
+            None => HandleBytes::Long(bytes.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            HandleBytes::Short(length, bytes) => &bytes[..usize::from(*length).min(HANDLE_SHORT)],
+            HandleBytes::Long(bytes) => bytes,
+        }
     }
 }
 

@@ -10,10 +10,10 @@ use rustix::fs::{
 
 use super::Passthrough;
 use super::handle::Opened;
-use super::inode::{Key, Node};
+use super::inode::{Node, Place};
 use super::procfs::FdName;
-use crate::fs::{Caller, Errno, Handle, NodeId, Result, SetAttr, SetTime};
-use crate::sys::{self, FileHandle};
+use crate::fs::{Caller, Errno, Handle, Name, NodeId, Result, SetAttr, SetTime};
+use crate::sys;
 use crate::wire;
 
 /// Asks for a mount id that is never used twice (Linux 6.8); without it, STATX_MNT_ID gives one that may be.
@@ -21,19 +21,29 @@ const STATX_MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// A descriptor itself, whatever it is of.
 const ITSELF: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::SYMLINK_NOFOLLOW);
 
+/// What [`stat`] asks for: what tells an inode from all others, besides what the guest wants to know.
+const ALL: StatxFlags = StatxFlags::BASIC_STATS
+    .union(StatxFlags::BTIME)
+    .union(StatxFlags::MNT_ID)
+    .union(STATX_MNT_ID_UNIQUE);
+
 /// Attributes of the inode behind `fd`, with its mount.
 pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | STATX_MNT_ID_UNIQUE;
-    Ok(statx(fd, c"", ITSELF, mask)?)
+    Ok(statx(fd, c"", ITSELF, ALL)?)
 }
 
-/// What [`stat`] found, as the key of a node.
-pub(super) fn key(stat: &Statx, handle: Option<FileHandle>) -> Key {
-    Key {
+/// The same of what `name` stands for in `directory`, be it a symbolic link or a mount point.
+pub(super) fn stat_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    Ok(statx(directory, name.as_c_str(), flags, ALL)?)
+}
+
+/// Where the inode lies that [`stat`] found.
+pub(super) fn place(stat: &Statx) -> Place {
+    Place {
         device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
         inode: stat.stx_ino,
         mount: stat.stx_mnt_id,
-        handle,
     }
 }
 
@@ -73,7 +83,7 @@ impl Passthrough {
     pub(super) fn attributes(&self, node: NodeId, handle: Option<Handle>) -> Result<(wire::Attr, Duration)> {
         let mask = StatxFlags::BASIC_STATS;
         let stat = self.stat_node(node, handle, AtFlags::empty(), mask)?;
-        Ok((self.to_wire(&*self.node(node)?, &stat), self.options.cache.timeout()))
+        Ok((self.to_wire(&self.node(node)?, &stat), self.options.cache.timeout()))
     }
 
     pub(super) fn extended_attributes(

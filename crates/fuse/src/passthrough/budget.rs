@@ -34,6 +34,11 @@ impl Budget {
         Budget(Arc::new(Counter { limit, used }))
     }
 
+    /// How many descriptors that are in all.
+    pub(super) fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// The right to hold one more descriptor; ENFILE if the guest holds all it may.
     pub(super) fn take(&self) -> Result<Permit> {
         let Counter { limit, used } = &*self.0;

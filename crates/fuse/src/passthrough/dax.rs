@@ -94,7 +94,7 @@ impl Passthrough {
 
     /// Whether the file could be opened for writing now. QEMU (11.1) maps everything for writing, so that the guest had better read
     /// other files than fail to map them.
-    fn may_write(&self, node: &Node) -> bool {
+    fn may_write(&self, node: &Arc<Node>) -> bool {
         !self.options.readonly && node.descriptor().is_ok_and(|path| self.proc.may_write(path.as_fd()))
     }
 
@@ -110,7 +110,7 @@ impl Passthrough {
     }
 
     /// Attributes as FUSE carries them, with the flag that has the guest use DAX (FUSE_HAS_INODE_DAX).
-    pub(super) fn to_wire(&self, node: &Node, stat: &Statx) -> wire::Attr {
+    pub(super) fn to_wire(&self, node: &Arc<Node>, stat: &Statx) -> wire::Attr {
         let mut attributes = attr::to_wire(stat);
         if self.has(InitFlags::HAS_INODE_DAX) && self.dax_files.includes(node, stat) && self.may_write(node) {
             attributes.flags |= wire::ATTR_DAX;

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
 
 use super::handle::OpenDirectory;
-use super::inode::Node;
 use super::{CacheMode, Passthrough};
 use crate::fs::{DirectorySink, Errno, Handle, Name, NodeId, Opened, Result};
 use crate::{sys, wire};
@@ -115,7 +114,7 @@ impl Passthrough {
         let mut added = false;
         loop {
             while let Some(entry) = position.peek() {
-                let outcome = self.put(&directory.node, &entry, plus, sink);
+                let outcome = self.put(&directory, &entry, plus, sink);
                 let (offset, length) = (entry.offset, entry.length);
                 match outcome {
                     Put::Added => added = true,
@@ -136,7 +135,7 @@ impl Passthrough {
         }
     }
 
-    fn put(&self, directory: &Node, entry: &HostEntry<'_>, plus: bool, sink: &mut dyn DirectorySink) -> Put {
+    fn put(&self, directory: &OpenDirectory, entry: &HostEntry<'_>, plus: bool, sink: &mut dyn DirectorySink) -> Put {
         let &HostEntry {
             mut inode,
             offset,
@@ -144,8 +143,8 @@ impl Passthrough {
             name,
             ..
         } = entry;
-        if directory.id == NodeId::ROOT && name == c".." {
-            inode = directory.key.inode; // what lies above the share is none of the guest's business
+        if directory.node.id == NodeId::ROOT && name == c".." {
+            inode = directory.node.key.place.inode; // what lies above the share is none of the guest's business
         }
         // `.` and `..` are no names and take no lookup.
         let Some(single) = Name::new(name).filter(|_| plus) else {
@@ -158,8 +157,8 @@ impl Passthrough {
         if !sink.fits(name) {
             return Put::Full;
         }
-        let found = match self.look_up(directory, single) {
-            Ok(found) => Some(found),
+        let found = match self.find_in(&directory.node, directory.fd.as_fd(), single) {
+            Ok(found) => Some(found.entry),
             Err(Errno::ENOENT) => return Put::Gone,
             // Its name is there all the same; the guest looks it up when it wants more (fuse_direntplus: node id 0).
             Err(_) => None,

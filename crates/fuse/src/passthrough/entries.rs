@@ -5,18 +5,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, linkat, makedev, mkdirat, mknodat, openat2, readlinkat,
-    renameat_with, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, linkat, makedev, mkdirat, mknodat, openat2,
+    readlinkat, renameat_with, symlinkat, unlinkat,
 };
 
 use super::Passthrough;
-use super::attr;
+use super::budget::Permit;
 use super::credentials::UmaskGuard;
-use super::handle::Pinned;
-use super::identity::{Identity, Pin};
-use super::inode::Node;
+use super::held::Held;
+use super::identity::Identity;
+use super::inode::{Key, Node};
 use super::procfs::FdName;
+use super::{attr, birth};
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
+use crate::sys::FileHandle;
 use crate::wire::{self, InitFlags};
 
 /// The name is one component, so these hold against mistakes here rather than against the guest.
@@ -30,51 +32,106 @@ pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedF
     Ok(openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)?)
 }
 
-/// A node just looked up, counted once, with an O_PATH descriptor of it.
+/// A node just looked up, counted once.
 pub(super) struct Found {
     pub(super) entry: Entry,
     pub(super) node: Arc<Node>,
-    pub(super) path: Arc<OwnedFd>,
 }
 
 impl Passthrough {
-    pub(super) fn look_up(&self, parent: &Node, name: Name<'_>) -> Result<Entry> {
+    pub(super) fn look_up(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Entry> {
         Ok(self.find(parent, name)?.entry)
     }
 
-    pub(super) fn find(&self, parent: &Node, name: Name<'_>) -> Result<Found> {
-        self.adopt(parent, open_path(parent.descriptor()?.as_fd(), name)?, Some(name))
+    pub(super) fn find(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Found> {
+        self.find_in(parent, parent.descriptor()?.as_fd(), name)
     }
 
-    /// Counts a lookup of the inode behind the O_PATH descriptor `path`, found in `parent` by `name` if it has one.
-    pub(super) fn adopt(&self, parent: &Node, path: OwnedFd, name: Option<Name<'_>>) -> Result<Found> {
-        let path = Arc::new(path);
-        let stat = attr::stat(path.as_fd())?;
-        let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc)?;
-        let (handle, anchor) = handle.unzip();
-        let node = self
-            .inodes
-            .look_up(attr::key(&stat, handle), kind, self.dax_files.names(name), || {
-                Ok(match anchor {
-                    Some(anchor) => Identity::Handle {
-                        anchor,
-                        pin: Pin::default(),
-                    },
-                    None => Identity::Descriptor {
-                        fd: Arc::clone(&path),
-                        _permit: Some(self.budget.take()?),
-                    },
-                })
-            })?;
+    /// Looks `name` up in `parent`, of which `directory` is a descriptor. What is known already is found by its attributes alone;
+    /// what is new takes a handle, or a descriptor.
+    pub(super) fn find_in(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Found> {
+        let stat = attr::stat_at(directory, name)?;
+        let known = self.inodes.look_up_by_attributes(attr::place(&stat), birth::of(&stat));
+        let node = match known {
+            Some(node) => node,
+            None => match self.meet_by_handle(directory, name, &stat)? {
+                Some(node) => node,
+                None => {
+                    let path = Arc::new(open_path(directory, name)?);
+                    return self.adopt(parent, path.as_fd(), Some(name), || Ok(Arc::clone(&path)));
+                }
+            },
+        };
         let entry = self.entry(parent, &node, &stat);
-        Ok(Found { entry, node, path })
+        Ok(Found { entry, node })
     }
 
-    fn entry(&self, parent: &Node, node: &Node, stat: &rustix::fs::Statx) -> Entry {
+    /// Looks up, by its handle, what `stat` is of. `None`: it has to be opened, to be sure that handle and attributes are of
+    /// one inode, or to be held.
+    fn meet_by_handle(&self, directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Result<Option<Arc<Node>>> {
+        let Some(anchor) = self.anchors.known(stat.stx_mnt_id) else {
+            return Ok(None);
+        };
+        let handle = match FileHandle::at(directory, name.as_c_str()) {
+            Ok(handle) if handle.inode() == Some(stat.stx_ino) => handle,
+            _ => return Ok(None),
+        };
+        self.count(stat, Some(handle), Some(name), || {
+            Ok(Identity::Handle {
+                anchor,
+                held: Held::default(),
+            })
+        })
+        .map(Some)
+    }
+
+    /// Counts a lookup of the inode behind `fd`, found in `parent` by `name` if it has one. `path` gives an O_PATH descriptor of
+    /// it to hold where that is necessary.
+    pub(super) fn adopt(
+        &self,
+        parent: &Node,
+        fd: BorrowedFd<'_>,
+        name: Option<Name<'_>>,
+        path: impl FnOnce() -> Result<Arc<OwnedFd>>,
+    ) -> Result<Found> {
+        let stat = attr::stat(fd)?;
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        let (handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
+        let node = self.count(&stat, handle, name, || {
+            Ok(match anchor {
+                Some(anchor) => Identity::Handle {
+                    anchor,
+                    held: Held::default(),
+                },
+                None => Identity::Descriptor {
+                    fd: path()?,
+                    _permit: Some(self.budget.take()?),
+                },
+            })
+        })?;
+        let entry = self.entry(parent, &node, &stat);
+        Ok(Found { entry, node })
+    }
+
+    fn count(
+        &self,
+        stat: &Statx,
+        handle: Option<FileHandle>,
+        name: Option<Name<'_>>,
+        identity: impl FnOnce() -> Result<Identity>,
+    ) -> Result<Arc<Node>> {
+        let place = attr::place(stat);
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        let dax_by_name = self.dax_files.names(name);
+        self.inodes
+            .look_up(Key { place, handle }, birth::of(stat), kind, dax_by_name, identity)
+    }
+
+    fn entry(&self, parent: &Node, node: &Arc<Node>, stat: &Statx) -> Entry {
         let mut attributes = self.to_wire(node, stat);
         // Another device on the same mount (a btrfs subvolume) counts inodes anew, which the guest must be able to tell.
-        let elsewhere = (node.key.mount, node.key.device) != (parent.key.mount, parent.key.device);
+        let elsewhere =
+            (node.key.place.mount, node.key.place.device) != (parent.key.place.mount, parent.key.place.device);
         if elsewhere && node.kind == FileType::Directory && self.has(InitFlags::SUBMOUNTS) {
             attributes.flags |= wire::ATTR_SUBMOUNT;
         }
@@ -92,7 +149,7 @@ impl Passthrough {
     pub(super) fn make<T>(
         &self,
         by: &Caller,
-        parent: &Node,
+        parent: &Arc<Node>,
         mask: u32,
         make: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
     ) -> Result<T> {
@@ -161,10 +218,10 @@ impl Passthrough {
         self.writable()?;
         let parent = self.node(parent)?;
         let directory = parent.descriptor()?;
-        let pinned = self.pin_last_name(&parent, directory.as_fd(), name);
+        let last = self.last_name(&parent, directory.as_fd(), name);
         unlinkat(&directory, name.as_c_str(), flags)?;
-        if let Some(pinned) = pinned {
-            pinned.until_forgotten();
+        if let Some(last) = last {
+            last.keep();
         }
         Ok(())
     }
@@ -176,19 +233,17 @@ impl Passthrough {
         let parent = self.node(to.0)?;
         let (old, new) = (self.descriptor(from.0)?, parent.descriptor()?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
-        let pinned = replaces
-            .then(|| self.pin_last_name(&parent, new.as_fd(), to.1))
-            .flatten();
+        let last = replaces.then(|| self.last_name(&parent, new.as_fd(), to.1)).flatten();
         renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags)?;
-        if let Some(pinned) = pinned {
-            pinned.until_forgotten();
+        if let Some(last) = last {
+            last.keep();
         }
         Ok(())
     }
 
     /// A node under a handle whose last name goes away needs a descriptor to live on until the guest forgets it. Without one
     /// to spare it goes with its name, as if the host had removed it: what frees must not be refused.
-    fn pin_last_name(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Pinned> {
+    fn last_name(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<LastName> {
         // No name to remove leads to another mount, so its node is kept as the parent is.
         let by_handle = match parent.id {
             NodeId::ROOT => self.uses_file_handles(), // the root itself has a descriptor in any case
@@ -197,16 +252,25 @@ impl Passthrough {
         if !by_handle {
             return None;
         }
-        let path = open_path(directory, name).ok()?;
-        let stat = attr::stat(path.as_fd()).ok()?;
+        let stat = attr::stat_at(directory, name).ok()?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         if kind != FileType::Directory && stat.stx_nlink > 1 {
             return None;
         }
-        let handle = self.anchors.handle(path.as_fd(), kind, stat.stx_mnt_id, &self.proc);
-        let (handle, _) = handle.ok()??;
-        let node = self.inodes.known(&attr::key(&stat, Some(handle)))?;
-        Pinned::new(node, &Arc::new(path), &self.budget).ok()
+        let permit = self.budget.take().ok()?;
+        if let Some(node) = self.inodes.known_by_attributes(attr::place(&stat), birth::of(&stat)) {
+            let fd = node.descriptor().ok()?;
+            return Some(LastName { node, fd, permit });
+        }
+        let fd = Arc::new(open_path(directory, name).ok()?);
+        let stat = attr::stat(fd.as_fd()).ok()?;
+        let handle = self.anchors.handle(fd.as_fd(), kind, stat.stx_mnt_id, &self.proc);
+        let key = Key {
+            place: attr::place(&stat),
+            handle: Some(handle.ok()??.0),
+        };
+        let node = self.inodes.known(&key)?;
+        Some(LastName { node, fd, permit })
     }
 
     pub(super) fn link_target(&self, node: NodeId) -> Result<Vec<u8>> {
@@ -215,6 +279,20 @@ impl Passthrough {
             return Err(Errno::EINVAL);
         }
         Ok(readlinkat(&node.descriptor()?, c"", Vec::new())?.into_bytes())
+    }
+}
+
+/// A node that is about to lose its last name.
+struct LastName {
+    node: Arc<Node>,
+    fd: Arc<OwnedFd>,
+    permit: Permit,
+}
+
+impl LastName {
+    /// It has lost it.
+    fn keep(self) {
+        self.node.keep(&self.fd, self.permit);
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::budget::{Budget, Permit};
+use super::budget::Permit;
 use super::directory::Position;
 use super::inode::Node;
 use crate::fs::{Errno, Handle, NodeId, Result};
@@ -16,11 +16,11 @@ pub(super) trait Opened {
     fn fd(&self) -> BorrowedFd<'_>;
 }
 
-/// An open regular file.
+/// An open regular file. Its inode lives as long as it does, even without a name.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    pinned: Pinned,
-    fd: OwnedFd,
+    node: Arc<Node>,
+    fd: Arc<OwnedFd>,
     _permit: Permit,
     /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
     pub(super) flushes: bool,
@@ -28,9 +28,11 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     /// `permit` is for `fd`.
-    pub(super) fn new(pinned: Pinned, fd: OwnedFd, permit: Permit, flushes: bool) -> OpenFile {
+    pub(super) fn new(node: Arc<Node>, fd: OwnedFd, permit: Permit, flushes: bool) -> OpenFile {
+        let fd = Arc::new(fd);
+        node.hold_open(&fd);
         OpenFile {
-            pinned,
+            node,
             fd,
             _permit: permit,
             flushes,
@@ -38,31 +40,9 @@ impl OpenFile {
     }
 }
 
-/// A node whose inode lives as long as this does, even without a name.
-#[derive(Debug)]
-pub(super) struct Pinned(Arc<Node>);
-
-impl Pinned {
-    /// `path` is an O_PATH descriptor of the node.
-    pub(super) fn new(node: Arc<Node>, path: &Arc<OwnedFd>, budget: &Budget) -> Result<Pinned> {
-        node.pin_open(path, budget)?;
-        Ok(Pinned(node))
-    }
-
-    /// The id of the mount it lies on.
-    pub(super) fn mount(&self) -> u64 {
-        self.0.key.mount
-    }
-
-    /// Makes it last until the guest forgets the node.
-    pub(super) fn until_forgotten(&self) {
-        self.0.pin_until_forgotten();
-    }
-}
-
-impl Drop for Pinned {
+impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.0.unpin_open();
+        self.node.let_go_open(&self.fd);
     }
 }
 
@@ -77,7 +57,7 @@ pub(super) struct OpenDirectory {
 
 impl Opened for OpenFile {
     fn node(&self) -> &Arc<Node> {
-        &self.pinned.0
+        &self.node
     }
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -12,7 +12,9 @@ use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
 
 use super::InodeHandles;
 use super::budget::{Budget, Permit};
+use super::held::Held;
 use super::procfs::ProcSelfFd;
+use super::recent::RecentNodes;
 use crate::fs::Result;
 use crate::sys::FileHandle;
 
@@ -21,57 +23,31 @@ use crate::sys::FileHandle;
 pub(super) enum Identity {
     /// An O_PATH descriptor, which all but the root's have from the budget.
     Descriptor { fd: Arc<OwnedFd>, _permit: Option<Permit> },
-    /// The handle in the node's key, the mount it opens on, and a descriptor while the handle alone might not do.
-    Handle { anchor: Arc<Anchor>, pin: Pin },
+    /// The handle in the node's key, the mount it opens on, and descriptors where the handle alone might not do.
+    Handle { anchor: Arc<Anchor>, held: Held },
 }
 
 /// A descriptor of a mount from which handles are opened.
 #[derive(Debug)]
-pub(super) struct Anchor(OwnedFd);
+pub(super) struct Anchor {
+    mount: OwnedFd,
+    recent: Arc<RecentNodes>,
+}
 
 impl Anchor {
-    pub(super) fn open(&self, handle: &FileHandle) -> io::Result<OwnedFd> {
-        handle.open(self.0.as_fd())
-    }
-}
-
-/// A descriptor kept on top of a handle: an inode without a name does not open by its handle on every file system (tmpfs), and
-/// dies when nobody holds it.
-#[derive(Debug, Default)]
-pub(super) struct Pin(Mutex<Pinned>);
-
-#[derive(Debug, Default)]
-struct Pinned {
-    fd: Option<(Arc<OwnedFd>, Permit)>,
-    opens: u64,
-    kept: bool,
-}
-
-impl Pin {
-    pub(super) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
-        let pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pinned.fd.as_ref().map(|(fd, _)| Arc::clone(fd))
+    /// An O_PATH descriptor of the inode.
+    pub(super) fn path(&self, handle: &FileHandle) -> io::Result<OwnedFd> {
+        handle.open(self.mount.as_fd(), libc::O_PATH)
     }
 
-    pub(super) fn open(&self, fd: &Arc<OwnedFd>, budget: &Budget) -> Result<()> {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if pinned.fd.is_none() {
-            pinned.fd = Some((Arc::clone(fd), budget.take()?));
-        }
-        pinned.opens += 1;
-        Ok(())
+    /// Opens the inode, which must be known to be a file or directory: others have side effects when opened.
+    pub(super) fn open(&self, handle: &FileHandle, flags: OFlags) -> io::Result<OwnedFd> {
+        handle.open(self.mount.as_fd(), flags.bits().cast_signed())
     }
 
-    pub(super) fn close(&self) {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pinned.opens = pinned.opens.saturating_sub(1);
-        if pinned.opens == 0 && !pinned.kept {
-            pinned.fd = None;
-        }
-    }
-
-    pub(super) fn keep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
+    /// The nodes of this and all other mounts whose descriptors are worth keeping for a while.
+    pub(super) fn recent(&self) -> &RecentNodes {
+        &self.recent
     }
 }
 
@@ -79,6 +55,7 @@ impl Pin {
 #[derive(Debug)]
 pub(super) struct Anchors {
     mode: InodeHandles,
+    recent: Arc<RecentNodes>,
     /// `None`: handles do not open on this mount.
     by_mount: Mutex<ByMount>,
 }
@@ -86,9 +63,10 @@ pub(super) struct Anchors {
 type ByMount = HashMap<u64, Option<Weak<Anchor>>>;
 
 impl Anchors {
-    pub(super) fn new(mode: InodeHandles) -> Anchors {
+    pub(super) fn new(mode: InodeHandles, budget: Budget) -> Anchors {
         Anchors {
             mode,
+            recent: Arc::new(RecentNodes::new(budget)),
             by_mount: Mutex::default(),
         }
     }
@@ -116,6 +94,11 @@ impl Anchors {
         }
     }
 
+    /// The anchor of `mount`, if handles are known to open there.
+    pub(super) fn known(&self, mount: u64) -> Option<Arc<Anchor>> {
+        known(&self.lock(), mount).flatten()
+    }
+
     fn anchor(
         &self,
         handle: &FileHandle,
@@ -130,7 +113,7 @@ impl Anchors {
         // Without the lock: a mount that hangs must not hold up lookups on others.
         let probed = match open_real(fd, kind, proc) {
             Ok(None) => return Ok(None),
-            Ok(Some(real)) => Anchor::probe(real, handle).map(Arc::new),
+            Ok(Some(real)) => self.probe(real, handle).map(Arc::new),
             Err(error) => Err(error),
         };
         let mut by_mount = self.lock();
@@ -144,6 +127,18 @@ impl Anchors {
             Err(_) => {}
         }
         probed.map(Some)
+    }
+
+    /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
+    /// unprivileged daemon may open none.
+    fn probe(&self, mount: OwnedFd, handle: &FileHandle) -> io::Result<Anchor> {
+        if fstatfs(&mount)?.f_type == libc::FUSE_SUPER_MAGIC {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        let recent = Arc::clone(&self.recent);
+        let anchor = Anchor { mount, recent };
+        anchor.path(handle)?;
+        Ok(anchor)
     }
 
     fn lock(&self) -> MutexGuard<'_, ByMount> {
@@ -167,18 +162,6 @@ fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> io::Resul
         FileType::RegularFile => Some(proc.reopen(fd, flags)?),
         _ => None,
     })
-}
-
-impl Anchor {
-    /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
-    /// unprivileged daemon may open none.
-    fn probe(mount: OwnedFd, handle: &FileHandle) -> io::Result<Anchor> {
-        if fstatfs(&mount)?.f_type == libc::FUSE_SUPER_MAGIC {
-            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-        }
-        handle.open(mount.as_fd())?;
-        Ok(Anchor(mount))
-    }
 }
 
 /// Whether handles will never work here, rather than not this time.

@@ -1,28 +1,36 @@
 //! The nodes the guest knows, with exact lookup counts.
 //!
-//! Two indexes hold the same nodes: by key (is this inode known?) and by id (what does the guest mean?). Counts change under the
-//! lock of the key's shard alone, so a lookup that finds a node and a forget that drops it cannot pass each other.
+//! Two indexes hold the same nodes: by inode (is this one known?) and by id (what does the guest mean?). Counts change under the
+//! lock of the inode's shard alone, so a lookup that finds a node and a forget that drops it cannot pass each other.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use hashbrown::HashTable;
 use rustix::fs::FileType;
 
-use super::budget::Budget;
-use super::identity::{Anchor, Identity, Pin};
+use super::birth::Birth;
+use super::budget::Permit;
+use super::held::Held;
+use super::identity::Identity;
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
 
-/// What makes two lookups the same node. The handle, where there is one, tells two lives of an inode number apart; where there is
-/// none, the node's descriptor keeps the inode, and so its number, from being reused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+/// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`Birth`]; a node without a handle holds a
+/// descriptor, which keeps the inode, and so its number, from being reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) mount: u64,
+}
+
+/// What makes two lookups the same node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) place: Place,
     pub(super) handle: Option<FileHandle>,
 }
 
@@ -35,7 +43,8 @@ pub(super) struct Node {
     pub(super) identity: Identity,
     /// Whether it is one of the files to map by the name it was met by.
     pub(super) dax_by_name: bool,
-    /// Changed under the lock of the key's shard only.
+    birth: Birth,
+    /// Changed under the lock of the inode's shard only.
     lookups: AtomicU64,
 }
 
@@ -45,8 +54,8 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Inodes {
     root: Arc<Node>,
-    by_key: [Mutex<HashMap<Key, Arc<Node>>>; SHARDS],
-    by_id: [RwLock<HashMap<NodeId, Arc<Node>>>; SHARDS],
+    by_place: [Mutex<HashTable<Arc<Node>>>; SHARDS],
+    by_id: [RwLock<HashTable<Arc<Node>>>; SHARDS],
     hasher: RandomState,
     /// Ids go up and are never used twice, not even by the next session.
     next: AtomicU64,
@@ -54,21 +63,22 @@ pub(super) struct Inodes {
 
 impl Inodes {
     /// A table with nothing but the root in it.
-    pub(super) fn new(root_key: Key, root: Arc<OwnedFd>) -> Inodes {
+    pub(super) fn new(place: Place, root: Arc<OwnedFd>) -> Inodes {
         let root = Node {
             id: NodeId::ROOT,
-            key: root_key,
+            key: Key { place, handle: None },
             kind: FileType::Directory,
             identity: Identity::Descriptor {
                 fd: root,
                 _permit: None,
             },
             dax_by_name: false,
+            birth: Birth::default(),
             lookups: AtomicU64::new(1),
         };
         let inodes = Inodes {
             root: Arc::new(root),
-            by_key: Default::default(),
+            by_place: Default::default(),
             by_id: Default::default(),
             hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::ROOT.0 + 1),
@@ -85,151 +95,211 @@ impl Inodes {
         self.shard_of_id(id)
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
+            .find(hash_of_id(id), |node| node.id == id)
             .cloned()
             .ok_or(Errno::ESTALE)
     }
 
-    /// Counts one lookup of the inode `key` names, and makes its node if there is none.
+    /// The node of the inode at `place` that was born at `birth`, if attributes alone can tell; counts one lookup of it.
+    pub(super) fn look_up_by_attributes(&self, place: Place, birth: Option<u64>) -> Option<Arc<Node>> {
+        let (shard, hash) = self.shard_of_place(place);
+        let node = shard.find(hash, |node| node.key.place == place && node.is_told_by(birth))?;
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(node))
+    }
+
+    /// As [`Inodes::look_up_by_attributes`], but counts nothing.
+    pub(super) fn known_by_attributes(&self, place: Place, birth: Option<u64>) -> Option<Arc<Node>> {
+        let (shard, hash) = self.shard_of_place(place);
+        shard
+            .find(hash, |node| node.key.place == place && node.is_told_by(birth))
+            .cloned()
+    }
+
+    /// Counts one lookup of the inode `key` names, and makes its node if there is none. `birth` is what its attributes say.
     pub(super) fn look_up(
         &self,
         key: Key,
+        birth: Option<u64>,
         kind: FileType,
         dax_by_name: bool,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
-        let mut shard = self.shard_of_key(&key);
-        if let Some(node) = shard.get(&key) {
+        let (mut shard, hash) = self.shard_of_place(key.place);
+        if let Some(node) = shard.find(hash, |node| node.key == key) {
             node.lookups.fetch_add(1, Ordering::Relaxed);
+            node.birth.set(birth);
             return Ok(Arc::clone(node));
         }
         let identity = identity()?;
         let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
         let node = Arc::new(Node {
             id,
-            key: key.clone(),
+            key,
             kind,
             identity,
             dax_by_name,
+            birth: Birth::default(),
             lookups: AtomicU64::new(1),
         });
+        node.birth.set(birth);
         self.shard_of_id(id)
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&node));
-        shard.insert(key, Arc::clone(&node));
+            .insert_unique(hash_of_id(id), Arc::clone(&node), |node| hash_of_id(node.id));
+        shard.insert_unique(hash, Arc::clone(&node), |node| self.hash_of_place(node.key.place));
         Ok(node)
     }
 
     /// The node of the inode `key` names, if the guest knows it; counts nothing.
     pub(super) fn known(&self, key: &Key) -> Option<Arc<Node>> {
-        self.shard_of_key(key).get(key).cloned()
+        let (shard, hash) = self.shard_of_place(key.place);
+        shard.find(hash, |node| node.key == *key).cloned()
     }
 
     /// Counts one more lookup of a node in hand. ESTALE if it was forgotten meanwhile.
     pub(super) fn look_up_again(&self, node: &Arc<Node>) -> Result<()> {
-        let shard = self.shard_of_key(&node.key);
-        match shard.get(&node.key) {
-            Some(known) if known.id == node.id => {
-                known.lookups.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-            _ => Err(Errno::ESTALE),
-        }
+        let (shard, hash) = self.shard_of_place(node.key.place);
+        shard.find(hash, |known| known.id == node.id).ok_or(Errno::ESTALE)?;
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Takes `count` lookups back and drops the node with the last one; whether it did. Guests that forget too often lose no more than the node.
+    /// Takes `count` lookups back and drops the node with the last one; whether it did. Guests that forget too often lose no more
+    /// than the node.
     pub(super) fn forget(&self, id: NodeId, count: u64) -> bool {
         if id == NodeId::ROOT {
             return false;
         }
         let Ok(node) = self.get(id) else { return false };
-        let mut shard = self.shard_of_key(&node.key);
+        let (mut shard, hash) = self.shard_of_place(node.key.place);
         let left = node.lookups.load(Ordering::Relaxed).saturating_sub(count);
         node.lookups.store(left, Ordering::Relaxed);
-        // The key may have a newer node by now, if another forget of this one came first.
-        let last = left == 0 && shard.get(&node.key).is_some_and(|known| known.id == id);
-        if last {
-            shard.remove(&node.key);
-            self.shard_of_id(id)
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&id);
+        if left > 0 {
+            return false;
         }
-        last
+        // Another forget of this one may have come first.
+        let Ok(entry) = shard.find_entry(hash, |known| known.id == id) else {
+            return false;
+        };
+        entry.remove();
+        let mut by_id = self.shard_of_id(id).write().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(entry) = by_id.find_entry(hash_of_id(id), |known| known.id == id) {
+            entry.remove();
+        }
+        shrink(&mut shard, |node| self.hash_of_place(node.key.place));
+        shrink(&mut by_id, |node| hash_of_id(node.id));
+        true
     }
 
     /// Drops every node but the root.
     pub(super) fn clear(&self) {
-        for shard in &self.by_key {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for node in shard.drain().map(|(_, node)| node) {
-                self.shard_of_id(node.id)
+        for shard in &self.by_place {
+            let nodes = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            for node in nodes {
+                let mut by_id = self
+                    .shard_of_id(node.id)
                     .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&node.id);
+                    .unwrap_or_else(PoisonError::into_inner);
+                if let Ok(entry) = by_id.find_entry(hash_of_id(node.id), |known| known.id == node.id) {
+                    entry.remove();
+                }
             }
         }
-        self.shard_of_key(&self.root.key)
-            .insert(self.root.key.clone(), Arc::clone(&self.root));
+        for shard in &self.by_id {
+            let mut by_id = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shrink(&mut by_id, |node| hash_of_id(node.id));
+        }
+        let (mut shard, hash) = self.shard_of_place(self.root.key.place);
+        shard.insert_unique(hash, Arc::clone(&self.root), |node| self.hash_of_place(node.key.place));
     }
 
-    fn shard_of_key(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Node>>> {
-        let shard = self.hasher.hash_one((key.device, key.inode)) as usize % SHARDS;
-        self.by_key[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard_of_place(&self, place: Place) -> (MutexGuard<'_, HashTable<Arc<Node>>>, u64) {
+        let hash = self.hash_of_place(place);
+        // The table goes by the high and the low bits.
+        let shard = (hash >> 32) as usize % SHARDS;
+        (
+            self.by_place[shard].lock().unwrap_or_else(PoisonError::into_inner),
+            hash,
+        )
     }
 
-    fn shard_of_id(&self, id: NodeId) -> &RwLock<HashMap<NodeId, Arc<Node>>> {
+    /// Seeded, since a guest can choose which inodes it has made.
+    fn hash_of_place(&self, place: Place) -> u64 {
+        self.hasher.hash_one((place.device, place.inode))
+    }
+
+    fn shard_of_id(&self, id: NodeId) -> &RwLock<HashTable<Arc<Node>>> {
         &self.by_id[id.0 as usize % SHARDS]
     }
 }
 
+/// Spreads numbers that go up one by one; the guest has no say in them.
+fn hash_of_id(id: NodeId) -> u64 {
+    id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Gives memory back when a table that was large has become almost empty.
+fn shrink(table: &mut HashTable<Arc<Node>>, hash: impl Fn(&Arc<Node>) -> u64) {
+    const WORTH_IT: usize = 1024;
+    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2, hash);
+    }
+}
+
 impl Node {
-    /// A descriptor of the inode, opened with O_PATH or, for a node under a handle, pinned while a file is open.
-    pub(super) fn descriptor(&self) -> Result<Arc<OwnedFd>> {
+    /// A descriptor of the inode: one that is held, or one opened with O_PATH.
+    pub(super) fn descriptor(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
         match &self.identity {
             Identity::Descriptor { fd, .. } => Ok(Arc::clone(fd)),
-            Identity::Handle { anchor, pin } => match pin.descriptor() {
-                Some(fd) => Ok(fd),
-                None => self.open_handle(anchor).map(Arc::new),
-            },
+            Identity::Handle { anchor, held } => {
+                if let Some(fd) = held.any() {
+                    return Ok(fd);
+                }
+                // A node under a handle has it as part of its key.
+                let handle = self.key.handle.as_ref().ok_or(Errno::ESTALE)?;
+                let fd = Arc::new(anchor.path(handle)?);
+                anchor.recent().remember(self, &fd);
+                Ok(fd)
+            }
         }
     }
 
     /// Keeps the inode alive while a file of it is open, even when its last name goes.
-    pub(super) fn pin_open(&self, fd: &Arc<OwnedFd>, budget: &Budget) -> Result<()> {
-        self.pin().map_or(Ok(()), |pin| pin.open(fd, budget))
-    }
-
-    /// Ends one [`Node::pin_open`].
-    pub(super) fn unpin_open(&self) {
-        if let Some(pin) = self.pin() {
-            pin.close();
+    pub(super) fn hold_open(&self, file: &Arc<OwnedFd>) {
+        if let Some(held) = self.held() {
+            held.open(file);
         }
     }
 
-    /// Keeps the inode alive until the guest forgets it: its last name went. To be called while it is pinned.
-    pub(super) fn pin_until_forgotten(&self) {
-        if let Some(pin) = self.pin() {
-            pin.keep();
+    /// Ends one [`Node::hold_open`].
+    pub(super) fn let_go_open(&self, file: &Arc<OwnedFd>) {
+        if let Some(held) = self.held() {
+            held.close(file);
+        }
+    }
+
+    /// Keeps the inode alive until the guest forgets it.
+    pub(super) fn keep(&self, fd: &Arc<OwnedFd>, permit: Permit) {
+        if let Some(held) = self.held() {
+            held.keep(fd, permit);
         }
     }
 
     /// Whether the node is kept by handle.
     pub(super) fn has_handle(&self) -> bool {
-        self.pin().is_some()
+        self.held().is_some()
     }
 
-    fn pin(&self) -> Option<&Pin> {
+    /// What is held of a node that is kept by handle.
+    pub(super) fn held(&self) -> Option<&Held> {
         match &self.identity {
-            Identity::Handle { pin, .. } => Some(pin),
+            Identity::Handle { held, .. } => Some(held),
             Identity::Descriptor { .. } => None,
         }
     }
 
-    fn open_handle(&self, anchor: &Anchor) -> Result<OwnedFd> {
-        // A node under a handle has it as part of its key.
-        let handle = self.key.handle.as_ref().ok_or(Errno::ESTALE)?;
-        Ok(anchor.open(handle)?)
+    fn is_told_by(&self, birth: Option<u64>) -> bool {
+        !self.has_handle() || self.birth.tells(birth)
     }
 }

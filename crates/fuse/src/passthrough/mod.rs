@@ -17,12 +17,14 @@
 //! be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), since it holds `/proc/self/fd`.
 
 mod attr;
+mod birth;
 mod budget;
 mod credentials;
 mod dax;
 mod directory;
 mod entries;
 mod handle;
+mod held;
 mod identity;
 mod inode;
 mod ioctl;
@@ -30,6 +32,7 @@ mod mounts;
 mod open;
 mod options;
 mod procfs;
+mod recent;
 mod xattr;
 
 use std::ffi::CStr;
@@ -121,26 +124,25 @@ impl Passthrough {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, directory, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
         let stat = attr::stat(root.as_fd()).map_err(unopened)?;
-        let anchors = Anchors::new(options.inode_file_handles);
+        let budget = Budget::of_process();
+        let anchors = Anchors::new(options.inode_file_handles, budget.clone());
         let handle = anchors
             .handle(root.as_fd(), FileType::Directory, stat.stx_mnt_id, &proc)
             .map_err(|error| Error::Handles {
                 path: directory.to_owned(),
                 source: failed(error),
             })?;
-        // The root is kept by its descriptor in any case, so its key needs no handle.
-        let key = attr::key(&stat, None);
         let views = dax::views(options.views);
         let dax_files = options.dax_files.clone();
         let dax_files = dax_files.unwrap_or_else(|| DaxFiles::by_default(views.is_some()));
         Ok(Passthrough {
             options,
             credentials,
-            budget: Budget::of_process(),
+            budget,
             proc,
             anchors,
             _root_anchor: handle.map(|(_, anchor)| anchor),
-            inodes: Inodes::new(key, Arc::new(root)),
+            inodes: Inodes::new(attr::place(&stat), Arc::new(root)),
             files: Handles::new(2),
             directories: Handles::new(1),
             flushing: FlushingMounts::default(),
@@ -233,7 +235,7 @@ impl FileSystem for Passthrough {
     }
 
     fn lookup(&self, _by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
-        self.look_up(&*self.node(parent)?, name)
+        self.look_up(&self.node(parent)?, name)
     }
 
     fn forget(&self, node: NodeId, count: u64) -> bool {

@@ -14,7 +14,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use super::budget::Permit;
 use super::credentials::FsetidGuard;
 use super::entries::{Found, INSIDE, mode};
-use super::handle::{OpenFile, Opened as _, Pinned};
+use super::handle::{OpenFile, Opened as _};
+use super::identity::Identity;
 use super::inode::Node;
 use super::{CacheMode, Passthrough};
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
@@ -33,18 +34,26 @@ impl Passthrough {
             // To open a device or fifo on the host would act on the host; the guest opens its own.
             _ => return Err(Errno::ENXIO),
         }
-        let path = node.descriptor()?;
         let host = self.host_flags(flags)?;
         let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
         // Before anything is truncated.
         let permit = self.budget.take()?;
-        let pinned = Pinned::new(Arc::clone(node), &path, &self.budget)?;
-        let mut opened = self.proc.reopen(path.as_fd(), host);
-        if opened.as_ref().err() == Some(&rustix::io::Errno::PERM) && flags & libc::O_APPEND as u32 != 0 {
+        let mut opened = self.open_anew(node, host);
+        if opened.as_ref().err() == Some(&Errno::EPERM) && flags & libc::O_APPEND as u32 != 0 {
             // Append-only files (chattr +a) open in no other way.
-            opened = self.proc.reopen(path.as_fd(), host | OFlags::APPEND);
+            opened = self.open_anew(node, host | OFlags::APPEND);
         }
-        Ok(self.install(pinned, opened?, permit))
+        Ok(self.install(Arc::clone(node), opened?, permit))
+    }
+
+    /// Opens a node that is a file: by its handle, or by a descriptor where there is one.
+    fn open_anew(&self, node: &Arc<Node>, flags: OFlags) -> Result<OwnedFd> {
+        if let Identity::Handle { anchor, held } = &node.identity
+            && let (None, Some(handle)) = (held.any(), &node.key.handle)
+        {
+            return Ok(anchor.open(handle, flags)?);
+        }
+        Ok(self.proc.reopen(node.descriptor()?.as_fd(), flags)?)
     }
 
     /// What of the guest's flags reaches the host's open(2). Not O_APPEND and O_SYNC, which each write brings along (the guest may
@@ -65,8 +74,8 @@ impl Passthrough {
         Ok(host)
     }
 
-    fn install(&self, node: Pinned, fd: OwnedFd, permit: Permit) -> Opened {
-        let flushes = self.flushing.contains(node.mount(), fd.as_fd());
+    fn install(&self, node: Arc<Node>, fd: OwnedFd, permit: Permit) -> Opened {
+        let flushes = self.flushing.contains(node.key.place.mount, fd.as_fd());
         let mut flags = match self.options.cache {
             CacheMode::Never | CacheMode::Metadata => wire::FOPEN_DIRECT_IO | wire::FOPEN_PARALLEL_DIRECT_WRITES,
             CacheMode::Auto => 0,
@@ -113,7 +122,13 @@ impl Passthrough {
         Err(Errno::ESTALE)
     }
 
-    fn create_new(&self, by: &Caller, parent: &Node, name: Name<'_>, create: &Create) -> Result<(OwnedFd, Permit)> {
+    fn create_new(
+        &self,
+        by: &Caller,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        create: &Create,
+    ) -> Result<(OwnedFd, Permit)> {
         self.writable()?;
         let permit = self.budget.take()?;
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
@@ -145,16 +160,9 @@ impl Passthrough {
         name: Option<Name<'_>>,
     ) -> Result<(Entry, Opened)> {
         // By way of the open file: its name may mean something else by now.
-        let path = self.proc.reopen(fd.as_fd(), OFlags::PATH)?;
-        let Found { entry, node, path } = self.adopt(parent, path, name)?;
-        let id = node.id;
-        match Pinned::new(node, &path, &self.budget) {
-            Ok(pinned) => Ok((entry, self.install(pinned, fd, permit))),
-            Err(error) => {
-                self.inodes.forget(id, 1);
-                Err(error)
-            }
-        }
+        let path = || Ok(Arc::new(self.proc.reopen(fd.as_fd(), OFlags::PATH)?));
+        let Found { entry, node } = self.adopt(parent, fd.as_fd(), name, path)?;
+        Ok((entry, self.install(node, fd, permit)))
     }
 
     pub(super) fn read_file(

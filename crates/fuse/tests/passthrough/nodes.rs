@@ -93,6 +93,54 @@ fn a_recreated_inode_number_is_a_new_node() {
 }
 
 #[test]
+fn an_inode_number_recreated_long_after_is_a_new_node_too() {
+    for identity in IDENTITIES {
+        let share = share(by(identity));
+        fs::write(share.host("f"), "old").unwrap();
+        let young = share.node(c"f");
+        // Longer than any tick of the clock that times of birth are taken from: from here on attributes tell the node.
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        for _ in 0..2 {
+            assert_eq!(share.node(c"f"), young);
+        }
+        fs::remove_file(share.host("f")).unwrap();
+        fs::write(share.host("f"), "newer").unwrap();
+        for _ in 0..2 {
+            let new = share.lookup(NodeId::ROOT, c"f").unwrap();
+            assert_ne!(new.node, Some(young));
+            assert_eq!(new.attr.size, 5);
+        }
+        share.fs.forget(young, u64::MAX);
+        assert_eq!(refused(share.alive(young)), Errno::ESTALE);
+    }
+}
+
+#[test]
+fn descriptors_of_nodes_in_use_are_remembered_within_bounds() {
+    if !is_root() {
+        return;
+    }
+    let share = share(by(InodeHandles::Mandatory));
+    let names: Vec<_> = (0..6000).map(|number| number.to_string()).collect();
+    for name in &names {
+        fs::write(share.host(name), "x").unwrap();
+    }
+    let nodes = names
+        .iter()
+        .map(|name| share.node(&std::ffi::CString::new(name.as_str()).unwrap()));
+    let nodes: Vec<_> = nodes.collect();
+    for &node in &nodes {
+        share.alive(node).unwrap();
+    }
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!((2000..5000).contains(&open()), "{} descriptors", open());
+    for &node in &nodes {
+        share.fs.forget(node, 1);
+    }
+    assert!(open() < 2000, "{} descriptors of forgotten nodes", open());
+}
+
+#[test]
 fn a_node_removed_by_the_guest_lives_until_forgotten() {
     for place in ["/tmp", "/dev/shm"]
         .map(Path::new)

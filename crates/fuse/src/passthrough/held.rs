@@ -1,0 +1,106 @@
+//! Descriptors held of an inode that is known by its handle. An inode without a name does not open by its handle on every file
+//! system (tmpfs), and dies when nobody holds it; and to open one anew for each request takes its time.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::budget::Permit;
+
+/// Most nodes have none at any time, and there may be a million.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Option<Box<Descriptors>>>);
+
+#[derive(Debug, Default)]
+struct Descriptors {
+    /// Of the files that the guest has open.
+    open: Vec<Arc<OwnedFd>>,
+    /// Until the guest forgets the node: the last name went.
+    kept: Option<(Arc<OwnedFd>, Permit)>,
+    recent: Option<Recent>,
+}
+
+/// Kept only because it may be wanted again soon.
+#[derive(Debug)]
+struct Recent {
+    fd: Arc<OwnedFd>,
+    _permit: Permit,
+    used: bool,
+}
+
+impl Held {
+    /// One of them, if there is any.
+    pub(super) fn any(&self) -> Option<Arc<OwnedFd>> {
+        let mut held = self.lock();
+        let held = held.as_mut()?;
+        if let Some(recent) = &mut held.recent {
+            recent.used = true;
+            return Some(Arc::clone(&recent.fd));
+        }
+        let kept = held.kept.as_ref().map(|(fd, _)| fd);
+        held.open.first().or(kept).cloned()
+    }
+
+    /// Holds a file that the guest has opened, until [`Held::close`].
+    pub(super) fn open(&self, file: &Arc<OwnedFd>) {
+        self.lock().get_or_insert_default().open.push(Arc::clone(file));
+    }
+
+    /// Ends one [`Held::open`].
+    pub(super) fn close(&self, file: &Arc<OwnedFd>) {
+        self.change(|held| {
+            let place = held.open.iter().position(|open| Arc::ptr_eq(open, file));
+            (place.map(|place| held.open.swap_remove(place)), None)
+        });
+    }
+
+    /// Holds the inode from now on, unless that is so already.
+    pub(super) fn keep(&self, fd: &Arc<OwnedFd>, permit: Permit) {
+        let mut held = self.lock();
+        held.get_or_insert_default()
+            .kept
+            .get_or_insert((Arc::clone(fd), permit));
+    }
+
+    /// Holds `fd` until [`Held::tire`]. `false`: there is one already.
+    pub(super) fn remember(&self, fd: &Arc<OwnedFd>, permit: Permit) -> bool {
+        let mut held = self.lock();
+        let recent = &mut held.get_or_insert_default().recent;
+        if recent.is_some() {
+            return false;
+        }
+        *recent = Some(Recent {
+            fd: Arc::clone(fd),
+            _permit: permit,
+            used: false,
+        });
+        true
+    }
+
+    /// Lets go of what is remembered unless it was used since the last call. Whether it still is remembered.
+    pub(super) fn tire(&self) -> bool {
+        self.change(|held| match &mut held.recent {
+            Some(recent) if recent.used => {
+                recent.used = false;
+                (None, None)
+            }
+            _ => (None, held.recent.take()),
+        });
+        self.lock().as_ref().is_some_and(|held| held.recent.is_some())
+    }
+
+    /// What `change` takes out is closed with the lock given back: close(2) may block.
+    fn change(&self, change: impl FnOnce(&mut Descriptors) -> (Option<Arc<OwnedFd>>, Option<Recent>)) {
+        let mut held = self.lock();
+        let Some(descriptors) = held.as_mut() else { return };
+        let removed = change(descriptors);
+        if descriptors.open.is_empty() && descriptors.kept.is_none() && descriptors.recent.is_none() {
+            *held = None;
+        }
+        drop(held);
+        drop(removed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Descriptors>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,57 @@
+//! Which nodes' descriptors are kept because they may be wanted again soon: those used of late, by the clock algorithm, so that a
+//! use costs no more than a flag.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::budget::Budget;
+use super::inode::Node;
+
+/// At most so many, and no more than this part of what the guest may have the daemon hold.
+const LIMIT: u64 = 4096;
+const SHARE_OF_BUDGET: u64 = 8;
+
+/// Nodes that remember a descriptor, in the order in which they are asked to give it up.
+#[derive(Debug)]
+pub(super) struct RecentNodes {
+    budget: Budget,
+    limit: usize,
+    clock: Mutex<VecDeque<Weak<Node>>>,
+}
+
+impl RecentNodes {
+    pub(super) fn new(budget: Budget) -> RecentNodes {
+        RecentNodes {
+            limit: LIMIT.min(budget.limit() / SHARE_OF_BUDGET) as usize,
+            budget,
+            clock: Mutex::default(),
+        }
+    }
+
+    /// Has `node` remember `fd`, and another node forget its own where there would be too many.
+    pub(super) fn remember(&self, node: &Arc<Node>, fd: &Arc<OwnedFd>) {
+        // Without a descriptor to spare this one is opened anew next time.
+        let (Some(held), Ok(permit)) = (node.held(), self.budget.take()) else {
+            return;
+        };
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.remember(fd, permit) {
+            return;
+        }
+        clock.push_back(Arc::downgrade(node));
+        // Once round, every node has lost its flag.
+        for _ in 0..clock.len() {
+            if clock.len() <= self.limit {
+                break;
+            }
+            let Some(oldest) = clock.pop_front() else { break };
+            let remembers = oldest
+                .upgrade()
+                .is_some_and(|node| node.held().is_some_and(|held| held.tire()));
+            if remembers {
+                clock.push_back(oldest);
+            }
+        }
+    }
+}
