@@ -108,8 +108,9 @@ fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
         ensure!(value("sum")? == sum, "the guest read something else from {tag}");
         let grown: i64 = value("grew")?.parse().context("the growth is no number")?;
         if sharing == Sharing::Plain {
+            // The figure is the whole guest's: a few pages of other files may go meanwhile.
             ensure!(
-                grown >= (SIZE >> 10) as i64,
+                grown >= (SIZE >> 10) as i64 / 10 * 9,
                 "the page cache grew by {grown} kB without DAX"
             );
             seen.push(format!("plain: page cache {grown:+} kB"));
