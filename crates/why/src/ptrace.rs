@@ -1,0 +1,211 @@
+//! Runs a command under ptrace and collects the system calls of it that failed. Needs no privilege.
+
+mod arguments;
+mod sys;
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+
+use sys::{Stop, Syscall};
+
+use crate::{errno_name, syscall_name};
+
+/// The audit number of x86-64: calls of other kinds (i386) have other numbers.
+const AUDIT_X86_64: u32 = 0xc000_003e;
+/// `ERESTARTSYS` and its kin: the kernel calls again by itself, the program never sees them.
+const RESTARTS: std::ops::RangeInclusive<i64> = 512..=516;
+/// Failed calls that are kept; a command in a loop must not fill the memory.
+const KEPT: usize = 10_000;
+
+/// A system call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The thread that called.
+    pub thread: i32,
+    /// The name of its program's file, if it could be read.
+    pub program: Option<String>,
+    /// Name of the call, or its number where there is no name.
+    pub call: String,
+    /// The arguments as a person would write them.
+    pub arguments: Vec<String>,
+    /// How it failed.
+    pub outcome: Outcome,
+    /// Whether a seccomp filter was on this thread, which may have refused the call before any kernel function saw it.
+    pub filtered: bool,
+}
+
+/// How a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returned this errno.
+    Errno(i32),
+    /// A seccomp filter sent SIGSYS in its place.
+    Sigsys,
+}
+
+impl Outcome {
+    /// The name as in `EACCES`, or the number.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Errno(errno) => errno_name(errno).map_or_else(|| errno.to_string(), str::to_owned),
+            Self::Sigsys => "SIGSYS".to_owned(),
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The failed calls in the order of their returns.
+    pub failures: Vec<Failure>,
+    /// Failed calls that were not kept because there were too many.
+    pub dropped: u64,
+    /// The command's exit status, or 128 plus the signal that ended it.
+    pub status: u8,
+}
+
+/// What kept a command from being run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A word of the command holds a NUL byte, or there are none.
+    #[error("the command is empty or has a NUL byte in it")]
+    Command,
+    /// There is no such program, or it cannot be executed.
+    #[error("cannot run {program}: {source}")]
+    Execute {
+        /// The command's first word.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The system refused to trace.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Runs a command to its end and reports which of its calls failed, those of its threads and children included.
+///
+/// Signals reach the command as they would without ptrace. Descendants that outlive the command go on untraced once the
+/// calling thread ends.
+///
+/// # Errors
+/// The command cannot be run, or the system does not let it be traced.
+pub fn run(command: Vec<OsString>) -> Result<Report, Error> {
+    let program = command.first().ok_or(Error::Command)?.to_string_lossy().into_owned();
+    let words: Result<Vec<_>, _> = command.into_iter().map(|word| CString::new(word.into_vec())).collect();
+    let mut child = sys::fork(&words.map_err(|_| Error::Command)?).map_err(system("start a process"))?;
+    child
+        .seize()
+        .map_err(system("trace the command (is ptrace allowed here?)"))?;
+    let _signals = sys::pass_signals_on(child.pid);
+    child.execute().map_err(system("let the command go"))?;
+    let mut trace = Trace::default();
+    let status = trace.until_end_of(child.pid).map_err(system("wait for the command"))?;
+    match child.failure() {
+        Some(source) => Err(Error::Execute { program, source }),
+        None => Ok(Report {
+            failures: trace.failures,
+            dropped: trace.dropped,
+            status,
+        }),
+    }
+}
+
+fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { doing, source }
+}
+
+#[derive(Default)]
+struct Trace {
+    /// The call that each thread is in.
+    calls: BTreeMap<i32, Syscall>,
+    failures: Vec<Failure>,
+    dropped: u64,
+}
+
+impl Trace {
+    fn until_end_of(&mut self, leader: i32) -> io::Result<u8> {
+        loop {
+            let (thread, stop) = sys::wait()?;
+            match stop {
+                Stop::Ended(status) => {
+                    self.calls.remove(&thread);
+                    if thread == leader {
+                        return Ok(status);
+                    }
+                }
+                Stop::Syscall => {
+                    self.syscall(thread);
+                    sys::resume(thread, 0);
+                }
+                Stop::Signal(signal) => {
+                    if signal == libc::SIGSYS {
+                        self.sigsys(thread);
+                    }
+                    sys::resume(thread, signal);
+                }
+                // The thread stays stopped, as the one who stopped it wants, until SIGCONT.
+                Stop::Group => sys::listen(thread),
+                Stop::Event => sys::resume(thread, 0),
+            }
+        }
+    }
+
+    fn syscall(&mut self, thread: i32) {
+        match sys::syscall_info(thread) {
+            Some(sys::Info::Entry(call)) => {
+                self.calls.insert(thread, call);
+            }
+            Some(sys::Info::Exit { value, error }) => {
+                let errno = value.wrapping_neg();
+                if let (Some(call), true) = (self.calls.remove(&thread), error && !RESTARTS.contains(&errno)) {
+                    self.keep(thread, call, Outcome::Errno(i32::try_from(errno).unwrap_or(i32::MAX)));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn sigsys(&mut self, thread: i32) {
+        let Some((number, architecture)) = sys::refused_call(thread) else {
+            return;
+        };
+        // The refused call's arguments are known from its entry, unless it was another thread's signal.
+        let seen = self.calls.remove(&thread).filter(|call| call.number == number);
+        let call = seen.unwrap_or(Syscall {
+            architecture,
+            number,
+            arguments: [0; 6],
+        });
+        self.keep(thread, call, Outcome::Sigsys);
+    }
+
+    fn keep(&mut self, thread: i32, call: Syscall, outcome: Outcome) {
+        if self.failures.len() == KEPT {
+            self.dropped += 1;
+            return;
+        }
+        let name = (call.architecture == AUDIT_X86_64)
+            .then(|| syscall_name(call.number))
+            .flatten();
+        self.failures.push(Failure {
+            thread,
+            program: arguments::program(thread),
+            arguments: arguments::decode(thread, name, call.arguments),
+            call: name.map_or_else(
+                || format!("system call {} of {:#x}", call.number, call.architecture),
+                str::to_owned,
+            ),
+            outcome,
+            filtered: arguments::filtered(thread),
+        });
+    }
+}

@@ -1,0 +1,247 @@
+//! The system calls that ptrace takes, each made safe to call.
+#![expect(unsafe_code, reason = "fork, ptrace and waitpid have no safe interface")]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEEXEC;
+/// `SYS_SECCOMP`: the code of a SIGSYS that a filter sent.
+const SIGSYS_BY_SECCOMP: i32 = 1;
+
+/// A call as it was entered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syscall {
+    pub(super) architecture: u32,
+    pub(super) number: u64,
+    pub(super) arguments: [u64; 6],
+}
+
+pub(super) enum Info {
+    Entry(Syscall),
+    Exit { value: i64, error: bool },
+}
+
+/// Why a thread stopped.
+pub(super) enum Stop {
+    Ended(u8),
+    Syscall,
+    Signal(i32),
+    Group,
+    Event,
+}
+
+/// A child that waits to be told to execute its command.
+pub(super) struct Child {
+    pub(super) pid: i32,
+    go: File,
+    failed: File,
+}
+
+impl Child {
+    pub(super) fn seize(&self) -> io::Result<()> {
+        // SAFETY: PTRACE_SEIZE takes its options by value and touches no memory of ours.
+        let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, self.pid, 0usize, OPTIONS as usize) };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    pub(super) fn execute(&mut self) -> io::Result<()> {
+        self.go.write_all(&[1])
+    }
+
+    /// Why the command could not be executed; to be asked once the child ended.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        let mut errno = [0; 4];
+        let read = self.failed.read_exact(&mut errno);
+        read.is_ok()
+            .then(|| io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+    }
+}
+
+fn pipe() -> io::Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor and nobody else owns it.
+    let reader = unsafe { File::from_raw_fd(ends[0]) };
+    // SAFETY: as above.
+    let writer = unsafe { File::from_raw_fd(ends[1]) };
+    Ok((reader, writer))
+}
+
+/// Starts a child that waits, so that it can be seized before it executes the command. If this process dies first, the
+/// child ends.
+pub(super) fn fork(words: &[CString]) -> io::Result<Child> {
+    let mut argv: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    argv.push(ptr::null());
+    let (wait, go) = pipe()?;
+    let (failed, fail) = pipe()?;
+    let (wait, go_there, fail) = (wait, go.as_raw_fd(), fail);
+    // SAFETY: the child calls nothing but async-signal-safe functions until it executes or exits.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => child(wait.as_raw_fd(), go_there, fail.as_raw_fd(), &argv),
+        pid => Ok(Child { pid, go, failed }),
+    }
+}
+
+fn child(wait: i32, go: i32, fail: i32, argv: &[*const libc::c_char]) -> ! {
+    let mut byte = 0u8;
+    // SAFETY: closes the child's copy, so that the parent's death ends the wait below.
+    unsafe { libc::close(go) };
+    // Rust ignores SIGPIPE, which a command does not expect.
+    // SAFETY: sets a default action.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // SAFETY: `byte` has room for one byte.
+    if unsafe { libc::read(wait, (&raw mut byte).cast(), 1) } == 1 {
+        // SAFETY: `argv` ends with null and its strings, which end with NUL, live in the parent's memory copied here.
+        unsafe { libc::execvp(argv[0], argv.as_ptr()) };
+    }
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0).to_ne_bytes();
+    // SAFETY: writes four bytes of `errno`.
+    unsafe { libc::write(fail, errno.as_ptr().cast(), errno.len()) };
+    // SAFETY: ends the child without running what the parent registered.
+    unsafe { libc::_exit(127) }
+}
+
+/// Waits for any thread that this one traces.
+pub(super) fn wait() -> io::Result<(i32, Stop)> {
+    let mut status = 0;
+    loop {
+        // Other threads' children are theirs to wait for.
+        // SAFETY: `status` has room for a status.
+        let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+        if thread > 0 {
+            return Ok((thread, stop(status)));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn stop(status: i32) -> Stop {
+    if libc::WIFEXITED(status) {
+        return Stop::Ended(libc::WEXITSTATUS(status).to_le_bytes()[0]);
+    }
+    if libc::WIFSIGNALED(status) {
+        return Stop::Ended((128 + libc::WTERMSIG(status)).to_le_bytes()[0]);
+    }
+    let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
+    match event {
+        libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => Stop::Group,
+        0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
+        0 => Stop::Signal(signal),
+        _ => Stop::Event,
+    }
+}
+
+/// Lets a thread go to its next system call. It may have been killed meanwhile, which `wait` will tell.
+pub(super) fn resume(thread: i32, signal: i32) {
+    // SAFETY: PTRACE_SYSCALL takes the signal by value and touches no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_SYSCALL, thread, 0usize, i64::from(signal)) };
+}
+
+/// Leaves a thread stopped, but hears of it again.
+pub(super) fn listen(thread: i32) {
+    // SAFETY: PTRACE_LISTEN takes nothing and touches no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_LISTEN, thread, 0usize, 0usize) };
+}
+
+/// The call that a stopped thread enters or leaves (`struct ptrace_syscall_info`).
+pub(super) fn syscall_info(thread: i32) -> Option<Info> {
+    let mut words = [0u64; 11];
+    // SAFETY: the kernel writes at most the given size to `words`.
+    let size = unsafe {
+        libc::ptrace(
+            libc::PTRACE_GET_SYSCALL_INFO,
+            thread,
+            size_of_val(&words),
+            words.as_mut_ptr(),
+        )
+    };
+    if size < 33 {
+        return None;
+    }
+    // Byte 0 tells the kind, bytes 4 to 7 the architecture; at 24 the call or its result begins.
+    let (kind, architecture) = (words[0].to_le_bytes()[0], u32::try_from(words[0] >> 32).ok()?);
+    match kind {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            let arguments = *words[4..].first_chunk()?;
+            Some(Info::Entry(Syscall {
+                architecture,
+                number: words[3],
+                arguments,
+            }))
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => Some(Info::Exit {
+            value: words[3].cast_signed(),
+            error: words[4].to_le_bytes()[0] != 0,
+        }),
+        _ => None,
+    }
+}
+
+/// Number and architecture of the call for which a filter sent the SIGSYS that a thread is about to get.
+pub(super) fn refused_call(thread: i32) -> Option<(u64, u32)> {
+    let mut words = [0u64; size_of::<libc::siginfo_t>() / 8];
+    // SAFETY: `words` is as large as the siginfo that the kernel writes.
+    if unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, thread, 0usize, words.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // si_signo, si_errno, si_code and a hole; then the address, the call's number and its architecture.
+    let code = u32::try_from(words[1] & 0xffff_ffff).ok()?.cast_signed();
+    (code == SIGSYS_BY_SECCOMP).then_some((words[3] & 0xffff_ffff, u32::try_from(words[3] >> 32).ok()?))
+}
+
+static COMMAND: AtomicI32 = AtomicI32::new(0);
+/// A terminal sends these to the command too; only the others have to be passed on.
+const OF_THE_TERMINAL: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
+const PASSED_ON: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+extern "C" fn pass_on(signal: i32) {
+    // SAFETY: kill is async-signal-safe and touches no memory.
+    unsafe { libc::kill(COMMAND.load(Ordering::Relaxed), signal) };
+}
+
+/// Puts the former actions of signals back when it goes.
+pub(super) struct Signals(Vec<(i32, libc::sighandler_t)>);
+
+/// Signals for this process are the command's until the value goes.
+pub(super) fn pass_signals_on(pid: i32) -> Signals {
+    COMMAND.store(pid, Ordering::Relaxed);
+    let handler = pass_on as extern "C" fn(i32) as libc::sighandler_t;
+    let ignored = OF_THE_TERMINAL.into_iter().map(|signal| (signal, libc::SIG_IGN));
+    let passed = PASSED_ON.into_iter().map(|signal| (signal, handler));
+    // SAFETY: the handler calls nothing but kill.
+    Signals(
+        ignored
+            .chain(passed)
+            .map(|(signal, action)| (signal, unsafe { libc::signal(signal, action) }))
+            .collect(),
+    )
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for &(signal, action) in &self.0 {
+            // SAFETY: the action was in force before.
+            unsafe { libc::signal(signal, action) };
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Commands that fail in known ways, run under ptrace on this kernel without privilege.
+
+use why::ptrace::{Error, Failure, Outcome, Report, run};
+
+fn shell(script: &str) -> Report {
+    run(["sh", "-c", script].map(Into::into).to_vec()).unwrap()
+}
+
+fn find<'a>(report: &'a Report, call: &str, argument: &str) -> Option<&'a Failure> {
+    let mut failures = report.failures.iter();
+    failures.find(|failure| failure.call == call && failure.arguments.iter().any(|shown| shown.contains(argument)))
+}
+
+#[test]
+fn a_failed_open_is_told_with_path_and_errno() {
+    let report = shell("cat /no/such/file 2>/dev/null");
+    let failure = find(&report, "openat", "\"/no/such/file\"").unwrap();
+    assert_eq!(failure.outcome, Outcome::Errno(libc::ENOENT));
+    assert_eq!(failure.arguments[0], "AT_FDCWD");
+    assert_eq!(
+        failure.program.as_deref(),
+        Some("cat"),
+        "the child of the shell was followed over its exec"
+    );
+    assert_eq!(report.status, 1);
+}
+
+#[test]
+fn descriptors_are_told_with_their_files() {
+    let report = shell("cd / && echo x 2>/dev/null >/dev/full");
+    let failure = find(&report, "write", "</dev/full>").unwrap();
+    assert_eq!(failure.outcome.name(), "ENOSPC");
+}
+
+#[test]
+fn the_status_of_the_command_is_kept() {
+    assert_eq!(shell("exit 7").status, 7);
+    assert_eq!(shell("kill -TERM $$").status, 128 + 15);
+    assert_eq!(
+        shell("trap 'exit 9' USR1; kill -USR1 $$; exit 1").status,
+        9,
+        "signals reach the command"
+    );
+}
+
+#[test]
+fn a_command_stopped_by_sigstop_waits_for_sigcont() {
+    let report = shell("(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 5");
+    assert_eq!(report.status, 5);
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_an_error() {
+    let error = run(vec!["/no/such/program".into()]).unwrap_err();
+    assert!(
+        matches!(&error, Error::Execute { source, .. } if source.raw_os_error() == Some(libc::ENOENT)),
+        "{error}"
+    );
+    assert!(matches!(run(Vec::new()), Err(Error::Command)));
+}
+
+#[test]
+fn calls_that_succeed_are_not_reported() {
+    assert!(find(&shell("cat /dev/null"), "openat", "/dev/null").is_none());
+}
