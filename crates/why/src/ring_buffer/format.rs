@@ -29,7 +29,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// `field:unsigned short common_type;	offset:0;	size:2;	signed:0;`
+    /// A line such as `field:int ret; offset:8; size:4; signed:1;`, with tabs between.
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.trim().strip_prefix("field:")?.split(';').map(str::trim);
         let declaration = parts.next()?;

@@ -1,0 +1,142 @@
+//! Trees made by hand after those that real kernels drew.
+
+use why::btf::Returns;
+use why::call_tree::{Call, Cause, Certainty, Event, Tree};
+
+type Value = Option<(u64, Returns)>;
+
+fn int(value: i32) -> Value {
+    Some((u64::from(value.cast_unsigned()), Returns::Int))
+}
+
+/// A call and what it calls, as events.
+fn call(function: &str, depth: usize, value: Value, inner: Vec<Event>) -> Vec<Event> {
+    let mut events = vec![Event::Entry {
+        time: 1,
+        function: function.to_owned(),
+        depth,
+    }];
+    events.extend(inner);
+    events.push(Event::Exit {
+        time: 2,
+        function: function.to_owned(),
+        depth,
+        value,
+    });
+    events
+}
+
+/// bind() of port 80 without the capability.
+fn bind() -> Vec<Event> {
+    let capability = call("cap_capable", 4, int(-1), vec![]);
+    let asked = call("ns_capable", 3, Some((0xffff_ff00, Returns::Bool)), capability);
+    let inner = call("__inet_bind", 2, int(-13), asked);
+    call(
+        "__x64_sys_bind",
+        0,
+        Some((0xffff_ffff_ffff_fff3, Returns::Long)),
+        call("__sys_bind", 1, int(-13), inner),
+    )
+}
+
+fn names(chain: &[&Call]) -> Vec<String> {
+    chain.iter().map(|call| call.function.clone()).collect()
+}
+
+#[test]
+fn an_errno_is_followed_to_its_origin_and_the_check_behind_it() {
+    let tree = Tree::build(bind());
+    assert!(tree.complete);
+    let explanation = tree.explain(13).unwrap();
+    assert_eq!(
+        names(&explanation.chain),
+        ["__x64_sys_bind", "__sys_bind", "__inet_bind"]
+    );
+    assert!(matches!(explanation.cause, Cause::Translated(check) if check.function == "cap_capable"));
+    assert_eq!(explanation.certainty, Certainty::Likely);
+}
+
+#[test]
+fn an_origin_that_called_nothing_that_failed_is_certain() {
+    let events = call(
+        "__x64_sys_close",
+        0,
+        int(-9),
+        call("file_close_fd", 1, Some((0, Returns::Pointer)), vec![]),
+    );
+    let tree = Tree::build(events);
+    let explanation = tree.explain(9).unwrap();
+    assert_eq!(names(&explanation.chain), ["__x64_sys_close"]);
+    assert_eq!(
+        (explanation.cause, explanation.certainty),
+        (Cause::None, Certainty::Certain)
+    );
+}
+
+#[test]
+fn a_return_that_is_not_known_forbids_certainty() {
+    let tree = Tree::build(call("f", 0, int(-9), call("g", 1, None, vec![])));
+    assert_eq!(tree.explain(9).unwrap().certainty, Certainty::Likely);
+}
+
+#[test]
+fn a_failure_that_was_swallowed_and_made_anew_is_found() {
+    let request = call(
+        "__fuse_simple_request",
+        4,
+        Some(((-2i64).cast_unsigned(), Returns::Long)),
+        vec![],
+    );
+    let lookup = call("fuse_lookup", 3, Some((0, Returns::Pointer)), request);
+    let atomic = call("fuse_atomic_open", 2, int(0), lookup);
+    let retry = call("fuse_permission", 2, int(-10), vec![]);
+    let error = Some(((-2i64).cast_unsigned(), Returns::Pointer));
+    let inner = call("path_openat", 1, error, [atomic, retry].concat());
+    let tree = Tree::build(call("do_filp_open", 0, error, inner));
+    let explanation = tree.explain(2).unwrap();
+    assert_eq!(names(&explanation.chain), ["do_filp_open", "path_openat"]);
+    assert!(matches!(explanation.cause, Cause::Recreated(found) if found.function == "__fuse_simple_request"));
+}
+
+#[test]
+fn a_walk_done_again_and_a_void_function_are_no_cause() {
+    let walk = call("fuse_permission", 1, int(-10), vec![]);
+    let unlock = call(
+        "fuse_unlock_inode",
+        1,
+        Some(((-2i64).cast_unsigned(), Returns::Nothing)),
+        vec![],
+    );
+    let tree = Tree::build(call("f", 0, int(-2), [walk, unlock].concat()));
+    assert_eq!(tree.explain(2).unwrap().cause, Cause::None);
+}
+
+#[test]
+fn of_two_tries_the_last_one_counts() {
+    let (first, last) = (call("first", 1, int(-2), vec![]), call("last", 1, int(-2), vec![]));
+    let tree = Tree::build(call("f", 0, int(-2), [first, last].concat()));
+    assert_eq!(names(&tree.explain(2).unwrap().chain), ["f", "last"]);
+}
+
+#[test]
+fn any_loss_turns_certainty_off() {
+    for missing in 0..bind().len() {
+        let mut events = bind();
+        events[missing] = Event::Lost;
+        let tree = Tree::build(events);
+        assert!(!tree.complete);
+        assert!(
+            tree.explain(13)
+                .is_none_or(|explanation| explanation.certainty == Certainty::Unknown)
+        );
+        let mut events = bind();
+        events.remove(missing);
+        assert!(!Tree::build(events).complete, "event {missing} is not missed");
+    }
+}
+
+#[test]
+fn an_errno_that_no_function_returned_is_not_explained() {
+    assert!(Tree::build(bind()).explain(5).is_none());
+    assert!(Tree::build([]).explain(5).is_none());
+}
