@@ -25,6 +25,22 @@ pub(crate) enum Job {
     Mount(Mount),
     Boot(Boot),
     Bench(Bench),
+    Why(Why),
+}
+
+/// Tell which system calls of a command failed, once it ended.
+///
+/// Uses ptrace, so it needs no privilege and slows the command down; it sees arguments and errnos, but no function of the
+/// kernel. Children and threads are followed. The report goes to standard error.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
+                  cannot be run); 2 for a wrong command line; 125 for any other failure."
+)]
+pub(crate) struct Why {
+    /// Command to run
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Serve a directory to a virtual machine through a vhost-user socket.

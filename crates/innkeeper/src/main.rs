@@ -5,6 +5,7 @@ mod bench;
 mod boot;
 mod channel;
 mod error;
+mod explain;
 mod export;
 mod guest;
 mod hint;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         Job::Mount(mount) => run(mount.log_level, 1, || mount::run(&mount)),
         Job::Bench(bench) => run(bench.process.log_level, 1, || bench::run(&bench)),
         Job::Boot(boot) => run(boot.process.log_level, 125, || boot::run(&boot)),
+        // Without `run`: what that does to signals, the command would inherit.
+        Job::Why(why) => explain::run(why),
     }
 }
 

@@ -43,3 +43,4 @@ fn assert_refused(output: &Output, status: i32, parts: &[&str]) {
         assert!(said.contains(part), "{part:?} is missing in: {said}");
     }
 }
+mod why;

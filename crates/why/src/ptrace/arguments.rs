@@ -159,7 +159,7 @@ fn show(thread: i32, kind: char, word: u64) -> String {
         },
         'p' => text(thread, word).map_or_else(|| format!("{word:#x}"), |text| format!("{text:?}")),
         'i' => short.to_string(),
-        'o' => format!("{:#o}", word & 0o177_777),
+        'o' if word != 0 => format!("{:#o}", word & 0o177_777),
         _ if word == 0 => "0".to_owned(),
         _ => format!("{word:#x}"),
     }
