@@ -50,9 +50,9 @@ pub(super) fn run() -> Result<()> {
     let measured = Measured {
         together: measure(
             "together",
-            &["--placement", "together", "--known-files", KNOWN, "--plot", picture],
+            &[&["--placement", "together", "--plot", picture][..], &targets::rates()].concat(),
         )?,
-        apart: measure("apart", &[&["--placement", "apart"][..], &targets::rates()].concat())?,
+        apart: measure("apart", &["--placement", "apart", "--known-files", KNOWN])?,
         two_queues: measure(
             "two-queues",
             &[
