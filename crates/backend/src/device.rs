@@ -1,8 +1,13 @@
 //! What a device is to this crate: a control plane that answers questions, and a lane for each started queue.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use guestmem::Window;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use tracing::debug;
 use virtqueue::{Queue, Served, Violation};
 
 /// Control plane of a device. It outlives its front ends: one value serves one virtual machine after the other.
@@ -16,8 +21,9 @@ pub trait Device: Send + Sync {
     /// The configuration space, whole.
     fn config(&self) -> Vec<u8>;
 
-    /// The data path of queue `index`, which is about to start with the feature bits that the guest acknowledged.
-    fn lane(&self, index: u16, acknowledged: u64) -> Box<dyn Lane>;
+    /// The data path of queue `index`, which is about to start with the feature bits that the guest acknowledged. `waker` is for
+    /// whoever finishes chains that the lane keeps.
+    fn lane(&self, index: u16, acknowledged: u64, waker: &Waker) -> Box<dyn Lane>;
 
     /// Bytes of shared memory region 0, into which the device maps files for the guest (VIRTIO 1.2 2.10); 0: there is none.
     fn window_size(&self) -> u64 {
@@ -35,4 +41,37 @@ pub trait Device: Send + Sync {
 pub trait Lane: Send {
     /// Serves what is available, within a bound of its own: `more` in the answer asks to be called again at once.
     fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation>;
+
+    /// Completes the chains that were kept and are finished by now. Called when the lane was woken, also while the ring is disabled.
+    fn complete(&mut self, _queue: &mut Queue) {}
+
+    /// Completes all chains that were kept, and waits for those that are not finished: the ring is about to stop, or to move to other
+    /// memory.
+    fn settle(&mut self, queue: &mut Queue) {
+        self.complete(queue);
+    }
+}
+
+/// Wakes a lane, from any thread: it then completes what it kept, and looks at its queue.
+#[derive(Clone, Debug)]
+pub struct Waker(pub(crate) Arc<OwnedFd>);
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker(Arc::new(descriptor)))
+    }
+
+    /// Wakes the lane, if it still runs.
+    pub fn wake(&self) {
+        signal(&self.0, "a lane");
+    }
+}
+
+/// Adds 1 to an eventfd. A full counter (EAGAIN) is a signal that is still on its way.
+pub(crate) fn signal(descriptor: &OwnedFd, what: &str) {
+    match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
+        Ok(_) | Err(Errno::AGAIN) => {}
+        Err(errno) => debug!(%errno, "cannot signal {what}"),
+    }
 }

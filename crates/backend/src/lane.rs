@@ -10,12 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use guestmem::Memory;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 use virtqueue::{InFlight, Queue, Served};
 
-use crate::Lane;
+use crate::device::signal;
+use crate::{Lane, Waker};
 
 /// What a lane thread is started with.
 pub(crate) struct Start {
@@ -23,6 +24,7 @@ pub(crate) struct Start {
     pub(crate) index: u16,
     pub(crate) queue: Queue,
     pub(crate) lane: Box<dyn Lane>,
+    pub(crate) waker: Waker,
     pub(crate) kick: OwnedFd,
     pub(crate) call: Option<Arc<OwnedFd>>,
     pub(crate) error: Option<Arc<OwnedFd>>,
@@ -31,9 +33,8 @@ pub(crate) struct Start {
 
 /// The control plane's end of a lane. Dropping it stops the thread.
 pub(crate) struct LaneHandle {
-    index: u16,
     commands: Sender<(Command, SyncSender<()>)>,
-    wake: Arc<OwnedFd>,
+    waker: Waker,
     thread: Option<JoinHandle<Queue>>,
 }
 
@@ -58,11 +59,10 @@ impl LaneHandle {
     /// Starts the thread. It looks at the queue at once: buffers may be waiting from before (a resumed ring).
     pub(crate) fn start(start: Start) -> io::Result<LaneHandle> {
         let index = start.index;
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let waker = start.waker.clone();
         let (commands, inbox) = channel();
         let runner = Runner {
             start,
-            wake: Arc::clone(&wake),
             inbox,
             more: true,
             failed: false,
@@ -72,9 +72,8 @@ impl LaneHandle {
             .name(format!("lane-{index}"))
             .spawn(move || runner.run())?;
         Ok(LaneHandle {
-            index,
             commands,
-            wake,
+            waker,
             thread: Some(thread),
         })
     }
@@ -101,7 +100,7 @@ impl LaneHandle {
 
     /// Has the lane look at its queue: a chain that it put back may be served now.
     pub(crate) fn look_again(&self) {
-        signal(&self.wake, "the lane", self.index);
+        self.waker.wake();
     }
 
     /// Stops the thread and gives the position to resume from (GET_VRING_BASE).
@@ -119,7 +118,7 @@ impl LaneHandle {
     fn send(&self, command: Command) {
         let (done, answered) = sync_channel(1);
         if self.commands.send((command, done)).is_ok() {
-            signal(&self.wake, "the lane", self.index);
+            self.waker.wake();
             // An error means that the thread is gone, which `join` reports.
             let _gone = answered.recv();
         }
@@ -134,7 +133,6 @@ impl Drop for LaneHandle {
 
 struct Runner {
     start: Start,
-    wake: Arc<OwnedFd>,
     inbox: Receiver<(Command, SyncSender<()>)>,
     /// There may be buffers that no kick will tell of.
     more: bool,
@@ -147,7 +145,7 @@ struct Runner {
 
 /// What there is to do after a wake-up.
 struct Woken {
-    /// The control plane has a command, or means that there is something to serve.
+    /// The control plane has a command, or means that there is something to serve, or a chain that was kept is finished.
     command: bool,
     kick: bool,
 }
@@ -156,8 +154,11 @@ impl Runner {
     fn run(mut self) -> Queue {
         loop {
             let woken = self.wait(self.ready(), self.ready() && self.more);
-            if woken.command && self.obey() == Next::Stop {
-                return self.start.queue;
+            if woken.command {
+                self.complete(|lane, queue| lane.complete(queue));
+                if self.obey() == Next::Stop {
+                    return self.start.queue;
+                }
             }
             self.more |= woken.kick || woken.command;
             if self.ready() && self.more {
@@ -174,7 +175,7 @@ impl Runner {
     fn wait(&mut self, kicks: bool, at_once: bool) -> Woken {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut descriptors = [
-            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&*self.start.waker.0, PollFlags::IN),
             PollFd::new(&self.start.kick, PollFlags::IN),
         ];
         let watched = &mut descriptors[..if kicks { 2 } else { 1 }];
@@ -192,7 +193,7 @@ impl Runner {
         let command = !watched[0].revents().is_empty();
         let kick = watched.get(1).map_or(PollFlags::empty(), PollFd::revents);
         if command {
-            let _emptied = drain(&self.wake);
+            let _emptied = drain(&self.start.waker.0);
         }
         Woken {
             command,
@@ -229,6 +230,7 @@ impl Runner {
                     self.more = true;
                 }
                 Command::Memory(memory) => {
+                    self.complete(|lane, queue| lane.settle(queue));
                     // After an error the queue holds its old memory, and must not touch it.
                     let replaced = self.start.queue.replace_memory(&memory);
                     if let Err(error) = &replaced {
@@ -237,12 +239,28 @@ impl Runner {
                     self.unreachable = replaced.is_err();
                     self.more = true;
                 }
-                Command::Stop => return Next::Stop,
+                Command::Stop => {
+                    self.complete(|lane, queue| lane.settle(queue));
+                    return Next::Stop;
+                }
             }
             // The control plane waits for this, and is never gone before.
             let _gone = done.send(());
         }
         Next::Go
+    }
+
+    /// Has the lane complete chains that it kept. Where there are some, the ring is where the queue believes it to be: no memory is
+    /// replaced before they are complete.
+    fn complete(&mut self, complete: impl FnOnce(&mut dyn Lane, &mut Queue)) {
+        let before = self.start.queue.in_flight();
+        if before == 0 {
+            return;
+        }
+        complete(&mut *self.start.lane, &mut self.start.queue);
+        if self.start.queue.in_flight() < before && self.start.queue.interrupt_wanted() {
+            self.interrupt();
+        }
     }
 
     /// Serves one bounded batch; whether there is more.
@@ -268,13 +286,13 @@ impl Runner {
     fn fail(&mut self) {
         self.failed = true;
         if let Some(error) = &self.start.error {
-            signal(error, "the error descriptor", self.start.index);
+            signal(error, "the error descriptor");
         }
     }
 
     fn interrupt(&self) {
         if let Some(call) = &self.start.call {
-            signal(call, "the call descriptor", self.start.index);
+            signal(call, "the call descriptor");
         }
     }
 }
@@ -283,14 +301,6 @@ impl Runner {
 enum Next {
     Go,
     Stop,
-}
-
-/// Adds 1 to an eventfd. A full counter (EAGAIN) is a signal that is still on its way.
-fn signal(descriptor: &OwnedFd, what: &str, index: u16) {
-    match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
-        Ok(_) | Err(Errno::AGAIN) => {}
-        Err(errno) => debug!(queue = index, %errno, "cannot signal {what}"),
-    }
 }
 
 /// What reading an event descriptor found.

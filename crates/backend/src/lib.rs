@@ -12,5 +12,5 @@ mod server;
 mod vring;
 mod window;
 
-pub use device::{Device, Lane};
+pub use device::{Device, Lane, Waker};
 pub use server::{Error, serve};

@@ -8,8 +8,8 @@ use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
 use virtqueue::{ConfigError, QueueConfig};
 
-use crate::Device;
 use crate::lane::{LaneHandle, Start};
+use crate::{Device, Waker};
 
 /// VIRTIO feature bits that decide about a ring (VIRTIO 1.1 6).
 const RING_INDIRECT_DESC: u64 = 1 << 28;
@@ -119,10 +119,12 @@ impl Vring {
         let config = self.config(around)?;
         let queue = config.start(around.memory)?;
         debug!(queue = around.index, ?config, "the ring starts");
+        let waker = Waker::new().map_err(VringError::Thread)?;
         let start = Start {
             index: around.index,
             queue,
-            lane: around.device.lane(around.index, around.features),
+            lane: around.device.lane(around.index, around.features, &waker),
+            waker,
             kick,
             call: self.call.clone(),
             error: self.error.clone(),

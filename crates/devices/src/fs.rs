@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use backend::{Device, Lane};
+use backend::{Device, Lane, Waker};
 use fuse::fs::FileSystem;
+use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
-use guestmem::{Reader, Window, Writer};
+use guestmem::Window;
 use virtqueue::{Queue, Served, Violation};
+
+use crate::helpers::Helpers;
+use crate::kept::Kept;
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;
@@ -18,6 +22,10 @@ const HIPRIO: u16 = 0;
 
 /// Chains served before the lane looks at its commands again.
 const BATCH: u32 = 64;
+
+/// Threads for reads that wait, of all queues together. Linux starts a read from disk when it is first asked for, by the lane: few
+/// threads keep a disk busy.
+const HELPERS: usize = 8;
 
 /// Ring features, all of which the `virtqueue` crate implements (VIRTIO 1.1 6).
 const RING_INDIRECT_DESC: u64 = 1 << 28;
@@ -63,6 +71,7 @@ pub enum OptionsError {
 pub struct FsDevice<F> {
     options: FsOptions,
     server: Arc<Server<F>>,
+    helpers: Arc<Helpers>,
 }
 
 impl<F: FileSystem> FsDevice<F> {
@@ -83,6 +92,7 @@ impl<F: FileSystem> FsDevice<F> {
         Ok(Self {
             options,
             server: Arc::new(server),
+            helpers: Arc::new(Helpers::new(HELPERS)),
         })
     }
 }
@@ -109,15 +119,14 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
         config
     }
 
-    fn lane(&self, index: u16, _acknowledged: u64) -> Box<dyn Lane> {
-        let dispatch = if index == HIPRIO {
-            Server::dispatch_high_priority
-        } else {
-            Server::dispatch
-        };
-        Box::new(FsLane {
-            server: Arc::clone(&self.server),
-            dispatch,
+    fn lane(&self, index: u16, _acknowledged: u64, waker: &Waker) -> Box<dyn Lane> {
+        let server = Arc::clone(&self.server);
+        if index == HIPRIO {
+            return Box::new(HighPriorityLane { server });
+        }
+        Box::new(RequestLane {
+            server,
+            kept: Kept::new(Arc::clone(&self.helpers), waker.clone()),
         })
     }
 
@@ -134,19 +143,54 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
     }
 }
 
-/// One queue. Hiprio has a lane of its own, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
-struct FsLane<F> {
+/// Hiprio has a lane of its own, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
+struct HighPriorityLane<F> {
     server: Arc<Server<F>>,
-    dispatch: fn(&Server<F>, &mut Reader<'_>, &mut Writer<'_>) -> Option<u32>,
 }
 
-impl<F: FileSystem> Lane for FsLane<F> {
+impl<F: FileSystem> Lane for HighPriorityLane<F> {
     fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
         queue.serve(BATCH, |mut chain| {
-            match (self.dispatch)(&self.server, &mut chain.reader, &mut chain.writer) {
-                Some(written) => chain.done(written),
-                None => chain.put_back(),
+            match self.server.dispatch_high_priority(&mut chain.reader, &mut chain.writer) {
+                Answer::Done(written) => chain.done(written),
+                // Nothing that the server takes from this queue waits for data.
+                Answer::PutOff | Answer::Later(_) => chain.put_back(),
             }
         })
+    }
+}
+
+/// One request queue. What waits for data does so elsewhere, so that the requests behind it do not wait for it.
+struct RequestLane<F> {
+    server: Arc<Server<F>>,
+    kept: Kept,
+}
+
+impl<F: FileSystem> Lane for RequestLane<F> {
+    fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
+        queue.serve(BATCH, |mut chain| {
+            let on_wait = if self.kept.is_full() {
+                OnWait::Stay
+            } else {
+                OnWait::Leave
+            };
+            match self.server.dispatch(&mut chain.reader, &mut chain.writer, on_wait) {
+                Answer::Done(written) => chain.done(written),
+                Answer::PutOff => chain.put_back(),
+                Answer::Later(later) => {
+                    let (pending, outcome) = chain.keep();
+                    self.kept.hand_out(pending, later);
+                    outcome
+                }
+            }
+        })
+    }
+
+    fn complete(&mut self, queue: &mut Queue) {
+        self.kept.complete(queue);
+    }
+
+    fn settle(&mut self, queue: &mut Queue) {
+        self.kept.settle(queue);
     }
 }

@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod fs;
+mod helpers;
+mod kept;

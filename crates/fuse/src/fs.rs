@@ -9,6 +9,10 @@ use guestmem::{CursorError, Reader, Writer};
 
 use crate::wire;
 
+/// What is left of a read that would have had to wait: puts the rest of the bytes into `out`, as [`FileSystem::read`] does. Called
+/// on any thread; it keeps the open file alive.
+pub type RestOfRead = Box<dyn FnOnce(&mut Writer<'_>) -> Result<()> + Send>;
+
 /// What every operation answers.
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -332,6 +336,17 @@ pub trait FileSystem: Send + Sync {
     /// Puts up to `len` bytes at `offset` into `out`; short only at end of file.
     fn read(&self, node: NodeId, handle: Handle, offset: u64, len: u32, out: &mut Writer<'_>) -> Result<()> {
         Err(Errno::ENOSYS)
+    }
+    /// As `read`, but waits for no disk and no network: puts into `out` what is there, and gives what would wait for the rest.
+    fn read_at_once(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        out: &mut Writer<'_>,
+    ) -> Result<Option<RestOfRead>> {
+        self.read(node, handle, offset, len, out).map(|()| None)
     }
     /// Writes the next `to.len` bytes of `data`; answers how many were written.
     fn write(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {

@@ -5,6 +5,7 @@
 
 mod dax;
 pub mod fs;
+pub mod later;
 mod operation;
 pub mod passthrough;
 mod reply;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use guestmem::{CursorError, Writer};
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::fs::{DirectorySink, Entry, Errno, NodeId, Opened, Result};
+use crate::fs::{DirectorySink, Entry, Errno, NodeId, Opened, RestOfRead, Result};
+use crate::later::{Later, OnWait, Within};
 use crate::wire;
 
 /// A reply under way: the place of its header is kept apart, and its body grows behind it.
@@ -15,17 +16,21 @@ pub(crate) struct Reply<'a, 'm> {
     body: &'a mut Writer<'m>,
     length: usize,
     unique: u64,
+    on_wait: OnWait,
+    later: Option<Later>,
 }
 
 impl<'a, 'm> Reply<'a, 'm> {
     /// Starts the reply to the request of number `unique`; `None` if there is no room for even the header.
-    pub(crate) fn begin(unique: u64, body: &'a mut Writer<'m>) -> Option<Reply<'a, 'm>> {
+    pub(crate) fn begin(unique: u64, body: &'a mut Writer<'m>, on_wait: OnWait) -> Option<Reply<'a, 'm>> {
         let header = body.split_at(size_of::<wire::OutHeader>()).ok()?;
         Some(Reply {
             header,
             body,
             length: 0,
             unique,
+            on_wait,
+            later: None,
         })
     }
 
@@ -57,6 +62,37 @@ impl<'a, 'm> Reply<'a, 'm> {
         fill(&mut part)?;
         self.length += part.written();
         Ok(())
+    }
+
+    /// Whether [`fill_or_leave`](Self::fill_or_leave) is for this request.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.on_wait == OnWait::Leave
+    }
+
+    /// As `fill`, but `fill` may leave a rest for later.
+    pub(crate) fn fill_or_leave(
+        &mut self,
+        size: u32,
+        fill: impl FnOnce(&mut Writer<'m>) -> Result<Option<(RestOfRead, Within)>>,
+    ) -> Result<()> {
+        let mut part = self.body.split_at(size as usize).map_err(|_| Errno::EINVAL)?;
+        let left = fill(&mut part)?;
+        let done = part.written();
+        self.length += done;
+        self.later = left.map(|(rest, within)| Later::new(self.unique, (done, size - done as u32), rest, within));
+        Ok(())
+    }
+
+    /// Passes over bytes of the body that are there from before.
+    pub(crate) fn pass(&mut self, length: usize) -> Result<()> {
+        self.body.split_at(length).map_err(|_| Errno::EINVAL)?;
+        self.length += length;
+        Ok(())
+    }
+
+    /// What was left for later, in which case there is nothing to end here.
+    pub(crate) fn take_later(&mut self) -> Option<Later> {
+        self.later.take()
     }
 
     /// Writes the header in front of the body, or in front of nothing in case of an error. Gives the length of it all.

@@ -7,6 +7,7 @@ use guestmem::{Reader, Window, WindowError, Writer};
 
 use crate::dax;
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
+use crate::later::{Answer, Leavings, OnWait};
 use crate::operation::Operation;
 use crate::reply::{Directory, Reply};
 use crate::request::{self, Buffer, Init, Request};
@@ -62,6 +63,8 @@ pub struct Server<F> {
     /// The terms of the session, if there is one. Requests hold it for reading as long as they run, so that whoever ends
     /// the session waits for them.
     session: RwLock<Option<Negotiated>>,
+    /// Requests of the session that nobody holds it for, since they are left for later.
+    leavings: Leavings,
     /// Where the guest gets files mapped.
     window: RwLock<Option<Arc<dyn Window>>>,
 }
@@ -72,24 +75,23 @@ impl<F: FileSystem> Server<F> {
         Server {
             fs,
             session: RwLock::new(None),
+            leavings: Leavings::default(),
             window: RwLock::new(None),
         }
     }
 
-    /// Serves one request of a request queue. Gives the bytes written to `writer`, for the used ring: the length of the
-    /// reply, or 0 for a request that gets none. `None`: it cannot be served now, since that takes the front end, which waits for
-    /// this queue; hand in the same request later.
+    /// Serves one request of a request queue. `on_wait` says whether it may be left for later.
     ///
     /// Whatever the guest sends, it is answered: with an errno in the reply, or without a reply if the request is
     /// shorter than its header or `writer` than a header. May be called from several threads at once.
-    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Option<u32> {
-        self.receive(reader, writer, Queue::Request)
+    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, on_wait: OnWait) -> Answer {
+        self.receive(reader, writer, Queue::Request, on_wait)
     }
 
     /// As [`dispatch`](Self::dispatch), for the high-priority queue, which carries FORGET, BATCH_FORGET and INTERRUPT only
     /// (VIRTIO 1.2 5.11.6.2). Never waits for a request of another queue.
-    pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Option<u32> {
-        self.receive(reader, writer, Queue::HighPriority)
+    pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Answer {
+        self.receive(reader, writer, Queue::HighPriority, OnWait::Stay)
     }
 
     /// Ends the session, as a device reset or a disconnect does: waits for the requests that run, and lets the file system
@@ -111,33 +113,33 @@ impl<F: FileSystem> Server<F> {
         self.window.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue) -> Option<u32> {
+    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue, on_wait: OnWait) -> Answer {
         let length = reader.remaining();
         let Ok(header) = reader.read_object::<wire::InHeader>() else {
             tracing::debug!(length, "request shorter than its header");
-            return Some(0);
+            return Answer::Done(0);
         };
         let opcode = Opcode::from_number(header.opcode);
         let complete = header.len as usize == length;
         match opcode {
             // No request here waits long enough for an interrupt to pay; Linux sends none over virtio-fs.
-            Some(Opcode::Interrupt) => return Some(0),
+            Some(Opcode::Interrupt) => return Answer::Done(0),
             Some(opcode @ (Opcode::Forget | Opcode::BatchForget)) => {
                 if !complete || self.forget(opcode, &header, reader).is_err() {
                     tracing::debug!(?opcode, nodeid = header.nodeid, "malformed request");
                 }
-                return Some(0);
+                return Answer::Done(0);
             }
             _ => {}
         }
-        let Some(mut reply) = Reply::begin(header.unique, writer) else {
+        let Some(mut reply) = Reply::begin(header.unique, writer, on_wait) else {
             tracing::debug!(number = header.opcode, nodeid = header.nodeid, "no room for a reply");
-            return Some(0);
+            return Answer::Done(0);
         };
         let result = match opcode {
             None if header.opcode == wire::INIT_OTHER_ENDIAN => {
                 tracing::debug!("INIT in the other byte order");
-                return Some(reply.refuse_other_endian(Errno::EPROTO));
+                return Answer::Done(reply.refuse_other_endian(Errno::EPROTO));
             }
             _ if !complete || queue == Queue::HighPriority => Err(Errno::EINVAL),
             None => Err(Errno::ENOSYS),
@@ -146,7 +148,10 @@ impl<F: FileSystem> Server<F> {
             Some(opcode) => self.serve(opcode, &header, reader, &mut reply),
         };
         if result == Err(dax::PUT_OFF) {
-            return None;
+            return Answer::PutOff;
+        }
+        if let Some(later) = reply.take_later() {
+            return Answer::Later(later);
         }
         if let Err(Errno(errno)) = result {
             tracing::debug!(
@@ -157,7 +162,7 @@ impl<F: FileSystem> Server<F> {
                 "request failed"
             );
         }
-        Some(reply.end(result))
+        Answer::Done(reply.end(result))
     }
 
     /// Starts a session, in place of the one there may be.
@@ -324,6 +329,10 @@ impl<F: FileSystem> Server<F> {
                 put_entry(reply, &entry)?;
                 reply.put(&wire::OpenOut::from(opened))
             }
+            Operation::Read { handle, offset, size } if reply.may_leave() => reply.fill_or_leave(size, |out| {
+                let rest = fs.read_at_once(node, handle, offset, size, out)?;
+                Ok(rest.map(|rest| (rest, self.leavings.enter())))
+            }),
             Operation::Read { handle, offset, size } => {
                 reply.fill(size, |out| fs.read(node, handle, offset, size, out))
             }
@@ -406,10 +415,12 @@ impl<F: FileSystem> Server<F> {
         self.session.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for every request that runs, and keeps others out. A file system that panicked in INIT or DESTROY left no
+    /// Waits for every request that runs or is left for later, and keeps others out. A file system that panicked in INIT or DESTROY left no
     /// session behind, so the value is sound all the same.
     fn session_for_change(&self) -> RwLockWriteGuard<'_, Option<Negotiated>> {
-        self.session.write().unwrap_or_else(PoisonError::into_inner)
+        let session = self.session.write().unwrap_or_else(PoisonError::into_inner);
+        self.leavings.wait();
+        session
     }
 }
 

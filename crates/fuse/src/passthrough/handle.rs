@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::budget::Permit;
 use super::directory::Position;
 use super::inode::Node;
+use super::mounts::Manners;
+use super::read::Reads;
 use crate::fs::{Errno, Handle, NodeId, Result};
 
 /// What a [`Handle`] of the guest stands for.
@@ -24,19 +26,40 @@ pub(super) struct OpenFile {
     _permit: Permit,
     /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
     pub(super) flushes: bool,
+    /// Reads wait as a rule.
+    far: bool,
+    /// It has not failed yet to tell whether a read would wait.
+    tells: AtomicBool,
 }
 
 impl OpenFile {
-    /// `permit` is for `fd`.
-    pub(super) fn new(node: Arc<Node>, fd: OwnedFd, permit: Permit, flushes: bool) -> OpenFile {
+    /// `permit` is for `fd`, `manners` are those of its file system, and `direct` is that of O_DIRECT.
+    pub(super) fn new(node: Arc<Node>, fd: OwnedFd, permit: Permit, manners: Manners, direct: bool) -> OpenFile {
         let fd = Arc::new(fd);
         node.hold_open(&fd);
         OpenFile {
             node,
             fd,
             _permit: permit,
-            flushes,
+            flushes: manners.flushes,
+            far: manners.far || direct,
+            // Past the page cache, a read that need not wait for a lock still waits for the disk.
+            tells: AtomicBool::new(!direct),
         }
+    }
+
+    /// How to read it on a thread that has others to serve.
+    pub(super) fn reads(&self) -> Reads {
+        match self.tells.load(Ordering::Relaxed) {
+            true => Reads::Ask,
+            false if self.far => Reads::Elsewhere,
+            false => Reads::Here,
+        }
+    }
+
+    /// Its file system knows no RWF_NOWAIT.
+    pub(super) fn does_not_tell(&self) {
+        self.tells.store(false, Ordering::Relaxed);
     }
 }
 

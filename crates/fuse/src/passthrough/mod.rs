@@ -32,6 +32,7 @@ mod mounts;
 mod open;
 mod options;
 mod procfs;
+mod read;
 mod recent;
 mod xattr;
 
@@ -53,12 +54,12 @@ use self::dax::{MappedFiles, Views};
 use self::handle::{Handles, OpenDirectory, OpenFile};
 use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node};
-use self::mounts::FlushingMounts;
+use self::mounts::Mounts;
 pub use self::options::{CacheMode, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
     Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,
-    Opened, Result, SetAttr, WriteTo, XattrReply,
+    Opened, RestOfRead, Result, SetAttr, WriteTo, XattrReply,
 };
 use crate::wire::{self, InitFlags};
 
@@ -102,7 +103,7 @@ pub struct Passthrough {
     inodes: Inodes,
     files: Handles<OpenFile>,
     directories: Handles<OpenDirectory>,
-    flushing: FlushingMounts,
+    mounts: Mounts,
     mapped: MappedFiles,
     dax_files: DaxFiles,
     views: Option<Views>,
@@ -145,7 +146,7 @@ impl Passthrough {
             inodes: Inodes::new(attr::place(&stat), Arc::new(root)),
             files: Handles::new(2),
             directories: Handles::new(1),
-            flushing: FlushingMounts::default(),
+            mounts: Mounts::default(),
             mapped: MappedFiles::default(),
             dax_files,
             views,
@@ -229,7 +230,7 @@ impl FileSystem for Passthrough {
         self.files.clear();
         self.directories.clear();
         self.inodes.clear();
-        self.flushing.clear();
+        self.mounts.clear();
         self.mapped.clear();
         self.negotiated.store(0, Ordering::Relaxed);
     }
@@ -318,6 +319,17 @@ impl FileSystem for Passthrough {
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, len: u32, out: &mut Writer<'_>) -> Result<()> {
         self.read_file(node, handle, offset, len, out)
+    }
+
+    fn read_at_once(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        out: &mut Writer<'_>,
+    ) -> Result<Option<RestOfRead>> {
+        self.read_what_is_there(node, handle, offset, len, out)
     }
 
     fn write(&self, _by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {

@@ -1,4 +1,4 @@
-//! Which mounts want to know when a descriptor is closed.
+//! What is to be known of the file system of a mount.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -19,28 +19,48 @@ const LOCAL: [i64; 8] = [
     0x2fc1_2fc1,
 ];
 
-/// Asked once a mount: every close in the guest would cost a request and two system calls more.
-#[derive(Debug, Default)]
-pub(super) struct FlushingMounts(RwLock<HashMap<u64, bool>>);
+/// It passes close(2) on to others, and has its data in one of those above nearly always.
+const OVERLAY: i64 = 0x794c_7630;
 
-impl FlushingMounts {
-    /// Whether closing a descriptor of `fd`'s file may write or report errors. `mount` is its mount id.
-    pub(super) fn contains(&self, mount: u64, fd: BorrowedFd<'_>) -> bool {
-        if let Some(&flushes) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&mount) {
-            return flushes;
+/// What a file system does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manners {
+    /// Closing a descriptor may write or report errors. Where it does not, a close in the guest costs no request.
+    pub(super) flushes: bool,
+    /// Its data comes from a network or from another process, for which a read may wait long.
+    pub(super) far: bool,
+}
+
+/// Asked once a mount.
+#[derive(Debug, Default)]
+pub(super) struct Mounts(RwLock<HashMap<u64, Manners>>);
+
+impl Mounts {
+    /// Of the mount of id `mount`, on which `fd` is.
+    pub(super) fn manners(&self, mount: u64, fd: BorrowedFd<'_>) -> Manners {
+        if let Some(&manners) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&mount) {
+            return manners;
         }
-        // Without an answer the careful way is right, but not for good.
-        let Ok(stat) = fstatfs(fd) else { return true };
-        let flushes = !LOCAL.contains(&i64::from(stat.f_type as u32));
+        let Ok(stat) = fstatfs(fd) else {
+            // Without an answer the careful way is right, but not for good.
+            return Manners {
+                flushes: true,
+                far: true,
+            };
+        };
+        let kind = i64::from(stat.f_type as u32);
+        let local = LOCAL.contains(&kind);
+        let manners = Manners {
+            flushes: !local,
+            far: !local && kind != OVERLAY,
+        };
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(mount, flushes);
-        flushes
+            .insert(mount, manners);
+        manners
     }
-}
 
-impl FlushingMounts {
     /// Before Linux 6.8 a mount id may be used again; a new session asks anew.
     pub(super) fn clear(&self) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).clear();

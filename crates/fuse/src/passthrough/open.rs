@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use guestmem::{Reader, RwFlags, Writer};
+use guestmem::{Reader, RwFlags};
 use rustix::fs::{
-    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat, openat2,
-    seek, syncfs,
+    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fcntl_getfl, fdatasync, fsync,
+    openat, openat2, seek, syncfs,
 };
 use rustix::io::fcntl_dupfd_cloexec;
 
@@ -75,16 +75,17 @@ impl Passthrough {
     }
 
     fn install(&self, node: Arc<Node>, fd: OwnedFd, permit: Permit) -> Opened {
-        let flushes = self.flushing.contains(node.key.place.mount, fd.as_fd());
+        let manners = self.mounts.manners(node.key.place.mount, fd.as_fd());
         let mut flags = match self.options.cache {
             CacheMode::Never | CacheMode::Metadata => wire::FOPEN_DIRECT_IO | wire::FOPEN_PARALLEL_DIRECT_WRITES,
             CacheMode::Auto => 0,
             CacheMode::Always => wire::FOPEN_KEEP_CACHE,
         };
-        if !flushes {
+        if !manners.flushes {
             flags |= wire::FOPEN_NOFLUSH;
         }
-        let handle = self.files.insert(OpenFile::new(node, fd, permit, flushes));
+        let direct = self.options.allow_direct_io && fcntl_getfl(&fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT));
+        let handle = self.files.insert(OpenFile::new(node, fd, permit, manners, direct));
         Opened { handle, flags }
     }
 
@@ -163,35 +164,6 @@ impl Passthrough {
         let path = || Ok(Arc::new(self.proc.reopen(fd.as_fd(), OFlags::PATH)?));
         let Found { entry, node } = self.adopt(parent, fd.as_fd(), name, path)?;
         Ok((entry, self.install(node, fd, permit)))
-    }
-
-    pub(super) fn read_file(
-        &self,
-        node: NodeId,
-        handle: Handle,
-        offset: u64,
-        len: u32,
-        out: &mut Writer<'_>,
-    ) -> Result<()> {
-        let file = self.files.get(node, handle)?;
-        let len = (len as usize).min(out.remaining());
-        let mut done = 0;
-        // The guest takes a short answer for the end of the file, so only the end may make it short.
-        while done < len {
-            match out.read_from(
-                file.fd(),
-                offset.saturating_add(done as u64),
-                len - done,
-                RwFlags::empty(),
-            ) {
-                Ok(0) => break,
-                Ok(read) => done += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn write_file(&self, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use fuse::fs::FileSystem;
+use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use guestmem::{Memory, Pieces, Reader, Writer};
@@ -64,7 +65,11 @@ impl Chain {
 
     /// Sends the request; gives as many bytes of the reply as the server says it wrote.
     pub(crate) fn send<F: FileSystem>(&self, server: &Server<F>) -> Vec<u8> {
-        self.reply(server.dispatch(&mut Reader::new(&self.readable), &mut Writer::new(&self.writable)))
+        self.reply(server.dispatch(
+            &mut Reader::new(&self.readable),
+            &mut Writer::new(&self.writable),
+            OnWait::Stay,
+        ))
     }
 
     /// As `send`, on the high-priority queue.
@@ -72,8 +77,10 @@ impl Chain {
         self.reply(server.dispatch_high_priority(&mut Reader::new(&self.readable), &mut Writer::new(&self.writable)))
     }
 
-    fn reply(&self, used: Option<u32>) -> Vec<u8> {
-        let used = used.expect("nothing here puts requests off");
+    fn reply(&self, answer: Answer) -> Vec<u8> {
+        let Answer::Done(used) = answer else {
+            panic!("nothing here is put off or left: {answer:?}");
+        };
         let mut bytes = vec![0; self.writable.total()];
         let mut rest = &mut bytes[..];
         for &(address, length) in &self.writable_start {

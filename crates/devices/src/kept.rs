@@ -1,0 +1,103 @@
+//! The chains of one queue whose requests wait for data.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use backend::Waker;
+use fuse::later::Later;
+use tracing::error;
+use virtqueue::{Pending, Queue};
+
+use crate::helpers::Helpers;
+
+/// How many chains of a queue wait at most: each keeps a list of its buffers, which a guest makes as long as it likes up to a limit.
+const MOST: usize = 256;
+
+/// What a lane has handed out to [`Helpers`].
+pub(crate) struct Kept {
+    helpers: Arc<Helpers>,
+    returns: Arc<Returns>,
+    /// Handed out and not completed.
+    out: usize,
+}
+
+/// Where helpers put what they have finished.
+struct Returns {
+    finished: Mutex<Vec<(Pending, u32)>>,
+    /// There is something.
+    news: Condvar,
+    waker: Waker,
+}
+
+impl Kept {
+    /// `waker` is that of the lane.
+    pub(crate) fn new(helpers: Arc<Helpers>, waker: Waker) -> Kept {
+        let returns = Returns {
+            finished: Mutex::default(),
+            news: Condvar::new(),
+            waker,
+        };
+        Kept {
+            helpers,
+            returns: Arc::new(returns),
+            out: 0,
+        }
+    }
+
+    /// No more can be handed out now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.out >= MOST
+    }
+
+    /// Has the request finished elsewhere.
+    pub(crate) fn hand_out(&mut self, pending: Pending, later: Later) {
+        let returns = Arc::clone(&self.returns);
+        self.out += 1;
+        self.helpers.run(Box::new(move || returns.finish(pending, later)));
+    }
+
+    /// Completes what is finished.
+    pub(crate) fn complete(&mut self, queue: &mut Queue) {
+        let finished = std::mem::take(&mut *self.returns.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        self.out -= finished.len();
+        for (pending, written) in finished {
+            queue.complete(pending, written);
+        }
+    }
+
+    /// Waits for all, and completes them.
+    pub(crate) fn settle(&mut self, queue: &mut Queue) {
+        while self.out > 0 {
+            self.returns.wait();
+            self.complete(queue);
+        }
+    }
+}
+
+impl Returns {
+    fn finish(&self, pending: Pending, later: Later) {
+        // A lane that waits for this chain would wait for ever.
+        let finished = catch_unwind(AssertUnwindSafe(|| later.finish(&mut pending.open().1)));
+        let written = finished.unwrap_or_else(|_| {
+            error!("a read ended in a panic; its request gets no reply");
+            0
+        });
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.push((pending, written));
+        // Whoever comes to one that is not the first is served with it.
+        let first = finished.len() == 1;
+        drop(finished);
+        if first {
+            self.news.notify_one();
+            self.waker.wake();
+        }
+    }
+
+    fn wait(&self) {
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let _finished = self
+            .news
+            .wait_while(finished, |finished| finished.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+}

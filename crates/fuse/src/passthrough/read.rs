@@ -1,0 +1,109 @@
+//! Reading open files, with and without waiting for their data.
+
+use std::io::{self, ErrorKind};
+
+use guestmem::{RwFlags, Writer};
+
+use super::Passthrough;
+use super::handle::{OpenFile, Opened as _};
+use crate::fs::{Handle, NodeId, RestOfRead, Result};
+
+/// How to read a file on a thread that has others to serve.
+pub(super) enum Reads {
+    /// With RWF_NOWAIT, to learn whether a read would wait.
+    Ask,
+    /// As it comes. The file system does not tell, and nearly always has the data at hand (tmpfs, overlayfs): to pass each
+    /// read to another thread would cost more than the few that wait.
+    Here,
+    /// On another thread. The file system does not tell, and its data comes from far away (NFS, FUSE); or the disk is always asked
+    /// (O_DIRECT). Either way that takes much longer than the passing.
+    Elsewhere,
+}
+
+impl Passthrough {
+    pub(super) fn read_file(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        out: &mut Writer<'_>,
+    ) -> Result<()> {
+        let file = self.files.get(node, handle)?;
+        Span::new(offset, len, out).read(&file, out)
+    }
+
+    /// What the page cache has. `RestOfRead`: and what it has not.
+    pub(super) fn read_what_is_there(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u32,
+        out: &mut Writer<'_>,
+    ) -> Result<Option<RestOfRead>> {
+        let file = self.files.get(node, handle)?;
+        let mut span = Span::new(offset, len, out);
+        if matches!(file.reads(), Reads::Ask) && span.read_cached(&file, out) {
+            return Ok(None);
+        }
+        // Asked again, for the file system may just have failed to tell.
+        match file.reads() {
+            Reads::Here => span.read(&file, out).map(|()| None),
+            Reads::Ask | Reads::Elsewhere => Ok(Some(Box::new(move |out| span.read(&file, out)))),
+        }
+    }
+}
+
+/// Which part of a file is wanted, and how much of it is there.
+struct Span {
+    offset: u64,
+    len: usize,
+    done: usize,
+}
+
+impl Span {
+    fn new(offset: u64, len: u32, out: &Writer<'_>) -> Span {
+        let len = (len as usize).min(out.remaining());
+        Span { offset, len, done: 0 }
+    }
+
+    /// The guest takes a short answer for the end of the file, so only the end may make it short.
+    fn read(mut self, file: &OpenFile, out: &mut Writer<'_>) -> Result<()> {
+        while self.done < self.len {
+            match self.step(file, out, RwFlags::empty()) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if self.done > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// As far as it goes without waiting; whether that is all. An error is left for [`read`](Self::read) to meet again: file systems
+    /// have their own ways to say that they would have to wait.
+    fn read_cached(&mut self, file: &OpenFile, out: &mut Writer<'_>) -> bool {
+        while self.done < self.len {
+            match self.step(file, out, RwFlags::NOWAIT) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => {
+                    if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+                        file.does_not_tell();
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, file: &OpenFile, out: &mut Writer<'_>, flags: RwFlags) -> io::Result<usize> {
+        let at = self.offset.saturating_add(self.done as u64);
+        let read = out.read_from(file.fd(), at, self.len - self.done, flags)?;
+        self.done += read;
+        Ok(read)
+    }
+}
