@@ -10,4 +10,5 @@ mod requests;
 mod session;
 mod slots;
 mod teardown;
+mod waiting;
 mod window_buffers;
