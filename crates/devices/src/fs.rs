@@ -1,5 +1,8 @@
 //! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, every other one carries requests, and a FUSE server answers on all of them.
 
+mod helpers;
+mod kept;
+
 use std::sync::Arc;
 
 use backend::{Device, Lane, Waker};
@@ -9,8 +12,8 @@ use fuse::server::Server;
 use guestmem::Window;
 use virtqueue::{Queue, Served, Violation};
 
-use crate::helpers::Helpers;
-use crate::kept::Kept;
+use self::helpers::Helpers;
+use self::kept::Kept;
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;

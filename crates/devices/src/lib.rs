@@ -2,5 +2,3 @@
 #![forbid(unsafe_code)]
 
 pub mod fs;
-mod helpers;
-mod kept;

@@ -96,3 +96,77 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel, sync_channel};
+
+    use super::*;
+
+    impl Helpers {
+        fn threads(&self) -> usize {
+            self.shared.lock().threads
+        }
+
+        /// A job that ends when the sender is dropped.
+        fn occupy(&self, begun: &Sender<()>) -> Sender<()> {
+            let (until, ended) = channel::<()>();
+            let begun = begun.clone();
+            self.run(Box::new(move || {
+                begun.send(()).unwrap();
+                let _dropped = ended.recv();
+            }));
+            until
+        }
+    }
+
+    #[test]
+    fn threads_come_with_the_jobs_and_stop_coming_at_the_limit() {
+        let helpers = Helpers::new(3);
+        assert_eq!(helpers.threads(), 0, "nothing was asked of them yet");
+        let (begun, begins) = channel();
+        let mut jobs = Vec::new();
+        for threads in [1, 2, 3] {
+            jobs.push(helpers.occupy(&begun));
+            begins.recv().unwrap();
+            assert_eq!(helpers.threads(), threads);
+        }
+        let waits = helpers.occupy(&begun);
+        assert_eq!(helpers.threads(), 3);
+        assert!(begins.try_recv().is_err(), "all threads are occupied");
+        jobs.pop();
+        begins.recv().unwrap();
+        drop((jobs, waits));
+    }
+
+    #[test]
+    fn a_thread_that_is_idle_is_used_again() {
+        let helpers = Helpers::new(3);
+        for _ in 0..100 {
+            let (done, end) = sync_channel(0);
+            helpers.run(Box::new(move || done.send(()).unwrap()));
+            end.recv().unwrap();
+            while helpers.shared.lock().idle == 0 {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(helpers.threads(), 1);
+    }
+
+    #[test]
+    fn what_was_begun_is_finished_when_they_are_dropped() {
+        let helpers = Helpers::new(1);
+        let (begun, begins) = channel();
+        let first = helpers.occupy(&begun);
+        let second = helpers.occupy(&begun);
+        begins.recv().unwrap();
+        let shared = Arc::downgrade(&helpers.shared);
+        drop(helpers);
+        drop(first);
+        begins.recv().unwrap();
+        drop(second);
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+}

@@ -8,7 +8,7 @@ use fuse::later::Later;
 use tracing::error;
 use virtqueue::{Pending, Queue};
 
-use crate::helpers::Helpers;
+use super::helpers::Helpers;
 
 /// How many chains of a queue wait at most: each keeps a list of its buffers, which a guest makes as long as it likes up to a limit.
 const MOST: usize = 256;
