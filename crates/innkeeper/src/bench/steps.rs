@@ -1,7 +1,6 @@
 //! The messages of each workload's operation, in the order in which a guest's kernel sends them.
 
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -55,7 +54,7 @@ pub(super) struct Common {
     pub(super) data: u64,
     /// The cold file on the host, to have it dropped from the page cache.
     cold: File,
-    /// Where the next sequential access goes.
+    /// Counts what takes place after place of a file.
     cursor: AtomicU64,
 }
 
@@ -77,7 +76,7 @@ pub(super) fn steps(kind: Kind, common: &Arc<Common>, seat: u64, first: bool) ->
     match kind {
         Kind::Getattr => Box::new(Getattr { common, random }),
         Kind::Mixed if first => Box::new(Getattr { common, random }),
-        Kind::Mixed => Box::new(ColdRead { common, random }),
+        Kind::Mixed => Box::new(ColdRead { common }),
         Kind::Lookup => Box::new(Lookup::new(common, random, 0)),
         Kind::LookupMiss => Box::new(Lookup::new(common, random, libc::ENOENT)),
         Kind::OpenReadClose => Box::new(OpenReadClose {
@@ -410,21 +409,24 @@ impl Steps for Read {
     }
 }
 
-/// As much as a guest reads ahead, at a random place that is not in the page cache.
+/// As much as a guest reads ahead, at a place that is not in the page cache.
+///
+/// From the end of the file to its start, with gaps: so that the host reads nothing ahead. The page cache lets go of all of it once a
+/// pass; to have it let go of each place by itself would take the driving thread as long as the daemon is to take for a GETATTR.
 struct ColdRead {
     common: Arc<Common>,
-    random: Random,
 }
 
 impl Steps for ColdRead {
     fn first(&mut self, _: &mut Slot, message: &mut Message) -> Result<(), Error> {
-        let size = u64::from(READ_AHEAD);
-        let offset = self.random.below(self.common.data / size) * size;
-        // With what was read ahead behind it the last time.
-        let length = NonZeroU64::new(2 * size);
-        fadvise(&self.common.cold, offset, length, Advice::DontNeed).map_err(Error::system("drop pages"))?;
+        let apart = 2 * u64::from(READ_AHEAD);
+        let places = self.common.data / apart;
+        let place = self.common.cursor.fetch_add(1, Relaxed) % places;
+        if place == 0 {
+            fadvise(&self.common.cold, 0, None, Advice::DontNeed).map_err(Error::system("drop pages"))?;
+        }
         let Open { node, handle } = self.common.nodes.cold;
-        message.read(node, handle, offset, READ_AHEAD);
+        message.read(node, handle, (places - 1 - place) * apart, READ_AHEAD);
         Ok(())
     }
 
