@@ -26,9 +26,8 @@ const HIPRIO: u16 = 0;
 /// Chains served before the lane looks at its commands again.
 const BATCH: u32 = 64;
 
-/// Threads for reads that wait, of all queues together. Linux starts a read from disk when it is first asked for, by the lane: few
-/// threads keep a disk busy.
-const HELPERS: usize = 8;
+/// Threads for reads that wait, of all queues together: as many as a disk likes to have requests at a time.
+const HELPERS: usize = 16;
 
 /// Ring features, all of which the `virtqueue` crate implements (VIRTIO 1.1 6).
 const RING_INDIRECT_DESC: u64 = 1 << 28;

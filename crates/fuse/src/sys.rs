@@ -292,6 +292,34 @@ pub(crate) fn check_mappable(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::munmap(address, page) }.into()).map(drop)
 }
 
+/// How many pages of a range of `fd`'s file the page cache has, those that are still being read among them (cachestat(2)). `ENOSYS`
+/// before Linux 6.5; `EPERM` for files that the daemon could not write.
+pub(crate) fn pages_in_cache(fd: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<u64> {
+    /// The number that all architectures have for it but Alpha (asm-generic/unistd.h).
+    const SYS_CACHESTAT: libc::c_long = 451;
+    /// `struct cachestat_range`.
+    #[repr(C)]
+    struct Range {
+        offset: u64,
+        length: u64,
+    }
+    /// `struct cachestat`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Statistics {
+        cached: u64,
+        dirty: u64,
+        writeback: u64,
+        evicted: u64,
+        recently_evicted: u64,
+    }
+    let range = Range { offset, length };
+    let mut statistics = Statistics::default();
+    // SAFETY: both structures have the kernel's layout and live through the call.
+    check(unsafe { libc::syscall(SYS_CACHESTAT, fd.as_raw_fd(), &raw const range, &raw mut statistics, 0) })?;
+    Ok(statistics.cached)
+}
+
 /// close(2) with its result: file systems without a cache of their own report there what went wrong.
 pub(crate) fn close(fd: OwnedFd) -> io::Result<()> {
     // SAFETY: `fd` was ours alone and is given up here, whatever close(2) says.

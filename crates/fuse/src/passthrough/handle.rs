@@ -30,6 +30,8 @@ pub(super) struct OpenFile {
     far: bool,
     /// It has not failed yet to tell whether a read would wait.
     tells: AtomicBool,
+    /// The last read found that it would wait.
+    waited: AtomicBool,
 }
 
 impl OpenFile {
@@ -45,6 +47,7 @@ impl OpenFile {
             far: manners.far || direct,
             // Past the page cache, a read that need not wait for a lock still waits for the disk.
             tells: AtomicBool::new(!direct),
+            waited: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +57,17 @@ impl OpenFile {
             true => Reads::Ask,
             false if self.far => Reads::Elsewhere,
             false => Reads::Here,
+        }
+    }
+
+    pub(super) fn waited(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_waited(&self, waited: bool) {
+        // Most often it is so already, and others may be looking.
+        if self.waited() != waited {
+            self.waited.store(waited, Ordering::Relaxed);
         }
     }
 

@@ -7,6 +7,7 @@ use guestmem::{RwFlags, Writer};
 use super::Passthrough;
 use super::handle::{OpenFile, Opened as _};
 use crate::fs::{Handle, NodeId, RestOfRead, Result};
+use crate::sys;
 
 /// How to read a file on a thread that has others to serve.
 pub(super) enum Reads {
@@ -44,15 +45,29 @@ impl Passthrough {
     ) -> Result<Option<RestOfRead>> {
         let file = self.files.get(node, handle)?;
         let mut span = Span::new(offset, len, out);
-        if matches!(file.reads(), Reads::Ask) && span.read_cached(&file, out) {
+        // To be told that a read would wait is not cheap: by then Linux has made pages and sent the disk its request. Where the last
+        // read waited, the next is likely to.
+        let likely = matches!(file.reads(), Reads::Ask) && !(file.waited() && lies_elsewhere(&file, &span));
+        if likely && span.read_cached(&file, out) {
+            file.set_waited(false);
             return Ok(None);
         }
+        file.set_waited(true);
         // Asked again, for the file system may just have failed to tell.
         match file.reads() {
             Reads::Here => span.read(&file, out).map(|()| None),
             Reads::Ask | Reads::Elsewhere => Ok(Some(Box::new(move |out| span.read(&file, out)))),
         }
     }
+}
+
+/// Whether some of it is known not to be in the page cache.
+fn lies_elsewhere(file: &OpenFile, span: &Span) -> bool {
+    let page = rustix::param::page_size() as u64;
+    let end = span.offset.saturating_add(span.len as u64);
+    let pages = end.div_ceil(page) - span.offset / page;
+    // Before Linux 6.5, and of files of others, nobody knows.
+    sys::pages_in_cache(file.fd(), span.offset, span.len as u64).is_ok_and(|cached| cached < pages)
 }
 
 /// Which part of a file is wanted, and how much of it is there.
