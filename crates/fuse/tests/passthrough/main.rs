@@ -8,4 +8,5 @@ mod io;
 mod names;
 mod nodes;
 mod share;
+mod waiting;
 mod xattr;
