@@ -55,7 +55,7 @@ impl Mounted {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for(|| path.join("socket").exists());
+        wait_for(|| listens(&path.join("socket")));
         let (relay, announced) = start(path, mount_options);
         Some(Self {
             daemon,
@@ -106,6 +106,15 @@ impl Drop for Mounted {
         }
         let _ = rustix::mount::unmount(self.mountpoint(), UnmountFlags::DETACH);
     }
+}
+
+/// Whether somebody listens on the socket; its file is there a moment before. To connect would take the place of the front end.
+fn listens(socket: &Path) -> bool {
+    /// `__SO_ACCEPTCON` (linux/net.h).
+    const LISTENING: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let mut sockets = sockets.lines().map(|line| line.split_whitespace());
+    sockets.any(|mut fields| fields.nth(3) == Some(LISTENING) && fields.next_back() == socket.to_str())
 }
 
 /// Starts a mount of what the daemon in `directory` serves, and waits for its line.
