@@ -28,18 +28,35 @@ pub(crate) enum Job {
     Why(Why),
 }
 
-/// Tell which system calls of a command failed, once it ended.
+/// Tell which system calls of a command failed and which function of the kernel refused them, once it ended.
 ///
-/// Uses ptrace, so it needs no privilege and slows the command down; it sees arguments and errnos, but no function of the
-/// kernel. Children and threads are followed. The report goes to standard error.
+/// The calls are seen by ptrace, which needs no privilege. The kernel's functions are seen by its function tracer, which
+/// needs root; without, the answer ends at the system call and says so. Children and threads are followed. Both slow the
+/// command down. The report goes to standard error.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
                   cannot be run); 2 for a wrong command line; 125 for any other failure."
 )]
 pub(crate) struct Why {
+    /// Also write all that was seen to FILE, to be explained elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// Explain what `--record` wrote, in place of running a command; needs no privilege
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub(crate) explain: Option<PathBuf>,
+
+    /// Show the functions that handed the error on
+    #[arg(long)]
+    pub(crate) kernel: bool,
+
+    /// Put tracefs back as the journal on standard input says
+    #[arg(long, hide = true, exclusive = true)]
+    pub(crate) guardian: bool,
+
     /// Command to run
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present_any = ["explain", "guardian"], value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 

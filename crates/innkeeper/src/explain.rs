@@ -1,8 +1,15 @@
-//! The job `why`: which system calls of a command failed.
+//! The job `why`: which system calls of a command failed, and which function of the kernel refused them.
 
-use std::process::ExitCode;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
+use why::call_tree::Certainty;
+use why::origin::{Answer, Origin};
 use why::ptrace::{self, Failure, Outcome};
+use why::recording::{self, Recording};
+use why::tracefs::guardian;
 
 use crate::args::Why;
 
@@ -12,45 +19,148 @@ const NOT_THERE: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 pub(crate) fn run(job: Why) -> ExitCode {
-    match ptrace::run(job.command) {
-        Ok(report) => {
-            for failure in &report.failures {
-                eprintln!("{}", describe(failure));
+    if job.guardian {
+        return guard();
+    }
+    if let Some(file) = &job.explain {
+        return match read(file) {
+            Ok((recording, answers)) => {
+                report(&recording.failures, &answers, job.kernel);
+                ExitCode::SUCCESS
             }
-            if report.dropped > 0 {
-                eprintln!("innkeeper: {} more calls failed and were not kept", report.dropped);
-            }
-            report.status.into()
-        }
+            Err(sentence) => failed(&sentence),
+        };
+    }
+    let run = match recording::run(job.command, this_as_guardian(), &[]) {
+        Ok(run) => run,
         Err(error) => {
             eprintln!("innkeeper: {error}");
-            match error {
+            return match error {
                 ptrace::Error::Execute { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => NOT_THERE,
                 ptrace::Error::Execute { .. } => NOT_EXECUTABLE,
                 _ => FAILED,
             }
-            .into()
+            .into();
+        }
+    };
+    let mut answers = vec![None; run.report.failures.len()];
+    match &run.recording {
+        Ok(recording) => match recording.explain() {
+            Ok(found) => answers = found,
+            Err(error) => eprintln!("innkeeper: {error}"),
+        },
+        Err(refused) => eprintln!("innkeeper: no kernel functions: {refused}"),
+    }
+    report(&run.report.failures, &answers, job.kernel);
+    if run.report.dropped > 0 {
+        eprintln!("innkeeper: {} more calls failed and were not kept", run.report.dropped);
+    }
+    if let (Some(file), Ok(recording)) = (&job.record, &run.recording) {
+        if let Err(sentence) = write(file, recording) {
+            return failed(&sentence);
+        }
+    }
+    run.report.status.into()
+}
+
+fn failed(sentence: &str) -> ExitCode {
+    eprintln!("innkeeper: {sentence}");
+    FAILED.into()
+}
+
+/// This program as the process that puts tracefs back.
+fn this_as_guardian() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["why", "--guardian"]);
+    command
+}
+
+fn guard() -> ExitCode {
+    let failures = guardian::run(io::stdin().lock());
+    for failure in &failures {
+        eprintln!("innkeeper: tracefs is not as it was: {failure}");
+    }
+    if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        FAILED.into()
+    }
+}
+
+fn read(file: &Path) -> Result<(Recording, Vec<Option<Answer>>), String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let recording = Recording::from_json(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let answers = recording
+        .explain()
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok((recording, answers))
+}
+
+fn write(file: &Path, recording: &Recording) -> Result<(), String> {
+    let text = recording.to_json().map_err(|error| error.to_string())?;
+    fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
+
+fn report(failures: &[Failure], answers: &[Option<Answer>], kernel: bool) {
+    for (failure, answer) in failures.iter().zip(answers) {
+        match answer {
+            Some(answer) => eprintln!("{}\n{}", head(failure), explained(answer, kernel)),
+            None => eprintln!("{}", describe(failure)),
         }
     }
 }
 
-fn describe(failure: &Failure) -> String {
+fn explained(answer: &Answer, kernel: bool) -> String {
+    let certainty = match answer.certainty {
+        Certainty::Certain => "certain",
+        Certainty::Likely => "likely",
+        Certainty::Unknown => "unknown",
+    };
+    let mut text = match &answer.origin {
+        Origin::Function(function) => format!("  where:  {function}()    {certainty}"),
+        Origin::Remote { function, asked } => {
+            format!("  where:  {asked} said so, asked by {function}()    {certainty}")
+        }
+        Origin::Filter => format!("  where:  a seccomp filter, before the call began    {certainty}"),
+        Origin::NoCall => format!("  where:  this kernel has no such system call    {certainty}"),
+    };
+    if let Some(check) = &answer.check {
+        let said = check.errno.map_or_else(
+            || "no".to_owned(),
+            |errno| why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}")),
+        );
+        text.push_str(&format!("\n  proof:  {}() said {said} before", check.function));
+    }
+    if kernel {
+        for (depth, function) in answer.chain.iter().enumerate() {
+            text.push_str(&format!("\n  {}{function}", "  ".repeat(depth)));
+        }
+    }
+    text
+}
+
+fn head(failure: &Failure) -> String {
     let program = failure.program.as_deref().unwrap_or("?");
     let call = format!("{}({})", failure.call, failure.arguments.join(", "));
-    let name = failure.outcome.name();
-    let (result, why) = match failure.outcome {
-        Outcome::Errno(_) if failure.filtered => (
-            "-1 ",
-            "a seccomp filter is on this thread and may have refused it    unknown",
-        ),
-        Outcome::Errno(_) => (
-            "-1 ",
-            "the kernel refused it; ptrace sees no kernel function    unknown",
-        ),
-        Outcome::Sigsys => ("", "a seccomp filter refused it before the kernel began    certain"),
+    let result = if matches!(failure.outcome, Outcome::Sigsys) {
+        ""
+    } else {
+        "-1 "
     };
     format!(
-        "{call} = {result}{name}    {program}[{}]\n  why:    {why}",
+        "{call} = {result}{}    {program}[{}]",
+        failure.outcome.name(),
         failure.thread
     )
+}
+
+fn describe(failure: &Failure) -> String {
+    let why = match failure.outcome {
+        Outcome::Errno(_) if failure.filtered => {
+            "a seccomp filter is on this thread and may have refused it    unknown"
+        }
+        Outcome::Errno(_) => "the kernel refused it; ptrace sees no kernel function    unknown",
+        Outcome::Sigsys => "a seccomp filter refused it before the kernel began    certain",
+    };
+    format!("{}\n  why:    {why}", head(failure))
 }

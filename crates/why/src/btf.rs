@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
@@ -11,7 +13,8 @@ const KIND_FUNC_PROTO: u32 = 13;
 const CHAIN_MAX: usize = 32;
 
 /// What a function returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Returns {
     /// Nothing: what its register holds is its neighbour's.
     Nothing,
@@ -61,7 +64,8 @@ pub enum BtfError {
 }
 
 /// The functions of a kernel and what they return.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Functions {
     by_name: BTreeMap<String, Returns>,
 }
@@ -105,6 +109,18 @@ impl Functions {
     pub fn returns(&self, name: &str) -> Option<Returns> {
         let base = name.split('.').next().unwrap_or(name);
         self.by_name.get(base).copied()
+    }
+
+    /// The same, of these functions alone.
+    #[must_use]
+    pub fn only<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        let known = names.into_iter().filter_map(|name| {
+            let base = name.split('.').next().unwrap_or(name);
+            Some((base.to_owned(), self.returns(name)?))
+        });
+        Self {
+            by_name: known.collect(),
+        }
     }
 
     /// How many functions are known.

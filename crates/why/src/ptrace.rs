@@ -8,6 +8,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
+use serde::{Deserialize, Serialize};
 use sys::{Stop, Syscall};
 
 use crate::{errno_name, syscall_name};
@@ -20,12 +21,14 @@ const RESTARTS: std::ops::RangeInclusive<i64> = 512..=516;
 const KEPT: usize = 10_000;
 
 /// A system call that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The thread that called.
     pub thread: i32,
     /// The name of its program's file, if it could be read.
     pub program: Option<String>,
+    /// Number of the call.
+    pub number: u64,
     /// Name of the call, or its number where there is no name.
     pub call: String,
     /// The arguments as a person would write them.
@@ -37,7 +40,8 @@ pub struct Failure {
 }
 
 /// How a call failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It returned this errno.
     Errno(i32),
@@ -99,6 +103,14 @@ pub enum Error {
 /// # Errors
 /// The command cannot be run, or the system does not let it be traced.
 pub fn run(command: Vec<OsString>) -> Result<Report, Error> {
+    run_from(command, |_| {})
+}
+
+/// As [`run`], calling `before` with the process number before the command is executed in it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_from(command: Vec<OsString>, before: impl FnOnce(i32)) -> Result<Report, Error> {
     let program = command.first().ok_or(Error::Command)?.to_string_lossy().into_owned();
     let words: Result<Vec<_>, _> = command.into_iter().map(|word| CString::new(word.into_vec())).collect();
     let mut child = sys::fork(&words.map_err(|_| Error::Command)?).map_err(system("start a process"))?;
@@ -106,6 +118,7 @@ pub fn run(command: Vec<OsString>) -> Result<Report, Error> {
         .seize()
         .map_err(system("trace the command (is ptrace allowed here?)"))?;
     let _signals = sys::pass_signals_on(child.pid);
+    before(child.pid);
     child.execute().map_err(system("let the command go"))?;
     let mut trace = Trace::default();
     let status = trace.until_end_of(child.pid).map_err(system("wait for the command"))?;
@@ -198,6 +211,7 @@ impl Trace {
             .flatten();
         self.failures.push(Failure {
             thread,
+            number: call.number,
             program: arguments::program(thread),
             arguments: arguments::decode(thread, name, call.arguments),
             call: name.map_or_else(

@@ -85,6 +85,12 @@ impl<'a> Page<'a> {
         self.missed
     }
 
+    /// How many bytes of the page mean something: its header, its records and the number of lost events behind them.
+    #[must_use]
+    pub fn extent(&self) -> usize {
+        self.layout.data.offset + self.data.len() + if self.missed == Missed::Nothing { 0 } else { 8 }
+    }
+
     /// The records, oldest first. After an error there are none.
     #[must_use]
     pub fn records(&self) -> Records<'a> {

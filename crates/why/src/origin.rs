@@ -1,0 +1,157 @@
+//! Names for each failed call the function that made its errno.
+
+use std::collections::BTreeMap;
+
+use crate::call_tree::{Cause, Certainty, Tree};
+use crate::ptrace::{Failure, Outcome};
+use crate::trace::Syscall;
+
+/// Functions that ask somebody else, and who that is: an errno of theirs was made outside of this thread.
+const REMOTE: [(&str, &str); 7] = [
+    ("__fuse_simple_request", "the FUSE server of this mount"),
+    ("fuse_simple_request", "the FUSE server of this mount"),
+    ("p9_client_rpc", "the 9p server of this mount"),
+    ("rpc_call_sync", "the NFS server of this mount"),
+    ("nfs4_call_sync", "the NFS server of this mount"),
+    ("compound_send_recv", "the SMB server of this mount"),
+    ("submit_bio_wait", "the block device"),
+];
+/// `ENOSYS`, which the system call table answers by itself.
+const ENOSYS: i32 = 38;
+
+/// What made an errno.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Functions that handed the errno on, outermost first; the last one is the innermost that returned it without a break.
+    pub chain: Vec<String>,
+    /// The function that made it.
+    pub origin: Origin,
+    /// What the origin had been told before, if it did not decide by itself.
+    pub check: Option<Check>,
+    /// How far this is to be trusted.
+    pub certainty: Certainty,
+}
+
+/// Where an errno was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In this function of the kernel.
+    Function(String),
+    /// By somebody whom this function asked.
+    Remote {
+        /// The function.
+        function: String,
+        /// Who was asked.
+        asked: &'static str,
+    },
+    /// Before the call's own function was entered: a seccomp filter.
+    Filter,
+    /// The kernel has no such call.
+    NoCall,
+}
+
+impl Origin {
+    /// The kernel function, as a test or a table names it.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        match self {
+            Self::Function(function) | Self::Remote { function, .. } => function,
+            Self::Filter => "__seccomp_filter",
+            Self::NoCall => "do_syscall_64",
+        }
+    }
+}
+
+/// A function that said no before the origin did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its name.
+    pub function: String,
+    /// The errno that it said, if it said one; else it said false.
+    pub errno: Option<i32>,
+}
+
+/// Finds to each failure what the kernel's tracer saw of it, and explains that.
+#[must_use]
+pub fn answers(failures: &[Failure], syscalls: &[Syscall]) -> Vec<Option<Answer>> {
+    // Of one thread both list the same calls in the same order; one of the lists may have holes.
+    let mut next: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut found = Vec::with_capacity(failures.len());
+    for failure in failures {
+        let Outcome::Errno(errno) = failure.outcome else {
+            found.push(None);
+            continue;
+        };
+        let from = next.get(&failure.thread).copied().unwrap_or(0);
+        let position = syscalls.iter().skip(from).position(|syscall| {
+            syscall.thread == failure.thread
+                && syscall.number == failure.number
+                && syscall.returned == -i64::from(errno)
+        });
+        found.push(position.and_then(|position| {
+            next.insert(failure.thread, from + position + 1);
+            answer(&syscalls[from + position].tree, errno, failure.filtered)
+        }));
+    }
+    found
+}
+
+fn answer(tree: &Tree, errno: i32, filtered: bool) -> Option<Answer> {
+    let whole = if tree.complete {
+        Certainty::Likely
+    } else {
+        Certainty::Unknown
+    };
+    if tree.roots.is_empty() {
+        let origin = match (filtered, errno) {
+            (_, ENOSYS) if !filtered => Origin::NoCall,
+            (true, _) => Origin::Filter,
+            _ => return None,
+        };
+        return Some(Answer {
+            chain: Vec::new(),
+            origin,
+            check: None,
+            certainty: whole,
+        });
+    }
+    let explanation = tree.explain(errno)?;
+    let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
+    let remote = |function: &str| {
+        REMOTE
+            .iter()
+            .find(|(name, _)| *name == function)
+            .map(|(_, asked)| *asked)
+    };
+    let (made, check) = match explanation.cause {
+        Cause::None => (chain.last()?.clone(), None),
+        Cause::Recreated(call) => (call.function.clone(), None),
+        Cause::Translated(call) => {
+            let check = Check {
+                function: call.function.clone(),
+                errno: call.errno(),
+            };
+            (chain.last()?.clone(), Some(check))
+        }
+    };
+    let asking = explanation
+        .chain
+        .iter()
+        .rev()
+        .find_map(|call| Some((call, remote(&call.function)?)));
+    let origin = match (remote(&made), asking) {
+        (Some(asked), _) => Origin::Remote { function: made, asked },
+        // What was asked said so, and functions inside of the asking one handed it on.
+        (None, Some((call, asked))) => Origin::Remote {
+            function: call.function.clone(),
+            asked,
+        },
+        (None, None) => Origin::Function(made),
+    };
+    Some(Answer {
+        chain,
+        origin,
+        check,
+        certainty: explanation.certainty,
+    })
+}

@@ -1,0 +1,212 @@
+//! All that was seen of one command, in one file: it can be explained elsewhere, later, without privilege.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::btf::{BtfError, Functions};
+use crate::origin::{self, Answer};
+use crate::ptrace::{self, Failure, Report};
+use crate::ring_buffer::{self, FormatError};
+use crate::symbols::Symbols;
+use crate::trace::{Reader, Syscall};
+use crate::tracefs::{self, Session};
+
+/// Version of the file.
+const VERSION: u32 = 1;
+
+/// What was seen of a command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recording {
+    version: u32,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// The failed calls, as the command saw them.
+    pub failures: Vec<Failure>,
+    header: [String; 2],
+    formats: Vec<String>,
+    symbols: Symbols,
+    functions: Functions,
+    /// Not all that the kernel wrote is here.
+    cut: bool,
+    /// Pages of each processor, as hexadecimal digits.
+    pages: BTreeMap<u32, Vec<String>>,
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not one of `record`.
+    #[error("this is no recording of `innkeeper why`: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The file is of another version.
+    #[error("the recording has version {0}, and this program reads version {VERSION}")]
+    Version(u32),
+    /// The kernel's descriptions cannot be understood.
+    #[error("the kernel's description of its trace cannot be read: {0}")]
+    Format(#[from] FormatError),
+    /// The kernel's type information is missing or broken.
+    #[error("the kernel's type information (/sys/kernel/btf/vmlinux) cannot be read: {0}")]
+    Btf(#[from] BtfError),
+}
+
+/// What came of a command and of tracing it.
+#[derive(Debug)]
+pub struct Run {
+    /// The command's calls and end.
+    pub report: Report,
+    /// What the kernel's tracer saw, or why it saw nothing.
+    pub recording: Result<Recording, Refused>,
+}
+
+/// Why the kernel's part is missing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Tracing was not possible.
+    #[error(transparent)]
+    Tracefs(#[from] tracefs::Error),
+    /// What was traced cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Error),
+}
+
+/// Runs a command, tracing the kernel's functions in it where that is possible.
+///
+/// `guardian` is a command that calls [`tracefs::guardian::run`]; `calls` are names of system calls to look at, or none
+/// for all.
+///
+/// # Errors
+/// The command cannot be run or traced by ptrace. That the kernel's functions cannot be traced is part of the result.
+pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String]) -> Result<Run, ptrace::Error> {
+    let mut session = Session::start(guardian, calls, &[]);
+    let mut pinned = Ok(());
+    let report = ptrace::run_from(command, |process| {
+        if let Ok(session) = &mut session {
+            pinned = session.pin(process);
+        }
+    })?;
+    let recording = session.and_then(|session| pinned.map(|()| session));
+    let recording = recording.map_err(Refused::from).and_then(|session| {
+        let (header, formats) = session.descriptions();
+        let (header, formats) = (header.clone(), formats.to_vec());
+        let seen = session.finish()?;
+        Ok(Recording::new(header, formats, seen, &report.failures)?)
+    });
+    Ok(Run { report, recording })
+}
+
+impl Recording {
+    fn new(
+        header: [String; 2],
+        formats: Vec<String>,
+        seen: tracefs::Seen,
+        failures: &[Failure],
+    ) -> Result<Self, Error> {
+        let (layout, events) = tracefs::understand(&header, &formats)?;
+        let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
+        // Without type information no return is known to be an errno, and no answer is certain.
+        let functions = match fs::read("/sys/kernel/btf/vmlinux") {
+            Ok(bytes) => Functions::parse(&bytes)?,
+            Err(_) => Functions::default(),
+        };
+        let reader = Reader {
+            layout: &layout,
+            events: &events,
+            symbols: &symbols,
+            functions: &functions,
+        };
+        let symbols = symbols.only(reader.addresses(seen.pages.iter().map(|page| page.bytes.as_slice())));
+        let functions = functions.only(symbols.names());
+        let mut pages: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for page in &seen.pages {
+            let used = ring_buffer::Page::parse(&layout, &page.bytes).map_or(page.bytes.len(), |page| page.extent());
+            let bytes = page.bytes.get(..used).unwrap_or(&page.bytes);
+            pages.entry(page.processor).or_default().push(to_hex(bytes));
+        }
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Self {
+            version: VERSION,
+            kernel: kernel.trim().to_owned(),
+            failures: failures.to_vec(),
+            header,
+            formats,
+            symbols,
+            functions,
+            cut: seen.cut,
+            pages,
+        })
+    }
+
+    /// Reads a file that [`Self::to_json`] wrote.
+    ///
+    /// # Errors
+    /// It is no such file, or one of another version.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_str(text)?;
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// The recording as text.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn to_json(&self) -> Result<String, Error> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// The failed system calls with their functions, in the order of their returns.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood.
+    pub fn syscalls(&self) -> Result<Vec<Syscall>, Error> {
+        let (layout, events) = tracefs::understand(&self.header, &self.formats)?;
+        let reader = Reader {
+            layout: &layout,
+            events: &events,
+            symbols: &self.symbols,
+            functions: &self.functions,
+        };
+        let pages: Vec<Vec<u8>> = self.pages.values().flatten().map(|page| from_hex(page)).collect();
+        let mut syscalls = reader.failures(pages.iter().map(Vec::as_slice));
+        for syscall in &mut syscalls {
+            syscall.tree.complete &= !self.cut;
+        }
+        Ok(syscalls)
+    }
+
+    /// For each failure where the errno came from, where that is known.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood.
+    pub fn explain(&self) -> Result<Vec<Option<Answer>>, Error> {
+        Ok(origin::answers(&self.failures, &self.syscalls()?))
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _written = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// What is no digit ends the page: its reader then finds it cut, which forbids certainty.
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks_exact(2);
+    let bytes = digits.map_while(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    bytes.collect()
+}

@@ -1,0 +1,232 @@
+//! From raw pages to the system calls of each thread, with the functions that each ran through.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::btf::Functions;
+use crate::call_tree::{Event, Tree};
+use crate::ring_buffer::{Events, Layout, Missed, Page};
+use crate::symbols::Symbols;
+
+/// One system call of a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syscall {
+    /// The thread's number in the first process namespace.
+    pub thread: i32,
+    /// The call's number.
+    pub number: u64,
+    /// What it returned.
+    pub returned: i64,
+    /// When it was entered, if that was seen, and when it returned.
+    pub time: (Option<u64>, u64),
+    /// The functions that it ran through.
+    pub tree: Tree,
+}
+
+/// What it takes to read pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// How pages are laid out.
+    pub layout: &'a Layout,
+    /// The events in them.
+    pub events: &'a Events,
+    /// The kernel's functions.
+    pub symbols: &'a Symbols,
+    /// What they return.
+    pub functions: &'a Functions,
+}
+
+enum What {
+    Entry {
+        function: String,
+        depth: usize,
+    },
+    Exit {
+        function: String,
+        depth: usize,
+        value: Option<u64>,
+    },
+    Returned {
+        function: String,
+        value: u64,
+    },
+    Enter,
+    Leave {
+        number: u64,
+        returned: i64,
+    },
+    Lost,
+}
+
+struct Seen {
+    time: u64,
+    thread: i32,
+    what: What,
+}
+
+/// A thread's events since it entered its present system call.
+#[derive(Default)]
+struct Open {
+    entered: Option<u64>,
+    events: Vec<Event>,
+    base: Option<usize>,
+}
+
+impl Reader<'_> {
+    /// The failed system calls, in the order of their returns.
+    #[must_use]
+    pub fn failures<'p>(&self, pages: impl IntoIterator<Item = &'p [u8]>) -> Vec<Syscall> {
+        let mut seen: Vec<Seen> = Vec::new();
+        for page in pages {
+            self.page(page, &mut seen);
+        }
+        // Stable, so that what one processor wrote in one tick keeps its order.
+        seen.sort_by_key(|seen| seen.time);
+        let mut threads: BTreeMap<i32, Open> = BTreeMap::new();
+        let mut failed = Vec::new();
+        for Seen { time, thread, what } in seen {
+            match what {
+                What::Lost => threads.values_mut().for_each(|open| open.events.push(Event::Lost)),
+                What::Enter => {
+                    let open = Open {
+                        entered: Some(time),
+                        ..Open::default()
+                    };
+                    threads.insert(thread, open);
+                }
+                What::Leave { number, returned } => {
+                    let open = threads.remove(&thread).unwrap_or_default();
+                    if (-4095..0).contains(&returned) {
+                        failed.push(Syscall {
+                            thread,
+                            number,
+                            returned,
+                            time: (open.entered, time),
+                            tree: Tree::build(open.events),
+                        });
+                    }
+                }
+                What::Entry { function, depth } => {
+                    let open = threads.entry(thread).or_default();
+                    let base = *open.base.get_or_insert(depth);
+                    let depth = depth.saturating_sub(base);
+                    open.events.push(Event::Entry { time, function, depth });
+                }
+                What::Exit { function, depth, value } => {
+                    let open = threads.entry(thread).or_default();
+                    let depth = depth.saturating_sub(open.base.unwrap_or(depth));
+                    let value = value.and_then(|value| Some((value, self.functions.returns(&function)?)));
+                    open.events.push(Event::Exit {
+                        time,
+                        function,
+                        depth,
+                        value,
+                    });
+                }
+                What::Returned { function, value } => {
+                    if let Some(open) = threads.get_mut(&thread) {
+                        let returns = self.functions.returns(&function);
+                        open.returned(&function, returns.map(|returns| (value, returns)));
+                    }
+                }
+            }
+        }
+        failed
+    }
+
+    /// Every address of a function in these pages.
+    #[must_use]
+    pub fn addresses<'p>(&self, pages: impl IntoIterator<Item = &'p [u8]>) -> BTreeSet<u64> {
+        let mut addresses = BTreeSet::new();
+        for page in pages.into_iter().filter_map(|page| Page::parse(self.layout, page).ok()) {
+            for record in page.records().flatten() {
+                let Some(format) = self.events.of(record.payload) else {
+                    continue;
+                };
+                let fields = ["func", "__probe_func"].iter().filter_map(|name| format.field(name));
+                addresses.extend(fields.filter_map(|field| field.unsigned(record.payload)));
+            }
+        }
+        addresses
+    }
+
+    fn page(&self, bytes: &[u8], seen: &mut Vec<Seen>) {
+        let lost = |time| Seen {
+            time,
+            thread: 0,
+            what: What::Lost,
+        };
+        let Ok(page) = Page::parse(self.layout, bytes) else {
+            seen.push(lost(0));
+            return;
+        };
+        let mut records = page.records().peekable();
+        if page.missed() != Missed::Nothing {
+            let first = records.peek().and_then(|record| record.as_ref().ok());
+            seen.push(lost(first.map_or(0, |record| record.time)));
+        }
+        for record in records {
+            match record {
+                Ok(record) => {
+                    if let Some((thread, what)) = self.record(record.payload) {
+                        let time = record.time;
+                        seen.push(Seen { time, thread, what });
+                    }
+                }
+                Err(_) => seen.push(lost(seen.last().map_or(0, |seen| seen.time))),
+            }
+        }
+    }
+
+    fn record(&self, payload: &[u8]) -> Option<(i32, What)> {
+        let format = self.events.of(payload)?;
+        let unsigned = |name| format.field(name)?.unsigned(payload);
+        let signed = |name| format.field(name)?.signed(payload);
+        let named = |name| {
+            let address = unsigned(name)?;
+            let known = self.symbols.name(address);
+            Some(known.map_or_else(|| format!("{address:#x}"), str::to_owned))
+        };
+        let depth = || usize::try_from(unsigned("depth")?).ok();
+        let what = match format.name.as_str() {
+            "funcgraph_entry" => What::Entry {
+                function: named("func")?,
+                depth: depth()?,
+            },
+            "funcgraph_exit" => What::Exit {
+                function: named("func")?,
+                depth: depth()?,
+                value: unsigned("retval"),
+            },
+            "sys_enter" => What::Enter,
+            "sys_exit" => What::Leave {
+                number: unsigned("id")?,
+                returned: signed("ret")?,
+            },
+            name if name.starts_with("returned") => What::Returned {
+                function: named("__probe_func")?,
+                value: signed("value")?.cast_unsigned(),
+            },
+            _ => return None,
+        };
+        Some((i32::try_from(signed("common_pid")?).ok()?, what))
+    }
+}
+
+impl Open {
+    /// A probe's value goes to the exit that it belongs to: the graph writes that one first, so it is the last exit of this
+    /// function that has none yet.
+    fn returned(&mut self, wanted: &str, found: Option<(u64, crate::btf::Returns)>) {
+        /// Exits between a function's own and its probe's event: those of tail calls, which return at once with it.
+        const LOOKED_AT: usize = 64;
+        let exits = self.events.iter_mut().rev().take(LOOKED_AT);
+        for event in exits {
+            match event {
+                Event::Exit { function, value, .. } if function == wanted && value.is_none() => {
+                    *value = found;
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+}

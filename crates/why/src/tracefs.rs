@@ -1,0 +1,61 @@
+//! The kernel's function tracer, by way of tracefs: what it can do here, one session of it, and what is put back after.
+//!
+//! Every change is told to a [`guardian`] before it is made, so that tracefs is as before also after `kill -9`.
+
+mod capture;
+mod files;
+pub mod guardian;
+mod session;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use capture::Page;
+pub use files::Tracefs;
+pub use session::{Method, Seen, Session, understand};
+
+/// Why the kernel's functions cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no tracefs.
+    #[error("tracefs is not mounted; `mount -t tracefs nodev /sys/kernel/tracing` mounts it")]
+    NotMounted,
+    /// The files are root's.
+    #[error("no permission for {0}: only root may trace the kernel's functions")]
+    NotAllowed(PathBuf),
+    /// Lockdown in its confidentiality mode.
+    #[error("the kernel is locked down for confidentiality, which forbids tracing")]
+    Lockdown,
+    /// Process numbers here are not those of the tracer.
+    #[error(
+        "this is a container with process numbers of its own, and the tracer knows those of the host; run it there"
+    )]
+    PidNamespace,
+    /// Somebody else is tracing.
+    #[error("another tracer is at work ({0}), and is left alone")]
+    Busy(String),
+    /// The kernel was built without.
+    #[error("this kernel has no function_graph tracer (CONFIG_FUNCTION_GRAPH_TRACER)")]
+    NoGraph,
+    /// A file of tracefs could not be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    File {
+        /// Read, write or the like, and what.
+        doing: String,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of tracefs says what this program does not understand.
+    #[error("cannot understand {path}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::ring_buffer::FormatError,
+    },
+    /// The process that puts everything back could not be started or talked to.
+    #[error("cannot start the process that puts tracefs back: {0}")]
+    Guardian(io::Error),
+}

@@ -1,0 +1,327 @@
+//! One tracing session: set up, pinned to a process, ended.
+
+use std::fs;
+use std::process::{self, Command};
+
+use super::Error;
+use super::capture::{Capture, Page};
+use super::files::{self, Tracefs};
+use super::guardian::{Guardian, Undo};
+use crate::ring_buffer::{Events, Format, Layout};
+
+/// Buffer of each processor, in KiB. It is emptied all the time.
+const BUFFER_KIB: &str = "16384";
+/// What `set_graph_function` says when there is none.
+const NO_FUNCTIONS: &str = "#### all functions enabled ####";
+/// Every system call's function, by the kernel's own patterns.
+const ALL_CALLS: &str = "__x64_sys_*";
+
+/// Where return values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The function graph has them itself (`funcgraph-retval`).
+    Graph,
+    /// One fprobe event on all functions stands beside the graph.
+    Probe,
+    /// Return probes on some functions stand beside the graph.
+    ReturnProbes,
+    /// Nowhere: there is the graph alone.
+    None,
+}
+
+/// What a session saw, and what it takes to read it.
+#[derive(Debug)]
+pub struct Seen {
+    /// All pages, by processor and in their order.
+    pub pages: Vec<Page>,
+    /// Whether events were lost on the way.
+    pub cut: bool,
+}
+
+/// A running session. Its end, by whatever way, puts tracefs back.
+#[derive(Debug)]
+pub struct Session {
+    directory: Tracefs,
+    method: Method,
+    header: [String; 2],
+    formats: Vec<String>,
+    capture: Capture,
+    guardian: Guardian,
+}
+
+impl Session {
+    /// Sets up tracing of the system calls named (all, if none is), with nobody to trace yet.
+    ///
+    /// `guardian` is a command that calls [`super::guardian::run`]. `probed` names the functions whose returns are
+    /// wanted on kernels that can only probe some.
+    ///
+    /// # Errors
+    /// Tracing is not possible or not allowed here, or somebody else is tracing. Nothing is left behind.
+    pub fn start(guardian: Command, calls: &[String], probed: &[String]) -> Result<Self, Error> {
+        let top = Tracefs::find()?;
+        if !top
+            .read("available_tracers")?
+            .split(' ')
+            .any(|name| name == "function_graph")
+        {
+            return Err(Error::NoGraph);
+        }
+        refuse_to_disturb(&top)?;
+        let mut setup = Setup {
+            guardian: Guardian::start(guardian)?,
+            group: format!("why_{}", process::id()),
+            top,
+        };
+        let directory = match setup.instance()? {
+            Some(instance) => instance,
+            None => setup.whole()?,
+        };
+        setup.buffer(&directory, calls)?;
+        let method = setup.returns(&directory, probed)?;
+        let page_size = directory.read("buffer_subbuf_size_kb").ok();
+        let page_size = page_size
+            .and_then(|kib| kib.parse::<usize>().ok())
+            .map_or(4096, |kib| kib << 10);
+        let header = [
+            setup.top.read("events/header_page")?,
+            setup.top.read("events/header_event")?,
+        ];
+        let formats = setup.formats(&directory, method)?;
+        Ok(Self {
+            capture: Capture::start(&directory, page_size)?,
+            guardian: setup.guardian,
+            directory,
+            method,
+            header,
+            formats,
+        })
+    }
+
+    /// Where return values come from.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The kernel's descriptions of a page, of a record's header and of the events, as text.
+    #[must_use]
+    pub fn descriptions(&self) -> (&[String; 2], &[String]) {
+        (&self.header, &self.formats)
+    }
+
+    /// Traces this process and what it starts, from now on.
+    ///
+    /// # Errors
+    /// The kernel refused the process number.
+    pub fn pin(&self, process: i32) -> Result<(), Error> {
+        let number = process.to_string();
+        for file in ["set_ftrace_pid", "set_event_pid"] {
+            files::write(&self.directory.path(file), &number, false)?;
+        }
+        files::write(&self.directory.path("tracing_on"), "1", false)
+    }
+
+    /// Ends the session and puts tracefs back.
+    ///
+    /// # Errors
+    /// Tracing could not be turned off; tracefs is put back all the same.
+    pub fn finish(mut self) -> Result<Seen, Error> {
+        let off = files::write(&self.directory.path("tracing_on"), "0", false);
+        let taken = self.capture.finish();
+        self.guardian.finish();
+        off.map(|()| Seen {
+            pages: taken.pages,
+            cut: taken.cut,
+        })
+    }
+}
+
+fn refuse_to_disturb(top: &Tracefs) -> Result<(), Error> {
+    let tracer = top.read("current_tracer")?;
+    if tracer != "nop" {
+        return Err(Error::Busy(format!("current_tracer is {tracer}")));
+    }
+    if top.read("set_graph_function")? != NO_FUNCTIONS {
+        return Err(Error::Busy("set_graph_function is set".to_owned()));
+    }
+    Ok(())
+}
+
+/// Changes tracefs, each change noted before it is made.
+struct Setup {
+    guardian: Guardian,
+    group: String,
+    top: Tracefs,
+}
+
+impl Setup {
+    /// A directory of our own, if graphs may be traced in one (Linux 6.11 and later).
+    fn instance(&mut self) -> Result<Option<Tracefs>, Error> {
+        let path = self.top.path("instances").join(&self.group);
+        self.guardian.note(&Undo::Remove(path.clone()))?;
+        fs::create_dir(&path).map_err(|source| Error::File {
+            doing: "create".to_owned(),
+            path: path.clone(),
+            source,
+        })?;
+        let instance = Tracefs::at(path.clone());
+        match files::write(&instance.path("current_tracer"), "function_graph", false) {
+            Ok(()) => {
+                // An instance with a tracer cannot be removed.
+                self.guardian
+                    .note(&Undo::Write(instance.path("current_tracer"), "nop".to_owned()))?;
+                self.set(&instance, "tracing_on", "0")?;
+                Ok(Some(instance))
+            }
+            Err(_) => {
+                let gone = fs::remove_dir(&path);
+                gone.map(|()| None).map_err(|source| Error::File {
+                    doing: "remove".to_owned(),
+                    path,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// The top level, which all share: only if nobody uses it.
+    fn whole(&mut self) -> Result<Tracefs, Error> {
+        let top = self.top.clone();
+        for (file, unused) in [
+            ("set_event", ""),
+            ("set_event_pid", "no pid"),
+            ("set_ftrace_pid", "no pid"),
+        ] {
+            let text = top.read(file)?;
+            if !text.is_empty() && text != unused {
+                return Err(Error::Busy(format!("{file} is set")));
+            }
+        }
+        let size = top.read("buffer_size_kb")?;
+        let size = size.split(' ').next().unwrap_or_default().to_owned();
+        self.guardian.note(&Undo::Write(top.path("buffer_size_kb"), size))?;
+        self.set(&top, "tracing_on", "0")?;
+        for file in ["set_ftrace_pid", "set_event_pid"] {
+            self.guardian.note(&Undo::Write(top.path(file), " ".to_owned()))?;
+        }
+        self.set(&top, "current_tracer", "function_graph")?;
+        Ok(top)
+    }
+
+    fn buffer(&mut self, directory: &Tracefs, calls: &[String]) -> Result<(), Error> {
+        self.put(&directory.path("buffer_size_kb"), BUFFER_KIB)?;
+        for file in ["options/function-fork", "options/event-fork"] {
+            if directory.has(file) {
+                self.set(directory, file, "1")?;
+            }
+        }
+        // One clock for all processors, or threads that move from one to the other could not be followed.
+        let clock = directory.read("trace_clock")?;
+        let clock = clock.split(['[', ']']).nth(1).unwrap_or("local").to_owned();
+        self.guardian.note(&Undo::Write(directory.path("trace_clock"), clock))?;
+        self.put(&directory.path("trace_clock"), "global")?;
+        let functions = self.top.path("set_graph_function");
+        self.guardian.note(&Undo::Write(functions.clone(), " ".to_owned()))?;
+        if calls.is_empty() {
+            self.put(&functions, ALL_CALLS)?;
+        }
+        for call in calls {
+            files::write(&functions, &format!("__x64_sys_{call}"), true)?;
+        }
+        for event in ["sys_enter", "sys_exit"] {
+            self.set(directory, &format!("events/raw_syscalls/{event}/enable"), "1")?;
+        }
+        Ok(())
+    }
+
+    /// Has return values recorded, by the best way that the kernel has.
+    fn returns(&mut self, directory: &Tracefs, probed: &[String]) -> Result<Method, Error> {
+        if directory.has("options/funcgraph-retval") {
+            self.set(directory, "options/funcgraph-retval", "1")?;
+            return Ok(Method::Graph);
+        }
+        // Registered after the graph: its values then come from the true return (facts: order matters).
+        let probes = self.top.path("dynamic_events");
+        let group = self.group.clone();
+        self.guardian
+            .note(&Undo::Append(probes.clone(), format!("-:{group}/returned")))?;
+        let all = format!("f:{group}/returned *%return value=$retval:s64");
+        if files::write(&probes, &all, true).is_ok() {
+            self.enable(directory, "returned")?;
+            return Ok(Method::Probe);
+        }
+        let mut any = false;
+        for (index, function) in probed.iter().enumerate() {
+            let name = format!("returned{index}");
+            self.guardian
+                .note(&Undo::Append(probes.clone(), format!("-:{group}/{name}")))?;
+            // Some functions refuse probes; what they return stays unknown.
+            let probe = format!("r32:{group}/{name} {function} value=$retval:s64");
+            if files::write(&probes, &probe, true).is_ok() {
+                self.enable(directory, &name)?;
+                any = true;
+            }
+        }
+        Ok(if any { Method::ReturnProbes } else { Method::None })
+    }
+
+    fn enable(&mut self, directory: &Tracefs, event: &str) -> Result<(), Error> {
+        let file = directory.path(&format!("events/{}/{event}/enable", self.group));
+        self.guardian.note(&Undo::Write(file.clone(), "0".to_owned()))?;
+        files::write(&file, "1", false)
+    }
+
+    /// The descriptions of all events that the session records, the probes' with the names that [`crate::trace`] knows.
+    fn formats(&self, directory: &Tracefs, method: Method) -> Result<Vec<String>, Error> {
+        let mut names = vec![
+            "ftrace/funcgraph_entry".to_owned(),
+            "ftrace/funcgraph_exit".to_owned(),
+            "raw_syscalls/sys_enter".to_owned(),
+            "raw_syscalls/sys_exit".to_owned(),
+        ];
+        if matches!(method, Method::Probe | Method::ReturnProbes) {
+            let group = self.top.path(&format!("events/{}", self.group));
+            for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("returned") {
+                    names.push(format!("{}/{name}", self.group));
+                }
+            }
+        }
+        let mut formats = Vec::new();
+        for name in names {
+            let in_top = format!("events/{name}/format");
+            let of = if self.top.has(&in_top) { &self.top } else { directory };
+            formats.push(of.read(&in_top)?);
+        }
+        Ok(formats)
+    }
+
+    /// Writes a value whose old one is put back.
+    fn set(&mut self, directory: &Tracefs, file: &str, value: &str) -> Result<(), Error> {
+        let before = directory.read(file)?;
+        self.guardian.note(&Undo::Write(directory.path(file), before))?;
+        files::write(&directory.path(file), value, false)
+    }
+
+    #[expect(clippy::unused_self, reason = "a change that needs no note reads like the others")]
+    fn put(&self, path: &std::path::Path, value: &str) -> Result<(), Error> {
+        files::write(path, value, false)
+    }
+}
+
+/// Understands the kernel's descriptions.
+///
+/// # Errors
+/// They are not what any known kernel writes.
+pub fn understand(
+    header: &[String; 2],
+    formats: &[String],
+) -> Result<(Layout, Events), crate::ring_buffer::FormatError> {
+    let layout = Layout::parse(&header[0], &header[1])?;
+    let mut events = Events::default();
+    for format in formats {
+        events.add(Format::parse(format)?);
+    }
+    Ok((layout, events))
+}
