@@ -55,10 +55,10 @@ pub(crate) fn run(job: Why) -> ExitCode {
     if run.report.dropped > 0 {
         eprintln!("innkeeper: {} more calls failed and were not kept", run.report.dropped);
     }
-    if let (Some(file), Ok(recording)) = (&job.record, &run.recording) {
-        if let Err(sentence) = write(file, recording) {
-            return failed(&sentence);
-        }
+    if let (Some(file), Ok(recording)) = (&job.record, &run.recording)
+        && let Err(sentence) = write(file, recording)
+    {
+        return failed(&sentence);
     }
     run.report.status.into()
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::btf::{BtfError, Functions};
 use crate::origin::{self, Answer};
 use crate::ptrace::{self, Failure, Report};
-use crate::ring_buffer::{self, FormatError};
+use crate::ring_buffer::{self, FormatError, Layout};
 use crate::symbols::Symbols;
 use crate::trace::{Reader, Syscall};
 use crate::tracefs::{self, Session};
@@ -118,6 +118,8 @@ impl Recording {
             symbols: &symbols,
             functions: &functions,
         };
+        let mut seen = seen;
+        keep_failures(&layout, &reader, &mut seen.pages);
         let symbols = symbols.only(reader.addresses(seen.pages.iter().map(|page| page.bytes.as_slice())));
         let functions = functions.only(symbols.names());
         let mut pages: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -191,6 +193,25 @@ impl Recording {
     pub fn explain(&self) -> Result<Vec<Option<Answer>>, Error> {
         Ok(origin::answers(&self.failures, &self.syscalls()?))
     }
+}
+
+/// Drops the pages that hold nothing of a call that failed: a recording is to be sent around.
+fn keep_failures(layout: &Layout, reader: &Reader<'_>, pages: &mut Vec<tracefs::Page>) {
+    let failed = reader.failures(pages.iter().map(|page| page.bytes.as_slice()));
+    let windows: Vec<_> = failed
+        .iter()
+        .map(|call| (call.time.0.unwrap_or(0), call.time.1))
+        .collect();
+    pages.retain(|page| {
+        let Ok(page) = ring_buffer::Page::parse(layout, &page.bytes) else {
+            return true;
+        };
+        let times = || page.records().flatten().map(|record| record.time);
+        let (Some(first), Some(last)) = (times().min(), times().max()) else {
+            return page.missed() != ring_buffer::Missed::Nothing;
+        };
+        windows.iter().any(|(from, to)| first <= *to && *from <= last)
+    });
 }
 
 fn to_hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! A directory of tracefs: its top level or one of its instances.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -56,13 +56,28 @@ impl Tracefs {
     /// Reads a file to its end, without the white space around it.
     pub(super) fn read(&self, file: &str) -> Result<String, Error> {
         let path = self.path(file);
-        match fs::read(&path) {
+        match read_whole(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
             Err(source) => Err(Error::File {
                 doing: "read".to_owned(),
                 path,
                 source,
             }),
+        }
+    }
+}
+
+/// Reads with a large buffer: `events/header_page` gives what fits into the first read and then nothing.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut text = Vec::new();
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return Ok(text),
+            Ok(length) => text.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
