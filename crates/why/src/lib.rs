@@ -7,6 +7,7 @@
 
 pub mod btf;
 pub mod call_tree;
+pub mod code;
 mod names;
 pub mod origin;
 pub mod ptrace;

@@ -1,0 +1,56 @@
+//! Machine code of the kernel: where a function makes an errno, and which jumps lead there.
+//!
+//! A compiler makes of `return -EINVAL` an instruction that loads -22, and often of several such statements one. The
+//! jumps to it, each behind a test of its own, then tell them apart.
+
+mod arm64;
+mod flow;
+mod x86_64;
+
+pub use arm64::Arm64;
+pub use flow::{Code, Piece, Site, Way};
+pub use x86_64::X86_64;
+
+/// An instruction set, as far as it is needed here.
+pub trait Decoder {
+    /// The first instruction of these bytes, which lie at `address`; nothing if it is cut off or not known.
+    ///
+    /// More bytes than that one instruction's may be looked at.
+    fn decode(&self, bytes: &[u8], address: u64) -> Option<Instruction>;
+}
+
+/// One instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Its length in bytes, never 0.
+    pub length: u8,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// Puts this number where it can be returned from, and goes on.
+    Loads(i64),
+    /// Goes on at this address.
+    Jumps(u64),
+    /// Goes on at this address or behind itself.
+    Branches(u64),
+    /// Goes on where only a table knows.
+    JumpsByTable,
+    /// Does not go on: returns or leaves the function.
+    Ends,
+    /// Anything else: goes on behind itself, as calls do and traps may (a warning of the kernel is one).
+    Goes,
+}
+
+/// The decoder for the code of the kernel that runs here, if there is one.
+#[must_use]
+pub fn native() -> Option<&'static dyn Decoder> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some(&X86_64),
+        "aarch64" => Some(&Arm64),
+        _ => None,
+    }
+}

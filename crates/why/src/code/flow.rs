@@ -1,0 +1,185 @@
+//! How control flows inside one function, as far as it leads to the instructions that load an errno.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decoder, Does, Instruction};
+
+/// Ways to one site that are looked for; behind more than these nobody finds the test that decided.
+const WAYS_MAX: usize = 64;
+
+/// A part of a function: compilers put what is rarely run elsewhere (`name.cold`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'b> {
+    /// Address of its first byte.
+    pub address: u64,
+    /// Its bytes.
+    pub bytes: &'b [u8],
+}
+
+/// The instructions of a function.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    instructions: BTreeMap<u64, Instruction>,
+    /// Where basic blocks begin: at the entry, at targets of jumps and behind jumps.
+    leaders: BTreeSet<u64>,
+    /// By target.
+    jumps: BTreeMap<u64, Vec<u64>>,
+    entry: Option<u64>,
+    whole: bool,
+}
+
+/// An instruction that loads an errno.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its address.
+    pub address: u64,
+    /// The tests of which one is the last before it, the nearest first.
+    pub ways: Vec<Way>,
+    /// Control can come from the function's entry without a test: the errno is loaded in advance.
+    pub untested: bool,
+    /// There may be more ways than these: by a table, or too many.
+    pub more: bool,
+}
+
+/// A conditional jump from which control gets to a site without a further test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Way {
+    /// Its address.
+    pub address: u64,
+    /// Whether it is taken then.
+    pub taken: bool,
+}
+
+impl Code {
+    /// Decodes a function from its pieces, the one with its entry first.
+    ///
+    /// Any bytes are decoded as far as they can be; time is linear in their number.
+    #[must_use]
+    pub fn decode(decoder: &dyn Decoder, pieces: &[Piece<'_>]) -> Self {
+        let mut code = Self {
+            entry: pieces.first().map(|piece| piece.address),
+            whole: true,
+            ..Self::default()
+        };
+        for piece in pieces {
+            code.leaders.insert(piece.address);
+            code.piece(decoder, piece);
+        }
+        // What jumps into the middle of an instruction or out of the function begins no block here.
+        let Self {
+            instructions,
+            jumps,
+            leaders,
+            ..
+        } = &mut code;
+        jumps.retain(|target, _| instructions.contains_key(target));
+        leaders.extend(jumps.keys());
+        leaders.retain(|leader| instructions.contains_key(leader));
+        code
+    }
+
+    fn piece(&mut self, decoder: &dyn Decoder, piece: &Piece<'_>) {
+        let mut rest = piece.bytes;
+        let mut address = piece.address;
+        while !rest.is_empty() {
+            let decoded = decoder.decode(rest, address);
+            let behind = decoded.and_then(|decoded| {
+                let length = usize::from(decoded.length);
+                let next = address.checked_add(u64::from(decoded.length))?;
+                (length > 0).then_some((decoded, rest.get(length..)?, next))
+            });
+            let Some((decoded, remaining, next)) = behind else {
+                self.whole = false;
+                return;
+            };
+            self.instructions.insert(address, decoded);
+            match decoded.does {
+                Does::Jumps(target) | Does::Branches(target) => {
+                    self.jumps.entry(target).or_default().push(address);
+                    self.leaders.insert(next);
+                }
+                Does::JumpsByTable => {
+                    self.whole = false;
+                    self.leaders.insert(next);
+                }
+                Does::Ends => {
+                    self.leaders.insert(next);
+                }
+                Does::Loads(_) | Does::Goes => {}
+            }
+            (rest, address) = (remaining, next);
+        }
+    }
+
+    /// Whether every byte was decoded and every jump's target is known.
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The instructions that load `-errno`, by address.
+    #[must_use]
+    pub fn sites(&self, errno: i32) -> Vec<Site> {
+        let loads = |does| does == Does::Loads(-i64::from(errno));
+        let found = self
+            .instructions
+            .iter()
+            .filter(|(_, instruction)| loads(instruction.does));
+        found.filter_map(|(address, _)| self.site(*address)).collect()
+    }
+
+    /// Walks back from a site to the tests in front of it, through what is run in any case.
+    fn site(&self, address: u64) -> Option<Site> {
+        let block = self.block(address)?;
+        let mut site = Site {
+            address,
+            ways: Vec::new(),
+            untested: false,
+            more: !self.whole,
+        };
+        let mut seen = BTreeSet::from([block]);
+        let mut wanted = VecDeque::from([block]);
+        while let Some(block) = wanted.pop_front() {
+            site.untested |= self.entry == Some(block);
+            for (address, does) in self.ways(block) {
+                let taken = match does {
+                    Does::Branches(target) => target == block,
+                    _ => {
+                        let further = self.block(address).filter(|further| seen.insert(*further));
+                        wanted.extend(further);
+                        continue;
+                    }
+                };
+                if site.ways.len() == WAYS_MAX {
+                    site.more = true;
+                    return Some(site);
+                }
+                site.ways.push(Way { address, taken });
+            }
+        }
+        Some(site)
+    }
+
+    /// Where the basic block of an instruction begins.
+    fn block(&self, address: u64) -> Option<u64> {
+        self.leaders.range(..=address).next_back().copied()
+    }
+
+    /// The instructions that are run last before the block that begins here.
+    fn ways(&self, block: u64) -> impl Iterator<Item = (u64, Does)> {
+        let before = self.instructions.range(..block).next_back();
+        let before = before.filter(|(address, before)| {
+            // What ends elsewhere is another piece's.
+            let next = **address + u64::from(before.length) == block;
+            let goes_on = matches!(before.does, Does::Loads(_) | Does::Goes | Does::Branches(_));
+            // A jump to where it goes anyway is among the jumps.
+            next && goes_on && before.does != Does::Branches(block)
+        });
+        let before = before.map(|(address, before)| (*address, before.does));
+        let jumps = self.jumps.get(&block).into_iter().flatten();
+        let jumps = jumps.filter_map(|address| Some((*address, self.instructions.get(address)?.does)));
+        before.into_iter().chain(jumps)
+    }
+}
