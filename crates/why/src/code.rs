@@ -5,10 +5,12 @@
 
 mod arm64;
 mod flow;
+mod kcore;
 mod x86_64;
 
 pub use arm64::Arm64;
 pub use flow::{Code, Piece, Site, Way};
+pub use kcore::{Error, Memory};
 pub use x86_64::X86_64;
 
 /// An instruction set, as far as it is needed here.

@@ -1,6 +1,7 @@
 //! Names of the kernel's functions by address, from `/proc/kallsyms`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,16 @@ impl Symbols {
         }
     }
 
+    /// Where the functions of this name lie: up to the function behind, which is more than their own bytes where they are
+    /// padded. The last function of all has no known end and is left out.
+    #[must_use]
+    pub fn ranges(&self, name: &str) -> Vec<Range<u64>> {
+        let starts = self.by_address.iter();
+        let ends = self.by_address.keys().skip(1);
+        let named = starts.zip(ends).filter(|((_, known), _)| *known == name);
+        named.map(|((start, _), end)| *start..*end).collect()
+    }
+
     /// The names, by address.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_address.values().map(String::as_str)
@@ -89,6 +100,15 @@ mod tests {
         assert_eq!(symbols.name(0xffff_ffff_8100_0104), None);
         assert_eq!(symbols.name(0xffff_ffff_c000_0000), Some("fuse_open"));
         assert_eq!(symbols.name(0), None);
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_one_begins_and_a_name_may_be_of_several() {
+        let text = "1000 t init\n1400 t __pfx_do_open\n1410 T do_open\n1800 t init\n1900 t last\n";
+        let symbols = Symbols::parse(text);
+        assert_eq!(symbols.ranges("init"), [0x1000..0x1410, 0x1800..0x1900]);
+        assert_eq!(symbols.ranges("do_open"), std::slice::from_ref(&(0x1410..0x1800)));
+        assert_eq!(symbols.ranges("last"), []);
     }
 
     #[test]
