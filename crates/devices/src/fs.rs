@@ -168,7 +168,7 @@ struct RequestLane<F> {
     kept: Kept,
 }
 
-impl<F: FileSystem> Lane for RequestLane<F> {
+impl<F: FileSystem + 'static> Lane for RequestLane<F> {
     fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
         queue.serve(BATCH, |mut chain| {
             let on_wait = if self.kept.is_full() {
@@ -181,7 +181,8 @@ impl<F: FileSystem> Lane for RequestLane<F> {
                 Answer::PutOff => chain.put_back(),
                 Answer::Later(later) => {
                     let (pending, outcome) = chain.keep();
-                    self.kept.hand_out(pending, later);
+                    let server = Arc::clone(&self.server);
+                    self.kept.hand_out(pending, move |writer| server.finish(later, writer));
                     outcome
                 }
             }

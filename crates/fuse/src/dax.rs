@@ -3,8 +3,10 @@
 use guestmem::{Window, WindowError, WindowMapping};
 use zerocopy::FromBytes;
 
+use crate::cause::HostResult as _;
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::operation::Setup;
+use crate::request::malformed;
 use crate::wire;
 
 /// What offsets and lengths of mappings are multiples of: the host's pages. Linux wants 2 MiB at most and maps that much at once.
@@ -32,12 +34,12 @@ pub(crate) fn set_up(
     check_range(window, offset, length)?;
     let end = file_offset.checked_add(length);
     if !file_offset.is_multiple_of(alignment()) || end.is_none_or(|end| i64::try_from(end).is_err()) {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.rule("the range of the file is none that can be mapped"));
     }
     let map = |mappable: Mappable| {
         // QEMU (11.1) takes an empty file for one to be filled, and gives it the length of the mapping.
-        if rustix::fs::fstat(&mappable.file)?.st_size == 0 {
-            return Err(Errno::EIO);
+        if rustix::fs::fstat(&mappable.file).of(|| "fstat(file)".into())?.st_size == 0 {
+            return Err(Errno::EIO.rule("the file is empty, so that there is nothing to map"));
         }
         let mapping = WindowMapping {
             owner: node.0,
@@ -54,7 +56,7 @@ pub(crate) fn set_up(
     let read_only = !mappable.writable;
     match map(mappable) {
         // QEMU (11.1) maps everything for writing, so it fails to map what is open for reading alone.
-        Err(refused @ Errno::ENOMEM) if read_only => open(true).map_or(Err(refused), map),
+        Err(Errno::ENOMEM) if read_only => open(true).map_err(|_| errno(WindowError::Refused)).and_then(map),
         result => result,
     }
 }
@@ -64,7 +66,7 @@ pub(crate) fn remove(window: &dyn Window, ranges: &[u8]) -> Result<()> {
     let each = || {
         ranges
             .chunks_exact(size_of::<wire::RemovemappingOne>())
-            .map(|bytes| wire::RemovemappingOne::read_from_bytes(bytes).map_err(|_| Errno::EINVAL))
+            .map(|bytes| wire::RemovemappingOne::read_from_bytes(bytes).map_err(|_| malformed()))
     };
     for range in each() {
         let wire::RemovemappingOne { moffset, len } = range?;
@@ -81,15 +83,15 @@ fn check_range(window: &dyn Window, offset: u64, length: u64) -> Result<()> {
     let aligned = offset.is_multiple_of(alignment()) && length.is_multiple_of(alignment());
     match offset.checked_add(length) {
         Some(end) if aligned && length > 0 && end <= window.size() => Ok(()),
-        _ => Err(Errno::EINVAL),
+        _ => Err(errno(WindowError::OutOfRange)),
     }
 }
 
 pub(crate) fn errno(error: WindowError) -> Errno {
     match error {
-        WindowError::OutOfRange => Errno::EINVAL,
-        WindowError::Refused => Errno::ENOMEM,
-        WindowError::Unanswered => Errno::EIO,
+        WindowError::OutOfRange => Errno::EINVAL.rule("the range is none of the window"),
+        WindowError::Refused => Errno::ENOMEM.rule("the virtual machine monitor refused to map it"),
+        WindowError::Unanswered => Errno::EIO.rule("the virtual machine monitor did not answer"),
         WindowError::CalledOff => PUT_OFF,
     }
 }

@@ -20,34 +20,11 @@ pub type Result<T> = std::result::Result<T, Errno>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
-impl From<rustix::io::Errno> for Errno {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self::of_host(errno.raw_os_error())
-    }
-}
-
-impl From<std::io::Error> for Errno {
-    fn from(error: std::io::Error) -> Self {
-        Self::of_host(error.raw_os_error().unwrap_or(libc::EIO))
-    }
-}
-
 impl From<CursorError> for Errno {
     fn from(error: CursorError) -> Self {
         match error {
-            CursorError::Short { .. } => Self::EINVAL,
-            CursorError::Fault => Self::EFAULT,
-        }
-    }
-}
-
-impl Errno {
-    /// The daemon's limit of open files is not one of the guest's process: to that, the system has run out.
-    fn of_host(errno: i32) -> Self {
-        if errno == libc::EMFILE {
-            Self::ENFILE
-        } else {
-            Self(errno)
+            CursorError::Short { .. } => Self::EINVAL.rule("it is shorter than its length says"),
+            CursorError::Fault => Self::EFAULT.rule("the guest's memory cannot be reached"),
         }
     }
 }
@@ -253,6 +230,11 @@ pub trait FileSystem: Send + Sync {
     }
     /// The session ended (DESTROY, a new INIT, device reset, disconnect): drop all nodes and handles.
     fn destroy(&self) {}
+    /// The path of `node` in what is shared, for people to read; starts with `/`. `None`: there is no such node, or it cannot be told.
+    /// Only asked when a request failed.
+    fn path_of(&self, node: NodeId) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Finds `name` in `parent`.
     fn lookup(&self, by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use guestmem::Writer;
-
-use crate::fs::{Errno, RestOfRead};
-use crate::reply::Reply;
+use crate::fs::RestOfRead;
+use crate::wire;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -29,47 +27,33 @@ pub enum OnWait {
     Leave,
 }
 
-/// The rest of a request. It keeps alive what it needs: the open file, and the session, which cannot end before.
+/// The rest of a request, for [`Server::finish`](crate::server::Server::finish). It keeps alive what it needs: the open file, and the session, which cannot end before.
 pub struct Later {
-    unique: u64,
+    pub(crate) of: wire::InHeader,
     /// Bytes of the body that are there already, and those that are still wanted.
-    done: usize,
-    wanted: u32,
-    rest: RestOfRead,
-    _within: Within,
+    pub(crate) done: usize,
+    pub(crate) wanted: u32,
+    pub(crate) rest: RestOfRead,
+    pub(crate) within: Within,
 }
 
 impl fmt::Debug for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            unique, done, wanted, ..
-        } = self;
+        let Self { of, done, wanted, .. } = self;
+        let unique = of.unique;
         write!(f, "Later {{ unique: {unique}, done: {done}, wanted: {wanted}, .. }}")
     }
 }
 
 impl Later {
-    pub(crate) fn new(unique: u64, (done, wanted): (usize, u32), rest: RestOfRead, within: Within) -> Later {
+    pub(crate) fn new(of: wire::InHeader, (done, wanted): (usize, u32), rest: RestOfRead, within: Within) -> Later {
         Later {
-            unique,
+            of,
             done,
             wanted,
             rest,
-            _within: within,
+            within,
         }
-    }
-
-    /// Waits for the data and answers. `writer` is all of the request's space for the reply, with what was written there before.
-    /// Gives the bytes written, for the used ring.
-    pub fn finish(self, writer: &mut Writer<'_>) -> u32 {
-        let Some(mut reply) = Reply::begin(self.unique, writer, OnWait::Stay) else {
-            return 0;
-        };
-        let result = reply.pass(self.done).and_then(|()| reply.fill(self.wanted, self.rest));
-        if let Err(Errno(errno)) = result {
-            tracing::debug!(unique = self.unique, errno, "read failed");
-        }
-        reply.end(result)
     }
 }
 

@@ -3,7 +3,10 @@
 //! A request enters at [`server::Server::dispatch`], is parsed once by `request`, answered by a [`fs::FileSystem`], and
 //! `reply` writes what came out into the guest's memory.
 
+pub mod cause;
 mod dax;
+pub mod escape;
+pub mod failure;
 pub mod fs;
 pub mod later;
 mod operation;

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::fs::{CopyRange, Create, Errno, Handle, Name, Negotiated, NodeId, Result, SetAttr, SetTime, WriteTo};
-use crate::request::Arguments;
+use crate::request::{Arguments, malformed};
 use crate::wire::{self, InitFlags, Opcode};
 
 /// The longest value of an extended attribute on Linux.
@@ -403,7 +403,7 @@ impl<'a> Operation<'a> {
                     ..
                 } = arguments.take()?;
                 if flags & !(wire::SETUPMAPPING_READ | wire::SETUPMAPPING_WRITE) != 0 {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.rule("it has flags that FUSE does not know"));
                 }
                 Operation::Setupmapping {
                     setup: Setup {
@@ -418,15 +418,19 @@ impl<'a> Operation<'a> {
                 let wire::RemovemappingIn { count } = arguments.take()?;
                 let length = count.checked_mul(size_of::<wire::RemovemappingOne>() as u32);
                 Operation::Removemapping {
-                    ranges: arguments.bytes(length.ok_or(Errno::EINVAL)?)?,
+                    ranges: arguments.bytes(length.ok_or_else(malformed)?)?,
                 }
             }
             // Locks stay within the guest unless negotiated, which they are not.
-            Opcode::Getlk | Opcode::Setlk | Opcode::Setlkw => return Err(Errno::ENOSYS),
-            Opcode::Bmap | Opcode::Poll | Opcode::NotifyReply => return Err(Errno::ENOSYS),
+            Opcode::Getlk | Opcode::Setlk | Opcode::Setlkw => {
+                return Err(Errno::ENOSYS.rule("locks stay within the guest"));
+            }
+            Opcode::Bmap | Opcode::Poll | Opcode::NotifyReply => {
+                return Err(Errno::ENOSYS.rule("innkeeper does not have the operation"));
+            }
             // Not asked within a session: the server has taken these out before.
             Opcode::Init | Opcode::Destroy | Opcode::Forget | Opcode::BatchForget | Opcode::Interrupt => {
-                return Err(Errno::EINVAL);
+                return Err(malformed());
             }
         })
     }
@@ -484,7 +488,7 @@ fn set_attr(input: &wire::SetattrIn) -> Result<SetAttr> {
         (false, _) => Ok(None),
         (true, true) => Ok(Some(SetTime::Now)),
         (true, false) if nanoseconds < 1_000_000_000 => Ok(Some(SetTime::At(seconds as i64, nanoseconds))),
-        (true, false) => Err(Errno::EINVAL),
+        (true, false) => Err(Errno::EINVAL.rule("the time has more nanoseconds than a second")),
     };
     // FATTR_CTIME comes with a writeback cache; no system call sets ctime, and the host's own is as good.
     Ok(SetAttr {
@@ -522,7 +526,7 @@ fn setxattr<'a>(arguments: &mut Arguments<'a>, terms: &Negotiated) -> Result<Ope
         }
     };
     if input.size > MAX_XATTR {
-        return Err(Errno::E2BIG);
+        return Err(Errno::E2BIG.rule("the value is longer than any extended attribute"));
     }
     Ok(Operation::Setxattr {
         name: arguments.c_str()?,
@@ -547,10 +551,10 @@ fn ioctl<'a>(arguments: &mut Arguments<'a>) -> Result<Operation<'a>> {
     let input: wire::IoctlIn = arguments.take()?;
     // Unrestricted ones would have us name further guest memory to be copied; only CUSE sends them.
     if input.flags & wire::IOCTL_UNRESTRICTED != 0 {
-        return Err(Errno::ENOTTY);
+        return Err(Errno::ENOTTY.rule("the ioctl has no fixed size (FUSE_IOCTL_UNRESTRICTED)"));
     }
     if input.out_size > MAX_IOCTL {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.rule("the answer is longer than that of any ioctl"));
     }
     let (handle, out_size) = (Handle(input.fh), input.out_size);
     Ok(Operation::Ioctl {

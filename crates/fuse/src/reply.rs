@@ -10,25 +10,28 @@ use crate::fs::{DirectorySink, Entry, Errno, NodeId, Opened, RestOfRead, Result}
 use crate::later::{Later, OnWait, Within};
 use crate::wire;
 
+/// A rule.
+pub(crate) const NO_ROOM: &str = "the guest left no room for the reply";
+
 /// A reply under way: the place of its header is kept apart, and its body grows behind it.
 pub(crate) struct Reply<'a, 'm> {
     header: Writer<'m>,
     body: &'a mut Writer<'m>,
     length: usize,
-    unique: u64,
+    of: wire::InHeader,
     on_wait: OnWait,
     later: Option<Later>,
 }
 
 impl<'a, 'm> Reply<'a, 'm> {
-    /// Starts the reply to the request of number `unique`; `None` if there is no room for even the header.
-    pub(crate) fn begin(unique: u64, body: &'a mut Writer<'m>, on_wait: OnWait) -> Option<Reply<'a, 'm>> {
+    /// Starts the reply to the request that `of` starts; `None` if there is no room for even the header.
+    pub(crate) fn begin(of: wire::InHeader, body: &'a mut Writer<'m>, on_wait: OnWait) -> Option<Reply<'a, 'm>> {
         let header = body.split_at(size_of::<wire::OutHeader>()).ok()?;
         Some(Reply {
             header,
             body,
             length: 0,
-            unique,
+            of,
             on_wait,
             later: None,
         })
@@ -49,8 +52,8 @@ impl<'a, 'm> Reply<'a, 'm> {
     /// Appends bytes, or answers `too_long`.
     pub(crate) fn put_bytes(&mut self, bytes: &[u8], too_long: Errno) -> Result<()> {
         self.body.write_all(bytes).map_err(|error| match error {
-            CursorError::Short { .. } => too_long,
-            CursorError::Fault => Errno::EFAULT,
+            CursorError::Short { .. } => too_long.rule(NO_ROOM),
+            fault @ CursorError::Fault => fault.into(),
         })?;
         self.length += bytes.len();
         Ok(())
@@ -58,7 +61,10 @@ impl<'a, 'm> Reply<'a, 'm> {
 
     /// Appends what `fill` writes into the next `size` bytes.
     pub(crate) fn fill(&mut self, size: u32, fill: impl FnOnce(&mut Writer<'m>) -> Result<()>) -> Result<()> {
-        let mut part = self.body.split_at(size as usize).map_err(|_| Errno::EINVAL)?;
+        let mut part = self
+            .body
+            .split_at(size as usize)
+            .map_err(|_| Errno::EINVAL.rule(NO_ROOM))?;
         fill(&mut part)?;
         self.length += part.written();
         Ok(())
@@ -75,17 +81,20 @@ impl<'a, 'm> Reply<'a, 'm> {
         size: u32,
         fill: impl FnOnce(&mut Writer<'m>) -> Result<Option<(RestOfRead, Within)>>,
     ) -> Result<()> {
-        let mut part = self.body.split_at(size as usize).map_err(|_| Errno::EINVAL)?;
+        let mut part = self
+            .body
+            .split_at(size as usize)
+            .map_err(|_| Errno::EINVAL.rule(NO_ROOM))?;
         let left = fill(&mut part)?;
         let done = part.written();
         self.length += done;
-        self.later = left.map(|(rest, within)| Later::new(self.unique, (done, size - done as u32), rest, within));
+        self.later = left.map(|(rest, within)| Later::new(self.of, (done, size - done as u32), rest, within));
         Ok(())
     }
 
     /// Passes over bytes of the body that are there from before.
     pub(crate) fn pass(&mut self, length: usize) -> Result<()> {
-        self.body.split_at(length).map_err(|_| Errno::EINVAL)?;
+        self.body.split_at(length).map_err(|_| Errno::EINVAL.rule(NO_ROOM))?;
         self.length += length;
         Ok(())
     }
@@ -102,7 +111,7 @@ impl<'a, 'm> Reply<'a, 'm> {
             Err(Errno(errno)) => (0, -errno),
         };
         let len = (size_of::<wire::OutHeader>() + body) as u32;
-        let unique = self.unique;
+        let unique = self.of.unique;
         write_header(self.header, &wire::OutHeader { len, error, unique }, len)
     }
 
@@ -115,7 +124,7 @@ impl<'a, 'm> Reply<'a, 'm> {
             &wire::OutHeader {
                 len: len.swap_bytes(),
                 error,
-                unique: self.unique,
+                unique: self.of.unique,
             },
             len,
         )

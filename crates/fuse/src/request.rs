@@ -46,12 +46,12 @@ impl<'a> Request<'a> {
         if let Operation::Write { to } = &operation
             && to.len as usize != reader.remaining()
         {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.rule("the length of the data is not the one it claims"));
         }
         // setresuid(2) and its like take -1 as "leave as it is"; a caller of that id would get ours. Only idmapped mounts
         // send it (FUSE_ALLOW_IDMAP), which are not negotiated.
         if header.uid == u32::MAX || header.gid == u32::MAX {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.rule("the caller has no user or group id"));
         }
         let group = supplementary_group(extensions)?;
         let caller = Caller {
@@ -89,7 +89,7 @@ impl Init {
             8
         };
         if length < known {
-            return Err(Errno::EINVAL);
+            return Err(malformed());
         }
         // Before FUSE 7.36 `flags2` is not there, and behind it there may be more in FUSE to come.
         let extended = InitFlags::from_words(input.flags, 0).contains(InitFlags::INIT_EXT);
@@ -117,7 +117,7 @@ pub(crate) fn forgets(
     let wire::BatchForgetIn { count, .. } = reader.read_object()?;
     let length = u64::from(count) * size_of::<wire::ForgetOne>() as u64;
     if length != reader.remaining() as u64 {
-        return Err(Errno::EINVAL);
+        return Err(malformed());
     }
     for _ in 0..count {
         let wire::ForgetOne { nodeid, nlookup } = reader.read_object()?;
@@ -129,7 +129,7 @@ pub(crate) fn forgets(
 /// Reads the structure that is all of the arguments.
 fn whole<T: FromBytes + IntoBytes>(reader: &mut Reader<'_>) -> Result<T> {
     if reader.remaining() != size_of::<T>() {
-        return Err(Errno::EINVAL);
+        return Err(malformed());
     }
     Ok(reader.read_object()?)
 }
@@ -150,7 +150,7 @@ impl Buffer {
 
     fn fill(&mut self, reader: &mut Reader<'_>, length: usize) -> Result<&[u8]> {
         if length > MAX_ARGUMENTS {
-            return Err(Errno::E2BIG);
+            return Err(Errno::E2BIG.rule("its arguments are longer than those of any operation"));
         }
         let bytes = match self.inline.get_mut(..length) {
             Some(bytes) => bytes,
@@ -169,30 +169,37 @@ pub(crate) struct Arguments<'a>(&'a [u8]);
 
 impl<'a> Arguments<'a> {
     pub(crate) fn take<T: FromBytes>(&mut self) -> Result<T> {
-        let (object, rest) = T::read_from_prefix(self.0).map_err(|_| Errno::EINVAL)?;
+        let (object, rest) = T::read_from_prefix(self.0).map_err(|_| malformed())?;
         self.0 = rest;
         Ok(object)
     }
 
     pub(crate) fn bytes(&mut self, length: u32) -> Result<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(length as usize).ok_or(Errno::EINVAL)?;
+        let (bytes, rest) = self.0.split_at_checked(length as usize).ok_or_else(malformed)?;
         self.0 = rest;
         Ok(bytes)
     }
 
     pub(crate) fn c_str(&mut self) -> Result<&'a CStr> {
-        let string = CStr::from_bytes_until_nul(self.0).map_err(|_| Errno::EINVAL)?;
+        let string = CStr::from_bytes_until_nul(self.0).map_err(|_| malformed())?;
         self.0 = &self.0[string.count_bytes() + 1..];
         Ok(string)
     }
 
     pub(crate) fn name(&mut self) -> Result<Name<'a>> {
-        Name::new(self.c_str()?).ok_or(Errno::EINVAL)
+        Name::new(self.c_str()?).ok_or_else(|| Errno::EINVAL.rule("the name is not one component of a path"))
     }
 
     fn end(&self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
+        match self.0 {
+            [] => Ok(()),
+            _ => Err(malformed()),
+        }
     }
+}
+
+pub(crate) fn malformed() -> Errno {
+    Errno::EINVAL.rule("its arguments are not those of its operation")
 }
 
 /// Cuts the extensions (FUSE 7.38) off the end of the arguments.
@@ -202,7 +209,7 @@ fn split_extensions<'a>(bytes: &'a [u8], header: &wire::InHeader, terms: &Negoti
     } else {
         0
     };
-    let at = bytes.len().checked_sub(length).ok_or(Errno::EINVAL)?;
+    let at = bytes.len().checked_sub(length).ok_or_else(malformed)?;
     Ok(bytes.split_at(at))
 }
 
@@ -213,14 +220,14 @@ fn supplementary_group(extensions: &[u8]) -> Result<Option<u32>> {
     while !rest.0.is_empty() {
         let header: wire::ExtHeader = rest.take()?;
         let header_length = size_of::<wire::ExtHeader>() as u32;
-        let mut body = Arguments(rest.bytes(header.size.checked_sub(header_length).ok_or(Errno::EINVAL)?)?);
+        let mut body = Arguments(rest.bytes(header.size.checked_sub(header_length).ok_or_else(malformed)?)?);
         // Records are padded to 8 bytes; whether `size` counts the padding is left open.
         rest.bytes(header.size.wrapping_neg() % 8)?;
         if header.kind == wire::EXT_GROUPS {
             match body.take::<u32>()? {
                 0 => {}
                 1 => group = Some(body.take()?),
-                _ => return Err(Errno::EINVAL), // FUSE_CREATE_SUPP_GROUP sends the one that matches the parent
+                _ => return Err(malformed()), // FUSE_CREATE_SUPP_GROUP sends the one that matches the parent
             }
         }
     }

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use guestmem::{Reader, Window, WindowError, Writer};
 
 use crate::dax;
+use crate::failure::{Failures, Places, Told};
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
-use crate::later::{Answer, Leavings, OnWait};
+use crate::later::{Answer, Later, Leavings, OnWait};
 use crate::operation::Operation;
-use crate::reply::{Directory, Reply};
+use crate::reply::{Directory, NO_ROOM, Reply};
 use crate::request::{self, Buffer, Init, Request};
 use crate::wire::{self, InitFlags, Opcode};
 
@@ -67,6 +68,8 @@ pub struct Server<F> {
     leavings: Leavings,
     /// Where the guest gets files mapped.
     window: RwLock<Option<Arc<dyn Window>>>,
+    /// Who is told of requests that fail.
+    told: Told,
 }
 
 impl<F: FileSystem> Server<F> {
@@ -77,7 +80,14 @@ impl<F: FileSystem> Server<F> {
             session: RwLock::new(None),
             leavings: Leavings::default(),
             window: RwLock::new(None),
+            told: Told::default(),
         }
+    }
+
+    /// Has `failures` be told of every errno that the guest is given from now on.
+    pub fn tell(mut self, failures: Arc<dyn Failures>) -> Server<F> {
+        self.told = Told::new(failures);
+        self
     }
 
     /// Serves one request of a request queue. `on_wait` says whether it may be left for later.
@@ -92,6 +102,27 @@ impl<F: FileSystem> Server<F> {
     /// (VIRTIO 1.2 5.11.6.2). Never waits for a request of another queue.
     pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Answer {
         self.receive(reader, writer, Queue::HighPriority, OnWait::Stay)
+    }
+
+    /// Waits for the data of a read that [`dispatch`](Self::dispatch) left, and answers it. `writer` is all of the request's space for
+    /// the reply, with what was written there before. Gives the bytes written, for the used ring.
+    pub fn finish(&self, later: Later, writer: &mut Writer<'_>) -> u32 {
+        let Later {
+            of,
+            done,
+            wanted,
+            rest,
+            within: _until_the_end,
+        } = later;
+        let Some(mut reply) = Reply::begin(of, writer, OnWait::Stay) else {
+            return 0;
+        };
+        let _watch = self.told.watch();
+        let result = reply.pass(done).and_then(|()| reply.fill(wanted, rest));
+        if let Err(errno) = result {
+            self.told.report(&of, errno, || Places::of_node(&self.fs, &of));
+        }
+        reply.end(result)
     }
 
     /// Ends the session, as a device reset or a disconnect does: waits for the requests that run, and lets the file system
@@ -132,20 +163,25 @@ impl<F: FileSystem> Server<F> {
             }
             _ => {}
         }
-        let Some(mut reply) = Reply::begin(header.unique, writer, on_wait) else {
+        let Some(mut reply) = Reply::begin(header, writer, on_wait) else {
             tracing::debug!(number = header.opcode, nodeid = header.nodeid, "no room for a reply");
             return Answer::Done(0);
         };
+        let _watch = self.told.watch();
+        let mut places = None;
         let result = match opcode {
             None if header.opcode == wire::INIT_OTHER_ENDIAN => {
-                tracing::debug!("INIT in the other byte order");
-                return Answer::Done(reply.refuse_other_endian(Errno::EPROTO));
+                let refused = Errno::EPROTO.rule("the guest has the other byte order");
+                self.told
+                    .report(&wire::in_other_order(&header), refused, Places::default);
+                return Answer::Done(reply.refuse_other_endian(refused));
             }
-            _ if !complete || queue == Queue::HighPriority => Err(Errno::EINVAL),
-            None => Err(Errno::ENOSYS),
+            _ if !complete => Err(Errno::EINVAL.rule("it is not as long as it says")),
+            _ if queue == Queue::HighPriority => Err(Errno::EINVAL.rule("the high-priority queue is not for it")),
+            None => Err(Errno::ENOSYS.rule("FUSE has no operation of that number")),
             Some(Opcode::Init) => self.init(reader, &mut reply),
             Some(Opcode::Destroy) => self.destroy(),
-            Some(opcode) => self.serve(opcode, &header, reader, &mut reply),
+            Some(opcode) => self.serve(opcode, &header, reader, &mut reply, &mut places),
         };
         if result == Err(dax::PUT_OFF) {
             return Answer::PutOff;
@@ -153,14 +189,8 @@ impl<F: FileSystem> Server<F> {
         if let Some(later) = reply.take_later() {
             return Answer::Later(later);
         }
-        if let Err(Errno(errno)) = result {
-            tracing::debug!(
-                ?opcode,
-                number = header.opcode,
-                nodeid = header.nodeid,
-                errno,
-                "request failed"
-            );
+        if let Err(errno) = result {
+            self.told.report(&header, errno, || places.unwrap_or_default());
         }
         Answer::Done(reply.end(result))
     }
@@ -168,7 +198,7 @@ impl<F: FileSystem> Server<F> {
     /// Starts a session, in place of the one there may be.
     fn init(&self, reader: &mut Reader<'_>, reply: &mut Reply<'_, '_>) -> Result<()> {
         if reply.room() < size_of::<wire::InitOut>() {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.rule(NO_ROOM));
         }
         let init = Init::parse(reader)?;
         let mut session = self.session_for_change();
@@ -184,7 +214,7 @@ impl<F: FileSystem> Server<F> {
             return reply.put(&version);
         }
         if init.major < wire::MAJOR || init.minor < wire::MINOR_OLDEST {
-            return Err(Errno::EPROTO);
+            return Err(Errno::EPROTO.rule("the guest's version of FUSE is too old"));
         }
         let mut supported = SUPPORTED;
         supported.set(WITH_WINDOW, self.window().is_some());
@@ -225,7 +255,7 @@ impl<F: FileSystem> Server<F> {
     fn destroy(&self) -> Result<()> {
         let mut session = self.session_for_change();
         if session.is_none() {
-            return Err(Errno::ENOTCONN);
+            return Err(no_session());
         }
         self.clear_window(&session)?;
         self.end_session(&mut session);
@@ -273,17 +303,28 @@ impl<F: FileSystem> Server<F> {
         header: &wire::InHeader,
         reader: &mut Reader<'_>,
         reply: &mut Reply<'_, '_>,
+        places: &mut Option<Places>,
     ) -> Result<()> {
         let session = self.session();
-        let terms = session.as_ref().ok_or(Errno::ENOTCONN)?;
+        let terms = session.as_ref().ok_or_else(no_session)?;
         // To a guest that asks all the same, the operations do not exist.
         if matches!(opcode, Opcode::Setupmapping | Opcode::Removemapping) && self.window().is_none() {
-            return Err(Errno::ENOSYS);
+            return Err(no_window());
         }
         let mut buffer = Buffer::new();
-        let request = Request::parse(opcode, header, reader, &mut buffer, terms)?;
-        check_room(&request.operation, reply)?;
-        self.call(&request, reader, reply)
+        let request = match Request::parse(opcode, header, reader, &mut buffer, terms) {
+            Ok(request) => request,
+            Err(errno) => {
+                *places = self.told.listens().then(|| Places::of_node(&self.fs, header));
+                return Err(errno);
+            }
+        };
+        let result = check_room(&request.operation, reply).and_then(|()| self.call(&request, reader, reply));
+        // Within the session, which knows the nodes.
+        if result.is_err() && self.told.listens() {
+            *places = Some(Places::of_request(&self.fs, &request));
+        }
+        result
     }
 
     /// Calls the file system and writes what it answers.
@@ -387,7 +428,8 @@ impl<F: FileSystem> Server<F> {
                 reply.put(&wire::CopyFileRangeOut { bytes_copied })
             }
             Operation::CopyFileRange { ref range, wide: false } => {
-                let size = u32::try_from(fs.copy_file_range(caller, range)?).map_err(|_| Errno::EIO)?;
+                let size =
+                    u32::try_from(fs.copy_file_range(caller, range)?).map_err(|_| Errno::EIO.rule(FALSE_COUNT))?;
                 reply.put(&wire::WriteOut { size, padding: 0 })
             }
             Operation::Ioctl {
@@ -398,16 +440,16 @@ impl<F: FileSystem> Server<F> {
             } => {
                 let output = fs.ioctl(caller, node, handle, command, input, out_size)?;
                 if output.len() > out_size as usize {
-                    return Err(Errno::EIO);
+                    return Err(Errno::EIO.rule(FALSE_COUNT));
                 }
                 reply.put(&wire::IoctlOut::default())?;
                 reply.put_bytes(&output, Errno::EINVAL)
             }
             Operation::Setupmapping { ref setup } => {
-                let window = self.window().ok_or(Errno::ENOSYS)?;
+                let window = self.window().ok_or_else(no_window)?;
                 dax::set_up(&*window, node, setup, |write| fs.open_for_mapping(node, write))
             }
-            Operation::Removemapping { ranges } => dax::remove(&*self.window().ok_or(Errno::ENOSYS)?, ranges),
+            Operation::Removemapping { ranges } => dax::remove(&*self.window().ok_or_else(no_window)?, ranges),
         }
     }
 
@@ -424,6 +466,17 @@ impl<F: FileSystem> Server<F> {
     }
 }
 
+/// A rule.
+const FALSE_COUNT: &str = "the file system gave more than it was asked for";
+
+fn no_session() -> Errno {
+    Errno::ENOTCONN.rule("there is no session: the guest has not sent INIT, or has sent DESTROY")
+}
+
+fn no_window() -> Errno {
+    Errno::ENOSYS.rule("the device has no window (--dax)")
+}
+
 /// Where a request came from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Queue {
@@ -435,8 +488,8 @@ enum Queue {
 fn check_room(operation: &Operation<'_>, reply: &Reply<'_, '_>) -> Result<()> {
     match operation {
         _ if operation.reply_length() <= reply.room() => Ok(()),
-        Operation::Getxattr { .. } | Operation::Listxattr { .. } => Err(Errno::ERANGE),
-        _ => Err(Errno::EINVAL),
+        Operation::Getxattr { .. } | Operation::Listxattr { .. } => Err(Errno::ERANGE.rule(NO_ROOM)),
+        _ => Err(Errno::EINVAL.rule(NO_ROOM)),
     }
 }
 
@@ -447,7 +500,7 @@ fn put_entry(reply: &mut Reply<'_, '_>, entry: &Entry) -> Result<()> {
 /// Answers GETXATTR and LISTXATTR: with the length alone if the guest asked with `size` 0.
 fn put_xattr(reply: &mut Reply<'_, '_>, size: u32, answer: XattrReply) -> Result<()> {
     let length = match &answer {
-        XattrReply::Value(value) => u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?,
+        XattrReply::Value(value) => u32::try_from(value.len()).map_err(|_| Errno::E2BIG.rule(FALSE_COUNT))?,
         XattrReply::Size(length) => *length,
     };
     match answer {
@@ -456,6 +509,6 @@ fn put_xattr(reply: &mut Reply<'_, '_>, size: u32, answer: XattrReply) -> Result
             padding: 0,
         }),
         XattrReply::Value(value) if length <= size => reply.put_bytes(&value, Errno::ERANGE),
-        _ => Err(Errno::ERANGE),
+        _ => Err(Errno::ERANGE.rule("the value is longer than the guest asked for")),
     }
 }

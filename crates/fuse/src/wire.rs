@@ -175,6 +175,18 @@ macro_rules! opcodes {
                     _ => None,
                 }
             }
+
+            /// Its name in fuse.h without `FUSE_`, such as `COPY_FILE_RANGE`.
+            pub fn name(self) -> String {
+                let mut name = String::new();
+                for letter in format!("{self:?}").chars() {
+                    if letter.is_ascii_uppercase() && !name.is_empty() {
+                        name.push('_');
+                    }
+                    name.push(letter.to_ascii_uppercase());
+                }
+                name.replace("RANGE64", "RANGE_64")
+            }
         }
     };
 }
@@ -189,6 +201,21 @@ opcodes! {
 
 /// [`Opcode::Init`] as a guest of the other byte order sends it.
 pub const INIT_OTHER_ENDIAN: u32 = (Opcode::Init as u32).swap_bytes();
+
+/// The header of a request, as it is to a guest of the other byte order.
+pub(crate) fn in_other_order(header: &InHeader) -> InHeader {
+    InHeader {
+        len: header.len.swap_bytes(),
+        opcode: header.opcode.swap_bytes(),
+        unique: header.unique.swap_bytes(),
+        nodeid: header.nodeid.swap_bytes(),
+        uid: header.uid.swap_bytes(),
+        gid: header.gid.swap_bytes(),
+        pid: header.pid.swap_bytes(),
+        total_extlen: header.total_extlen.swap_bytes(),
+        padding: header.padding.swap_bytes(),
+    }
+}
 
 bitflags! {
     /// What INIT negotiates: `flags` in the low half, `flags2` in the high half.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use backend::Waker;
-use fuse::later::Later;
+use guestmem::Writer;
 use tracing::error;
 use virtqueue::{Pending, Queue};
 
@@ -49,11 +49,11 @@ impl Kept {
         self.out >= MOST
     }
 
-    /// Has the request finished elsewhere.
-    pub(crate) fn hand_out(&mut self, pending: Pending, later: Later) {
+    /// Has the request finished elsewhere, by `finish`, which says how much it wrote.
+    pub(crate) fn hand_out(&mut self, pending: Pending, finish: impl FnOnce(&mut Writer<'_>) -> u32 + Send + 'static) {
         let returns = Arc::clone(&self.returns);
         self.out += 1;
-        self.helpers.run(Box::new(move || returns.finish(pending, later)));
+        self.helpers.run(Box::new(move || returns.finish(pending, finish)));
     }
 
     /// Completes what is finished.
@@ -75,9 +75,9 @@ impl Kept {
 }
 
 impl Returns {
-    fn finish(&self, pending: Pending, later: Later) {
+    fn finish(&self, pending: Pending, finish: impl FnOnce(&mut Writer<'_>) -> u32) {
         // A lane that waits for this chain would wait for ever.
-        let finished = catch_unwind(AssertUnwindSafe(|| later.finish(&mut pending.open().1)));
+        let finished = catch_unwind(AssertUnwindSafe(|| finish(&mut pending.open().1)));
         let written = finished.unwrap_or_else(|_| {
             error!("a read ended in a panic; its request gets no reply");
             0

@@ -8,10 +8,11 @@ use rustix::fs::{
     chmodat, chownat, fstatvfs, ftruncate, makedev, statx, utimensat,
 };
 
-use super::Passthrough;
 use super::handle::Opened;
 use super::inode::{Node, Place};
 use super::procfs::FdName;
+use super::{Passthrough, call};
+use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Handle, Name, NodeId, Result, SetAttr, SetTime};
 use crate::sys;
 use crate::wire;
@@ -29,13 +30,14 @@ const ALL: StatxFlags = StatxFlags::BASIC_STATS
 
 /// Attributes of the inode behind `fd`, with its mount.
 pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx> {
-    Ok(statx(fd, c"", ITSELF, ALL)?)
+    statx(fd, c"", ITSELF, ALL).of(|| format!("statx(node, \"\", {})", call::statx(ITSELF)))
 }
 
 /// The same of what `name` stands for in `directory`, be it a symbolic link or a mount point.
 pub(super) fn stat_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    Ok(statx(directory, name.as_c_str(), flags, ALL)?)
+    let name = name.as_c_str();
+    statx(directory, name, flags, ALL).of(|| format!("statx(parent, {}, {})", call::Quoted(name), call::statx(flags)))
 }
 
 /// Where the inode lies that [`stat`] found.
@@ -109,10 +111,12 @@ impl Passthrough {
                 // fstat(2) of an open directory.
                 if error == Errno::EBADF { Ok(None) } else { Err(error) }
             })?;
-        Ok(match file {
-            Some(file) => statx(file.fd(), c"", ITSELF | sync, mask)?,
-            None => statx(&self.descriptor(node)?, c"", ITSELF | sync, mask)?,
-        })
+        let (flags, what) = (ITSELF | sync, if file.is_some() { "file" } else { "node" });
+        match file {
+            Some(file) => statx(file.fd(), c"", flags, mask),
+            None => statx(&self.descriptor(node)?, c"", flags, mask),
+        }
+        .of(|| format!("statx({what}, \"\", {})", call::statx(flags)))
     }
 
     pub(super) fn change_attributes(&self, id: NodeId, change: &SetAttr) -> Result<(wire::Attr, Duration)> {
@@ -129,19 +133,23 @@ impl Passthrough {
                 change.uid.map(user).transpose()?,
                 change.gid.map(group).transpose()?,
                 ITSELF,
-            )?;
+            )
+            .of(|| {
+                let id = |id: Option<u32>| id.map_or(-1, i64::from);
+                format!(
+                    "fchownat(node, \"\", {}, {}, AT_EMPTY_PATH)",
+                    id(change.uid),
+                    id(change.gid)
+                )
+            })?;
         }
         if let Some(mode) = change.mode {
             if node.kind == FileType::Symlink {
-                return Err(Errno::EOPNOTSUPP);
+                return Err(Errno::EOPNOTSUPP.rule("a symbolic link has no mode"));
             }
-            let name = FdName::of(fd);
-            chmodat(
-                proc,
-                name.as_c_str(),
-                Mode::from_raw_mode(mode & 0o7777),
-                AtFlags::empty(),
-            )?;
+            let (name, mode) = (FdName::of(fd), mode & 0o7777);
+            chmodat(proc, name.as_c_str(), Mode::from_raw_mode(mode), AtFlags::empty())
+                .of(|| format!("chmod(node, 0{mode:o})"))?;
         }
         if let Some(size) = change.size {
             self.set_length(&node, fd, change, size)?;
@@ -151,28 +159,33 @@ impl Passthrough {
                 last_access: timespec(change.atime)?,
                 last_modification: timespec(change.mtime)?,
             };
-            utimensat(proc, FdName::of(fd).as_c_str(), &times, AtFlags::empty())?;
+            utimensat(proc, FdName::of(fd).as_c_str(), &times, AtFlags::empty())
+                .of(|| format!("utimensat(node, {})", words(&times)))?;
         }
         Ok((self.to_wire(&node, &stat(fd)?), self.options.cache.timeout()))
     }
 
     fn set_length(&self, node: &Node, fd: BorrowedFd<'_>, change: &SetAttr, size: u64) -> Result<()> {
-        let length = i64::try_from(size).map_err(|_| Errno::EFBIG)?;
+        let length = i64::try_from(size).map_err(|_| Errno::EFBIG.rule("no file can be that long"))?;
         self.prepare_thread()?;
         let _fsetid = change
             .kill_suid_gid
             .then(|| self.credentials.without_fsetid())
             .transpose()?;
         match change.handle {
-            Some(handle) => Ok(ftruncate(self.files.get(node.id, handle)?.fd(), size)?),
-            None if node.kind == FileType::Directory => Err(Errno::EISDIR),
-            None if node.kind != FileType::RegularFile => Err(Errno::EINVAL),
-            None => Ok(sys::truncate(FdName::of(fd).as_c_str(), length)?),
+            Some(handle) => {
+                ftruncate(self.files.get(node.id, handle)?.fd(), size).of(|| format!("ftruncate(file, {size})"))
+            }
+            None if node.kind == FileType::Directory => Err(Errno::EISDIR.rule("a directory cannot be given a length")),
+            None if node.kind != FileType::RegularFile => {
+                Err(Errno::EINVAL.rule("what is no regular file cannot be given a length"))
+            }
+            None => sys::truncate(FdName::of(fd).as_c_str(), length).of(|| format!("truncate(node, {length})")),
         }
     }
 
     pub(super) fn file_system_figures(&self, node: NodeId) -> Result<wire::Statfs> {
-        let figures = fstatvfs(&self.descriptor(node)?)?;
+        let figures = fstatvfs(&self.descriptor(node)?).of(|| "fstatfs(node)".into())?;
         Ok(wire::Statfs {
             blocks: figures.f_blocks,
             bfree: figures.f_bfree,
@@ -188,7 +201,7 @@ impl Passthrough {
 
     /// Linux asks only where it does not check permissions itself.
     pub(super) fn check_access(&self, by: &Caller, node: NodeId, mask: u32) -> Result<()> {
-        let access = Access::from_bits(mask).ok_or(Errno::EINVAL)?;
+        let access = Access::from_bits(mask).ok_or_else(|| Errno::EINVAL.rule("access(2) knows no such mode"))?;
         if access.contains(Access::WRITE_OK) {
             self.writable()?;
         }
@@ -199,19 +212,19 @@ impl Passthrough {
         }
         let fd = node.descriptor()?;
         let _caller = self.credentials.become_caller_powerless(by)?;
-        Ok(accessat(
-            self.proc.directory(),
-            FdName::of(fd.as_fd()).as_c_str(),
-            access,
-            AtFlags::EACCESS,
-        )?)
+        let name = FdName::of(fd.as_fd());
+        accessat(self.proc.directory(), name.as_c_str(), access, AtFlags::EACCESS)
+            .of(|| format!("faccessat2(node, 0{mask:o}, AT_EACCESS) as {}:{}", by.uid, by.gid))
     }
 }
+
+/// A rule.
+const NOBODY: &str = "-1 is no user and no group";
 
 fn user(id: u32) -> Result<Uid> {
     // chown(2) reads -1 as "leave unchanged".
     if id == u32::MAX {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.rule(NOBODY))
     } else {
         Ok(Uid::from_raw(id))
     }
@@ -219,7 +232,7 @@ fn user(id: u32) -> Result<Uid> {
 
 fn group(id: u32) -> Result<Gid> {
     if id == u32::MAX {
-        Err(Errno::EINVAL)
+        Err(Errno::EINVAL.rule(NOBODY))
     } else {
         Ok(Gid::from_raw(id))
     }
@@ -236,12 +249,24 @@ fn timespec(time: Option<SetTime>) -> Result<Timespec> {
             tv_nsec: rustix::fs::UTIME_NOW,
         },
         // Beyond that lie the two values above.
-        Some(SetTime::At(_, nanoseconds)) if nanoseconds >= 1_000_000_000 => return Err(Errno::EINVAL),
+        Some(SetTime::At(_, nanoseconds)) if nanoseconds >= 1_000_000_000 => {
+            return Err(Errno::EINVAL.rule("the time has more nanoseconds than a second"));
+        }
         Some(SetTime::At(seconds, nanoseconds)) => Timespec {
             tv_sec: seconds,
             tv_nsec: nanoseconds.into(),
         },
     })
+}
+
+/// The times to set, in seconds since 1970.
+fn words(times: &Timestamps) -> String {
+    let word = |time: &Timespec| match time.tv_nsec {
+        rustix::fs::UTIME_OMIT => "UTIME_OMIT".into(),
+        rustix::fs::UTIME_NOW => "UTIME_NOW".into(),
+        nanoseconds => format!("{}.{nanoseconds:09}", time.tv_sec),
+    };
+    format!("{}, {}", word(&times.last_access), word(&times.last_modification))
 }
 
 fn statx_to_wire(stat: &Statx) -> wire::Statx {

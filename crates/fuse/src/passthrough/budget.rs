@@ -45,7 +45,7 @@ impl Budget {
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             (used < *limit).then_some(used + 1)
         })
-        .map_err(|_| Errno::ENFILE)?;
+        .map_err(|_| Errno::ENFILE.rule("the guest has as many open files as it may (--rlimit-nofile)"))?;
         Ok(Permit(Arc::clone(&self.0)))
     }
 }

@@ -14,6 +14,7 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Result};
 use crate::sys;
 
@@ -41,14 +42,14 @@ fn own() -> Result<CapabilitySets> {
     if let Some(own) = OWN.get() {
         return Ok(own);
     }
-    let own = capabilities(None)?;
+    let own = capabilities(None).of(|| "capget()".into())?;
     OWN.set(Some(own));
     Ok(own)
 }
 
 impl Credentials {
     pub(super) fn detect() -> Result<Credentials> {
-        let own = capabilities(None)?;
+        let own = capabilities(None).of(|| "capget()".into())?;
         let switches = own.effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID);
         let has_fsetid = own.effective.contains(CapabilitySet::FSETID);
         Ok(Credentials {
@@ -70,13 +71,13 @@ impl Credentials {
         if PREPARED.get() {
             return Ok(());
         }
-        sys::unshare_fs()?;
-        fchdir(proc_self_fd.as_fd())?;
+        sys::unshare_fs().of(|| "unshare(CLONE_FS)".into())?;
+        fchdir(proc_self_fd.as_fd()).of(|| "fchdir(/proc/self/fd)".into())?;
         umask(Mode::empty());
         if self.switches {
-            set_thread_groups(&[])?;
+            set_thread_groups(&[]).of(|| "setgroups()".into())?;
             // Else a daemon that is not root, but may become it, loses all capabilities when it ceases to be (capabilities(7)).
-            set_keep_capabilities(true)?;
+            set_keep_capabilities(true).of(|| "prctl(PR_SET_KEEPCAPS)".into())?;
         }
         PREPARED.set(true);
         Ok(())
@@ -106,19 +107,19 @@ impl Credentials {
         }
         // -1 is nobody: Linux sends it for ids its mount does not map, and setresuid(2) reads it as "leave unchanged".
         if by.uid == u32::MAX || by.gid == u32::MAX {
-            return Err(Errno::EOVERFLOW);
+            return Err(Errno::EOVERFLOW.rule("the caller has no user or group id"));
         }
         if let Some(group) = by.supplementary_group.filter(|&group| group != u32::MAX) {
-            set_thread_groups(&[Gid::from_raw(group)])?;
+            set_thread_groups(&[Gid::from_raw(group)]).of(|| format!("setgroups({group})"))?;
             guard.groups = true;
         }
         let (uid, gid) = (Uid::from_raw(by.uid), Gid::from_raw(by.gid));
         if gid != self.gid {
-            set_thread_res_gid(None, gid, None)?;
+            set_thread_res_gid(None, gid, None).of(|| format!("setresgid(-1, {}, -1)", by.gid))?;
             guard.gid = true;
         }
         if uid != self.uid {
-            set_thread_res_uid(None, uid, None)?;
+            set_thread_res_uid(None, uid, None).of(|| format!("setresuid(-1, {}, -1)", by.uid))?;
             guard.uid = true;
             set_capabilities(
                 None,
@@ -126,7 +127,8 @@ impl Credentials {
                     effective: own.effective & keep,
                     ..own
                 },
-            )?;
+            )
+            .of(|| "capset()".into())?;
         }
         Ok(guard)
     }
@@ -139,7 +141,7 @@ impl Credentials {
         }
         let own = own()?;
         let effective = own.effective.difference(CapabilitySet::FSETID);
-        set_capabilities(None, CapabilitySets { effective, ..own })?;
+        set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
         Ok(FsetidGuard(Some(own)))
     }
 }

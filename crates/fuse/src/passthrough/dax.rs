@@ -16,6 +16,7 @@ pub use self::policy::DaxFiles;
 pub(super) use self::views::Views;
 use super::inode::Node;
 use super::{Passthrough, attr};
+use crate::cause::HostResult as _;
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::sys;
 use crate::wire::{self, InitFlags};
@@ -64,11 +65,11 @@ impl Passthrough {
             return Ok(known);
         }
         if node.kind != FileType::RegularFile {
-            return Err(Errno::ENODEV); // as mmap(2) has it
+            return Err(Errno::ENODEV.rule("only regular files are mapped")); // as mmap(2) has it
         }
         let path = node.descriptor()?;
         let (file, writable) = self.reopen_to_map(path.as_fd(), write)?;
-        sys::check_mappable(file.as_fd())?;
+        sys::check_mappable(file.as_fd()).of(|| "mmap(node)".into())?;
         let file = self.view(file, writable)?;
         let mappable = Mappable {
             file: Arc::new(file),
@@ -85,7 +86,7 @@ impl Passthrough {
         if write || !(self.options.readonly || program) {
             match self.proc.reopen(path, OFlags::RDWR) {
                 Ok(file) => return Ok((file, true)),
-                Err(error) if write => return Err(error.into()),
+                Err(error) if write => return Err(error),
                 Err(_) => {}
             }
         }
@@ -102,10 +103,9 @@ impl Passthrough {
     fn view(&self, file: OwnedFd, writable: bool) -> Result<OwnedFd> {
         let Some(views) = &self.views else { return Ok(file) };
         match views.view(file.as_fd(), writable) {
-            Ok(view) => Ok(view),
             // File systems stacked as deep as the kernel lets them have no views.
             Err(HostErrno::LOOP) => Ok(file),
-            Err(error) => Err(error.into()),
+            made => made.of(|| "openat(private FUSE mount)".into()),
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
 
 use super::handle::OpenDirectory;
-use super::{CacheMode, Passthrough};
+use super::{CacheMode, Passthrough, call};
+use crate::cause::HostResult as _;
 use crate::fs::{DirectorySink, Errno, Handle, Name, NodeId, Opened, Result};
 use crate::{sys, wire};
 
@@ -69,7 +70,7 @@ impl Position {
         if self.entries.is_empty() {
             self.entries = Vec::new(); // many directories stay open for long after they were read
         }
-        Ok(filled? > 0)
+        Ok(filled.of(|| "getdents64(directory)".into())? > 0)
     }
 }
 
@@ -77,11 +78,12 @@ impl Passthrough {
     pub(super) fn open_directory(&self, node: NodeId) -> Result<Opened> {
         let node = self.node(node)?;
         if node.kind != FileType::Directory {
-            return Err(Errno::ENOTDIR);
+            return Err(Errno::ENOTDIR.rule("the node is no directory"));
         }
         let permit = self.budget.take()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())?;
+        let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())
+            .of(|| format!("openat(node, \".\", {})", call::open(flags)))?;
         let flags = match self.options.cache {
             CacheMode::Never | CacheMode::Auto => 0,
             CacheMode::Metadata | CacheMode::Always => wire::FOPEN_CACHE_DIR | wire::FOPEN_KEEP_CACHE,
@@ -108,7 +110,7 @@ impl Passthrough {
         let mut position = directory.position.lock().unwrap_or_else(PoisonError::into_inner);
         // From the start means what is there now (rewinddir(3)), not what was read ahead.
         if offset == 0 || offset != position.offset {
-            seek(fd, SeekFrom::Start(offset))?;
+            seek(fd, SeekFrom::Start(offset)).of(|| format!("lseek(directory, {offset}, SEEK_SET)"))?;
             position.restart(offset);
         }
         let mut added = false;
@@ -121,7 +123,7 @@ impl Passthrough {
                     Put::Gone => {}
                     Put::Full if added => return Ok(()),
                     // An empty answer would mean the end; getdents(2) says so too.
-                    Put::Full => return Err(Errno::EINVAL),
+                    Put::Full => return Err(Errno::EINVAL.rule("the guest left no room for a single entry")),
                 }
                 position.at += length;
                 position.offset = offset;

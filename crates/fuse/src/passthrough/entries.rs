@@ -11,12 +11,14 @@ use rustix::fs::{
 
 use super::Passthrough;
 use super::budget::Permit;
+use super::call::{self, Quoted};
 use super::credentials::UmaskGuard;
 use super::held::Held;
 use super::identity::Identity;
 use super::inode::{Key, Node};
 use super::procfs::FdName;
 use super::{attr, birth};
+use crate::cause::HostResult as _;
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
 use crate::sys::FileHandle;
 use crate::wire::{self, InitFlags};
@@ -29,7 +31,8 @@ pub(super) const INSIDE: ResolveFlags = ResolveFlags::BENEATH
 /// Opens what `name` stands for, be it a symbolic link or a device, without any effect on it.
 pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)?)
+    openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)
+        .of(|| format!("openat2(parent, {}, {})", Quoted(name.as_c_str()), call::open(flags)))
 }
 
 /// A node just looked up, counted once.
@@ -151,7 +154,7 @@ impl Passthrough {
         by: &Caller,
         parent: &Arc<Node>,
         mask: u32,
-        make: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
+        make: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
     ) -> Result<T> {
         self.writable()?;
         self.prepare_thread()?;
@@ -160,13 +163,14 @@ impl Passthrough {
         let _spare = self.budget.take()?;
         let _caller = self.credentials.become_caller(by)?;
         let _umask = self.has(InitFlags::DONT_MASK).then(|| UmaskGuard::set(mask));
-        Ok(make(directory.as_fd())?)
+        make(directory.as_fd())
     }
 
     pub(super) fn make_symlink(&self, by: &Caller, parent: NodeId, name: Name<'_>, target: &CStr) -> Result<Entry> {
         let parent = self.node(parent)?;
         self.make(by, &parent, 0, |directory| {
             symlinkat(target, directory, name.as_c_str())
+                .of(|| format!("symlinkat({}, parent, {})", Quoted(target), Quoted(name.as_c_str())))
         })?;
         self.look_up(&parent, name)
     }
@@ -174,7 +178,13 @@ impl Passthrough {
     pub(super) fn make_directory(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
         let parent = self.node(parent)?;
         self.make(by, &parent, create.umask, |directory| {
-            mkdirat(directory, name.as_c_str(), mode(create))
+            mkdirat(directory, name.as_c_str(), mode(create)).of(|| {
+                format!(
+                    "mkdirat(parent, {}, 0{:o})",
+                    Quoted(name.as_c_str()),
+                    create.mode & 0o7777
+                )
+            })
         })?;
         self.look_up(&parent, name)
     }
@@ -184,13 +194,18 @@ impl Passthrough {
         let kind = match FileType::from_raw_mode(create.mode) {
             // mknod(2): no file type means a regular file. Directories and links are not made so.
             FileType::Unknown if create.mode & libc::S_IFMT == 0 => FileType::RegularFile,
-            FileType::Unknown | FileType::Directory | FileType::Symlink => return Err(Errno::EINVAL),
+            FileType::Unknown | FileType::Directory | FileType::Symlink => {
+                return Err(Errno::EINVAL.rule("mknod(2) makes no node of that kind"));
+            }
             kind => kind,
         };
         let device = attr::device_from_wire(create.device);
         let device = makedev(device.0, device.1);
         self.make(by, &parent, create.umask, |directory| {
-            mknodat(directory, name.as_c_str(), kind, mode(create), device)
+            mknodat(directory, name.as_c_str(), kind, mode(create), device).of(|| {
+                let (name, mode) = (Quoted(name.as_c_str()), create.mode);
+                format!("mknodat(parent, {name}, 0{mode:o}, {device:#x})")
+            })
         })?;
         self.look_up(&parent, name)
     }
@@ -207,7 +222,8 @@ impl Passthrough {
             &directory,
             name.as_c_str(),
             AtFlags::SYMLINK_FOLLOW,
-        )?;
+        )
+        .of(|| format!("linkat(node, parent, {})", Quoted(name.as_c_str())))?;
         let stat = attr::stat(inode.as_fd())?;
         self.inodes.look_up_again(&node)?;
         Ok(self.entry(&parent, &node, &stat))
@@ -219,7 +235,10 @@ impl Passthrough {
         let parent = self.node(parent)?;
         let directory = parent.descriptor()?;
         let last = self.last_name(&parent, directory.as_fd(), name);
-        unlinkat(&directory, name.as_c_str(), flags)?;
+        unlinkat(&directory, name.as_c_str(), flags).of(|| {
+            let flags = if flags.is_empty() { "0" } else { "AT_REMOVEDIR" };
+            format!("unlinkat(parent, {}, {flags})", Quoted(name.as_c_str()))
+        })?;
         if let Some(last) = last {
             last.keep();
         }
@@ -229,12 +248,16 @@ impl Passthrough {
     /// A whiteout that `RENAME_WHITEOUT` leaves behind belongs to the daemon: overlayfs makes its whiteouts as root.
     pub(super) fn move_entry(&self, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
         self.writable()?;
-        let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+        let flags =
+            RenameFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.rule("renameat2(2) knows no such flags"))?;
         let parent = self.node(to.0)?;
         let (old, new) = (self.descriptor(from.0)?, parent.descriptor()?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
         let last = replaces.then(|| self.last_name(&parent, new.as_fd(), to.1)).flatten();
-        renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags)?;
+        renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags).of(|| {
+            let (from, to) = (Quoted(from.1.as_c_str()), Quoted(to.1.as_c_str()));
+            format!("renameat2(parent, {from}, new parent, {to}, {})", call::rename(flags))
+        })?;
         if let Some(last) = last {
             last.keep();
         }
@@ -276,9 +299,10 @@ impl Passthrough {
     pub(super) fn link_target(&self, node: NodeId) -> Result<Vec<u8>> {
         let node = self.node(node)?;
         if node.kind != FileType::Symlink {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.rule("the node is no symbolic link"));
         }
-        Ok(readlinkat(&node.descriptor()?, c"", Vec::new())?.into_bytes())
+        let target = readlinkat(&node.descriptor()?, c"", Vec::new()).of(|| "readlinkat(node, \"\")".into())?;
+        Ok(target.into_bytes())
     }
 }
 

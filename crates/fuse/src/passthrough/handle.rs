@@ -110,6 +110,10 @@ impl Opened for OpenDirectory {
     }
 }
 
+fn unknown_handle() -> Errno {
+    Errno::EBADF.rule("the node has no such handle")
+}
+
 const SHARDS: usize = 16;
 
 /// All open handles of one kind. Numbers go up and are never used twice.
@@ -141,7 +145,7 @@ impl<T: Opened> Handles<T> {
     pub(super) fn get(&self, node: NodeId, handle: Handle) -> Result<Arc<T>> {
         let shard = self.shard(handle).read().unwrap_or_else(PoisonError::into_inner);
         let opened = shard.get(&handle).filter(|opened| opened.node().id == node);
-        opened.cloned().ok_or(Errno::EBADF)
+        opened.cloned().ok_or_else(unknown_handle)
     }
 
     /// Closes `handle` as soon as no other lane works on it.
@@ -153,7 +157,7 @@ impl<T: Opened> Handles<T> {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&handle);
         // Closed here, with the lock given back: close(2) may block.
-        removed.map(drop).ok_or(Errno::EBADF)
+        removed.map(drop).ok_or_else(unknown_handle)
     }
 
     pub(super) fn clear(&self) {

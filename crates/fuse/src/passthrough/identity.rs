@@ -12,10 +12,12 @@ use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
 
 use super::InodeHandles;
 use super::budget::{Budget, Permit};
+use super::call;
 use super::held::Held;
 use super::procfs::ProcSelfFd;
 use super::recent::RecentNodes;
-use crate::fs::Result;
+use crate::cause::HostResult as _;
+use crate::fs::{Errno, Result};
 use crate::sys::FileHandle;
 
 /// What a node keeps.
@@ -83,14 +85,15 @@ impl Anchors {
         if self.mode == InodeHandles::Never {
             return Ok(None);
         }
-        let found = FileHandle::of(fd).and_then(|handle| {
-            let anchor = self.anchor(&handle, fd, kind, mount, proc)?;
-            Ok((handle, anchor.ok_or(io::Error::from_raw_os_error(libc::EOPNOTSUPP))?))
+        let handle = FileHandle::of(fd).of(|| "name_to_handle_at(node)".into());
+        let found = handle.and_then(|handle| {
+            let anchor = self.anchor(&handle, fd, kind, mount, proc)?.ok_or_else(no_handles)?;
+            Ok((handle, anchor))
         });
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(error) if self.mode == InodeHandles::Prefer && means_no_handles(&error) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) if self.mode == InodeHandles::Prefer && means_no_handles(error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -106,7 +109,7 @@ impl Anchors {
         kind: FileType,
         mount: u64,
         proc: &ProcSelfFd,
-    ) -> io::Result<Option<Arc<Anchor>>> {
+    ) -> Result<Option<Arc<Anchor>>> {
         if let Some(known) = known(&self.lock(), mount) {
             return Ok(known);
         }
@@ -123,7 +126,7 @@ impl Anchors {
         by_mount.retain(|_, anchor| anchor.as_ref().is_none_or(|anchor| anchor.strong_count() > 0));
         match &probed {
             Ok(anchor) => drop(by_mount.insert(mount, Some(Arc::downgrade(anchor)))),
-            Err(error) if means_no_handles(error) => drop(by_mount.insert(mount, None)),
+            Err(error) if means_no_handles(*error) => drop(by_mount.insert(mount, None)),
             Err(_) => {}
         }
         probed.map(Some)
@@ -131,13 +134,13 @@ impl Anchors {
 
     /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
     /// unprivileged daemon may open none.
-    fn probe(&self, mount: OwnedFd, handle: &FileHandle) -> io::Result<Anchor> {
-        if fstatfs(&mount)?.f_type == libc::FUSE_SUPER_MAGIC {
-            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    fn probe(&self, mount: OwnedFd, handle: &FileHandle) -> Result<Anchor> {
+        if fstatfs(&mount).of(|| "fstatfs(node)".into())?.f_type == libc::FUSE_SUPER_MAGIC {
+            return Err(no_handles());
         }
         let recent = Arc::clone(&self.recent);
         let anchor = Anchor { mount, recent };
-        anchor.path(handle)?;
+        anchor.path(handle).of(|| "open_by_handle_at(node, O_PATH)".into())?;
         Ok(anchor)
     }
 
@@ -155,20 +158,33 @@ fn known(by_mount: &ByMount, mount: u64) -> Option<Option<Arc<Anchor>>> {
 }
 
 /// open_by_handle_at(2) takes no O_PATH descriptor, and nothing but files and directories may be opened on the host.
-fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> io::Result<Option<OwnedFd>> {
+fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     Ok(match kind {
-        FileType::Directory => Some(openat(fd, c".", flags | OFlags::DIRECTORY, Mode::empty())?),
+        FileType::Directory => {
+            let flags = flags | OFlags::DIRECTORY;
+            let real = openat(fd, c".", flags, Mode::empty());
+            Some(real.of(|| format!("openat(node, \".\", {})", call::open(flags)))?)
+        }
         FileType::RegularFile => Some(proc.reopen(fd, flags)?),
         _ => None,
     })
 }
 
 /// Whether handles will never work here, rather than not this time.
-fn means_no_handles(error: &io::Error) -> bool {
-    use libc::{EACCES, EINVAL, ENOSYS, EOPNOTSUPP, EOVERFLOW, EPERM, ESTALE};
+fn means_no_handles(error: Errno) -> bool {
     matches!(
-        error.raw_os_error(),
-        Some(EACCES | EINVAL | ENOSYS | EOPNOTSUPP | EOVERFLOW | EPERM | ESTALE)
+        error,
+        Errno::EACCES
+            | Errno::EINVAL
+            | Errno::ENOSYS
+            | Errno::EOPNOTSUPP
+            | Errno::EOVERFLOW
+            | Errno::EPERM
+            | Errno::ESTALE
     )
+}
+
+fn no_handles() -> Errno {
+    Errno::EOPNOTSUPP.rule("file handles do not open on this mount (--inode-file-handles)")
 }

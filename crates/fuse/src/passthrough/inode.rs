@@ -15,6 +15,7 @@ use super::birth::Birth;
 use super::budget::Permit;
 use super::held::Held;
 use super::identity::Identity;
+use crate::cause::HostResult as _;
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
 
@@ -97,7 +98,7 @@ impl Inodes {
             .unwrap_or_else(PoisonError::into_inner)
             .find(hash_of_id(id), |node| node.id == id)
             .cloned()
-            .ok_or(Errno::ESTALE)
+            .ok_or_else(|| Errno::ESTALE.rule("unknown nodeid"))
     }
 
     /// The node of the inode at `place` that was born at `birth`, if attributes alone can tell; counts one lookup of it.
@@ -160,7 +161,7 @@ impl Inodes {
     /// Counts one more lookup of a node in hand. ESTALE if it was forgotten meanwhile.
     pub(super) fn look_up_again(&self, node: &Arc<Node>) -> Result<()> {
         let (shard, hash) = self.shard_of_place(node.key.place);
-        shard.find(hash, |known| known.id == node.id).ok_or(Errno::ESTALE)?;
+        shard.find(hash, |known| known.id == node.id).ok_or_else(forgotten)?;
         node.lookups.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -234,6 +235,10 @@ impl Inodes {
     }
 }
 
+fn forgotten() -> Errno {
+    Errno::ESTALE.rule("the node was forgotten meanwhile")
+}
+
 /// Spreads numbers that go up one by one; the guest has no say in them.
 fn hash_of_id(id: NodeId) -> u64 {
     id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -257,8 +262,8 @@ impl Node {
                     return Ok(fd);
                 }
                 // A node under a handle has it as part of its key.
-                let handle = self.key.handle.as_ref().ok_or(Errno::ESTALE)?;
-                let fd = Arc::new(anchor.path(handle)?);
+                let handle = self.key.handle.as_ref().ok_or_else(forgotten)?;
+                let fd = Arc::new(anchor.path(handle).of(|| "open_by_handle_at(node, O_PATH)".into())?);
                 anchor.recent().remember(self, &fd);
                 Ok(fd)
             }

@@ -19,6 +19,7 @@
 mod attr;
 mod birth;
 mod budget;
+mod call;
 mod credentials;
 mod dax;
 mod directory;
@@ -31,6 +32,7 @@ mod ioctl;
 mod mounts;
 mod open;
 mod options;
+mod path;
 mod procfs;
 mod read;
 mod recent;
@@ -62,6 +64,9 @@ use crate::fs::{
     Opened, RestOfRead, Result, SetAttr, WriteTo, XattrReply,
 };
 use crate::wire::{self, InitFlags};
+
+/// A rule.
+const READ_ONLY: &str = "the share is read-only (--readonly)";
 
 /// Why a directory cannot be shared.
 #[derive(Debug, thiserror::Error)]
@@ -115,16 +120,16 @@ impl Passthrough {
     /// Shares `directory`.
     pub fn new(directory: &Path, options: Options) -> std::result::Result<Passthrough, Error> {
         let failed = |error: Errno| io::Error::from_raw_os_error(error.0);
-        let unopened = |error: Errno| Error::Directory {
+        let unopened = |source| Error::Directory {
             path: directory.to_owned(),
-            source: failed(error),
+            source,
         };
         let proc = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
         let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
 
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, directory, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
-        let stat = attr::stat(root.as_fd()).map_err(unopened)?;
+        let stat = attr::stat(root.as_fd()).map_err(|error| unopened(failed(error)))?;
         let budget = Budget::of_process();
         let anchors = Anchors::new(options.inode_file_handles, budget.clone());
         let handle = anchors
@@ -172,7 +177,7 @@ impl Passthrough {
     /// EROFS if the share is read-only.
     fn writable(&self) -> Result<()> {
         if self.options.readonly {
-            Err(Errno::EROFS)
+            Err(Errno::EROFS.rule(READ_ONLY))
         } else {
             Ok(())
         }
@@ -233,6 +238,10 @@ impl FileSystem for Passthrough {
         self.mounts.clear();
         self.mapped.clear();
         self.negotiated.store(0, Ordering::Relaxed);
+    }
+
+    fn path_of(&self, node: NodeId) -> Option<Vec<u8>> {
+        self.path_in_share(node)
     }
 
     fn lookup(&self, _by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {

@@ -12,12 +12,14 @@ use rustix::fs::{
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::budget::Permit;
+use super::call::{self, Quoted};
 use super::credentials::FsetidGuard;
 use super::entries::{Found, INSIDE, mode};
 use super::handle::{OpenFile, Opened as _};
 use super::identity::Identity;
 use super::inode::Node;
-use super::{CacheMode, Passthrough};
+use super::{CacheMode, Passthrough, READ_ONLY};
+use crate::cause::HostResult as _;
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
 use crate::sys;
 use crate::wire::{self, InitFlags};
@@ -29,10 +31,10 @@ impl Passthrough {
     pub(super) fn open_node(&self, node: &Arc<Node>, flags: u32, kill_suid_gid: bool) -> Result<Opened> {
         match node.kind {
             FileType::RegularFile => {}
-            FileType::Directory => return Err(Errno::EISDIR),
-            FileType::Symlink => return Err(Errno::ELOOP),
+            FileType::Directory => return Err(Errno::EISDIR.rule("a directory is opened by OPENDIR")),
+            FileType::Symlink => return Err(Errno::ELOOP.rule("a symbolic link is never opened")),
             // To open a device or fifo on the host would act on the host; the guest opens its own.
-            _ => return Err(Errno::ENXIO),
+            _ => return Err(Errno::ENXIO.rule("devices, fifos and sockets are never opened on the host")),
         }
         let host = self.host_flags(flags)?;
         let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
@@ -51,9 +53,11 @@ impl Passthrough {
         if let Identity::Handle { anchor, held } = &node.identity
             && let (None, Some(handle)) = (held.any(), &node.key.handle)
         {
-            return Ok(anchor.open(handle, flags)?);
+            return anchor
+                .open(handle, flags)
+                .of(|| format!("open_by_handle_at(node, {})", call::open(flags)));
         }
-        Ok(self.proc.reopen(node.descriptor()?.as_fd(), flags)?)
+        self.proc.reopen(node.descriptor()?.as_fd(), flags)
     }
 
     /// What of the guest's flags reaches the host's open(2). Not O_APPEND and O_SYNC, which each write brings along (the guest may
@@ -108,7 +112,7 @@ impl Passthrough {
                 Err(error) => return Err(error),
             }
             let found = match self.find(&parent, name) {
-                Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => return Err(Errno::EROFS),
+                Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => return Err(Errno::EROFS.rule(READ_ONLY)),
                 Err(Errno::ENOENT) => continue,
                 found => found?,
             };
@@ -120,7 +124,7 @@ impl Passthrough {
                 }
             }
         }
-        Err(Errno::ESTALE)
+        Err(Errno::ESTALE.rule("others on the host keep making and removing the name"))
     }
 
     fn create_new(
@@ -135,7 +139,10 @@ impl Passthrough {
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
         let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.make(by, parent, create.umask, |directory| {
-            openat2(directory, name.as_c_str(), flags, mode(create), INSIDE)
+            openat2(directory, name.as_c_str(), flags, mode(create), INSIDE).of(|| {
+                let (name, mode) = (Quoted(name.as_c_str()), create.mode & 0o7777);
+                format!("openat2(parent, {name}, {}, 0{mode:o})", call::open(flags))
+            })
         })?;
         Ok((fd, permit))
     }
@@ -148,7 +155,10 @@ impl Passthrough {
         let flags = flags | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
         let permit = self.budget.take()?;
         let fd = self.make(by, &parent, create.umask, |directory| {
-            openat2(directory, c".", flags, mode(create), INSIDE)
+            openat2(directory, c".", flags, mode(create), INSIDE).of(|| {
+                let mode = create.mode & 0o7777;
+                format!("openat2(parent, \".\", {}, 0{mode:o})", call::open(flags))
+            })
         })?;
         self.adopt_created(&parent, fd, permit, None)
     }
@@ -175,12 +185,13 @@ impl Passthrough {
         let len = to.len as usize;
         let mut done = 0;
         while done < len {
-            match data.write_to(file.fd(), to.offset.saturating_add(done as u64), len - done, flags) {
+            let at = to.offset.saturating_add(done as u64);
+            match data.write_to(file.fd(), at, len - done, flags) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) if done > 0 => break,
-                Err(error) => return Err(error.into()),
+                failed => drop(failed.of(|| format!("pwritev2(file, {len} bytes, at {at})"))?),
             }
         }
         Ok(done as u32)
@@ -206,10 +217,12 @@ impl Passthrough {
         }
         // close(2) of a second descriptor is the only way to the file system's flush.
         match fcntl_dupfd_cloexec(file.fd(), 0) {
-            Ok(copy) => Ok(sys::close(copy)?),
+            Ok(copy) => sys::close(copy).of(|| "close(copy of file)".into()),
             // Out of descriptors, a close in the guest must not fail: sync is more than was asked for.
-            Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => Ok(fdatasync(file.fd())?),
-            Err(error) => Err(error.into()),
+            Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+                fdatasync(file.fd()).of(|| "fdatasync(file)".into())
+            }
+            failed => failed.of(|| "fcntl(file, F_DUPFD_CLOEXEC)".into()).map(drop),
         }
     }
 
@@ -218,11 +231,15 @@ impl Passthrough {
         let path = node.descriptor()?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let real = match node.kind {
-            FileType::Directory => openat(&path, c".", flags | OFlags::DIRECTORY, Mode::empty())?,
+            FileType::Directory => {
+                let flags = flags | OFlags::DIRECTORY;
+                openat(&path, c".", flags, Mode::empty())
+                    .of(|| format!("openat(node, \".\", {})", call::open(flags)))?
+            }
             FileType::RegularFile => self.proc.reopen(path.as_fd(), flags)?,
-            _ => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EINVAL.rule("SYNCFS takes a directory or a file")),
         };
-        Ok(syncfs(&real)?)
+        syncfs(&real).of(|| "syncfs(node)".into())
     }
 
     pub(super) fn allocate(
@@ -236,24 +253,24 @@ impl Passthrough {
     ) -> Result<()> {
         let file = self.files.get(node, handle)?;
         let _fsetid = self.drop_fsetid_for(by)?;
-        Ok(fallocate(
-            file.fd(),
-            FallocateFlags::from_bits_retain(mode),
-            offset,
-            len,
-        )?)
+        fallocate(file.fd(), FallocateFlags::from_bits_retain(mode), offset, len)
+            .of(|| format!("fallocate(file, {mode:#x}, {offset}, {len})"))
     }
 
     pub(super) fn copy_range(&self, by: &Caller, range: &CopyRange) -> Result<u64> {
         if range.flags != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.rule("copy_file_range(2) knows no flags"));
         }
         let from = self.files.get(range.from.0, range.from.1)?;
         let to = self.files.get(range.to.0, range.to.1)?;
         let (mut read_at, mut write_at) = (range.from.2, range.to.2);
         let len = usize::try_from(range.len).unwrap_or(usize::MAX);
         let _fsetid = self.drop_fsetid_for(by)?;
-        Ok(copy_file_range(from.fd(), Some(&mut read_at), to.fd(), Some(&mut write_at), len)? as u64)
+        let copied = copy_file_range(from.fd(), Some(&mut read_at), to.fd(), Some(&mut write_at), len).of(|| {
+            let (read_at, write_at) = (range.from.2, range.to.2);
+            format!("copy_file_range(file, {read_at}, to file, {write_at}, {len})")
+        })?;
+        Ok(copied as u64)
     }
 
     /// FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but root count as unprivileged.
@@ -267,18 +284,17 @@ impl Passthrough {
         let to = match whence as i32 {
             libc::SEEK_DATA => SeekFrom::Data(offset),
             libc::SEEK_HOLE => SeekFrom::Hole(offset),
-            _ => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EINVAL.rule("LSEEK takes SEEK_DATA and SEEK_HOLE alone")),
         };
-        Ok(seek(file.fd(), to)?)
+        seek(file.fd(), to).of(|| format!("lseek(file, {to:?})"))
     }
 }
 
 /// fsync(2) or fdatasync(2) of an open file or directory.
 pub(super) fn sync(opened: &impl super::handle::Opened, data_only: bool) -> Result<()> {
-    let synced = if data_only {
-        fdatasync(opened.fd())
+    if data_only {
+        fdatasync(opened.fd()).of(|| "fdatasync(file)".into())
     } else {
-        fsync(opened.fd())
-    };
-    Ok(synced?)
+        fsync(opened.fd()).of(|| "fsync(file)".into())
+    }
 }

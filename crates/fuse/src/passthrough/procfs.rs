@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, accessat, fstatfs, openat};
 
+use super::call;
+use crate::cause::HostResult as _;
+use crate::fs::Result;
+
 /// The open directory `/proc/self/fd`; still there when the daemon has moved into an empty root.
 #[derive(Debug)]
 pub(super) struct ProcSelfFd(OwnedFd);
@@ -27,13 +31,10 @@ impl ProcSelfFd {
     }
 
     /// Opens the inode of `fd` anew. Its kind must be known to be a file or directory: others have side effects when opened.
-    pub(super) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        openat(
-            self.0.as_fd(),
-            FdName::of(fd).as_c_str(),
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+    pub(super) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        openat(self.0.as_fd(), FdName::of(fd).as_c_str(), flags, Mode::empty())
+            .of(|| format!("open(node, {})", call::open(flags)))
     }
 
     /// Whether [`ProcSelfFd::reopen`] for writing would be allowed.

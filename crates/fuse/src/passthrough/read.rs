@@ -6,6 +6,7 @@ use guestmem::{RwFlags, Writer};
 
 use super::Passthrough;
 use super::handle::{OpenFile, Opened as _};
+use crate::cause::HostResult as _;
 use crate::fs::{Handle, NodeId, RestOfRead, Result};
 use crate::sys;
 
@@ -91,7 +92,7 @@ impl Span {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) if self.done > 0 => break,
-                Err(error) => return Err(error.into()),
+                failed => drop(failed.of(|| format!("preadv2(file, {} bytes, at {})", self.len, self.offset))?),
             }
         }
         Ok(())

@@ -11,7 +11,9 @@ use rustix::fs::{AtFlags, Mode, XattrFlags, chmodat, getxattr, getxattr_query, l
 
 use super::Passthrough;
 use super::attr;
+use super::call::Quoted;
 use super::procfs::FdName;
+use crate::cause::HostResult as _;
 use crate::fs::{Errno, NodeId, Result, XattrReply};
 use crate::wire::InitFlags;
 
@@ -25,10 +27,12 @@ impl Passthrough {
         let fd = self.xattr_target(node, name)?;
         let path = FdName::of(fd.as_fd());
         if size == 0 {
-            return Ok(XattrReply::Size(getxattr_query(path.as_c_str(), name)? as u32));
+            let length = getxattr_query(path.as_c_str(), name).of(|| format!("getxattr(node, {}, 0)", Quoted(name)))?;
+            return Ok(XattrReply::Size(length as u32));
         }
         let mut value = vec![0; (size as usize).min(MAX)];
-        let length = getxattr(path.as_c_str(), name, &mut value[..])?;
+        let length = getxattr(path.as_c_str(), name, &mut value[..])
+            .of(|| format!("getxattr(node, {}, {size})", Quoted(name)))?;
         value.truncate(length);
         Ok(XattrReply::Value(value))
     }
@@ -37,7 +41,7 @@ impl Passthrough {
         self.xattr_allowed()?;
         let fd = self.descriptor(node)?;
         let mut list = vec![0; MAX];
-        let length = listxattr(FdName::of(fd.as_fd()).as_c_str(), &mut list[..])?;
+        let length = listxattr(FdName::of(fd.as_fd()).as_c_str(), &mut list[..]).of(|| "listxattr(node)".into())?;
         list.truncate(length);
         let shown = list
             .split_inclusive(|&byte| byte == 0)
@@ -45,7 +49,7 @@ impl Passthrough {
         let list = shown.collect::<Vec<_>>().concat();
         match size as usize {
             0 => Ok(XattrReply::Size(list.len() as u32)),
-            size if size < list.len() => Err(Errno::ERANGE),
+            size if size < list.len() => Err(Errno::ERANGE.rule("the list is longer than the guest asked for")),
             _ => Ok(XattrReply::Value(list)),
         }
     }
@@ -54,14 +58,19 @@ impl Passthrough {
         self.writable()?;
         let fd = self.xattr_target(node, name)?;
         let path = FdName::of(fd.as_fd());
-        let flags = XattrFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-        setxattr(path.as_c_str(), name, value, flags)?;
+        let flags =
+            XattrFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.rule("setxattr(2) knows no such flags"))?;
+        setxattr(path.as_c_str(), name, value, flags).of(|| {
+            let (name, length, flags) = (Quoted(name), value.len(), flags.bits());
+            format!("setxattr(node, {name}, {length} bytes, {flags:#x})")
+        })?;
         if kill_sgid {
             // The host judges by our groups whether a new ACL drops set-group-id; the guest has judged by the caller's.
             let mode = u32::from(attr::stat(fd.as_fd())?.stx_mode) & 0o7777;
             if mode & libc::S_ISGID != 0 {
                 let mode = Mode::from_raw_mode(mode & !libc::S_ISGID);
-                chmodat(self.proc.directory(), path.as_c_str(), mode, AtFlags::empty())?;
+                chmodat(self.proc.directory(), path.as_c_str(), mode, AtFlags::empty())
+                    .of(|| format!("chmod(node, 0{:o})", mode.bits()))?;
             }
         }
         Ok(())
@@ -70,20 +79,20 @@ impl Passthrough {
     pub(super) fn remove_xattr(&self, node: NodeId, name: &CStr) -> Result<()> {
         self.writable()?;
         let fd = self.xattr_target(node, name)?;
-        Ok(removexattr(FdName::of(fd.as_fd()).as_c_str(), name)?)
+        removexattr(FdName::of(fd.as_fd()).as_c_str(), name).of(|| format!("removexattr(node, {})", Quoted(name)))
     }
 
     fn xattr_target(&self, node: NodeId, name: &CStr) -> Result<Arc<OwnedFd>> {
         self.xattr_allowed()?;
         if self.hidden(name.to_bytes()) {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.rule("access control lists are off (--posix-acl)"));
         }
         self.descriptor(node)
     }
 
     fn xattr_allowed(&self) -> Result<()> {
         if !self.options.xattr {
-            return Err(Errno::ENOSYS);
+            return Err(Errno::ENOSYS.rule("extended attributes are off (--no-xattr)"));
         }
         self.prepare_thread()
     }

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use fuse::fs::FileSystem;
-use fuse::later::{Answer, OnWait};
+use fuse::later::{Answer, Later, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use guestmem::{Memory, Pieces, Reader, Writer};
@@ -75,6 +75,20 @@ impl Chain {
     /// As `send`, on the high-priority queue.
     pub(crate) fn send_high_priority<F: FileSystem>(&self, server: &Server<F>) -> Vec<u8> {
         self.reply(server.dispatch_high_priority(&mut Reader::new(&self.readable), &mut Writer::new(&self.writable)))
+    }
+
+    /// Sends a request that is left for later.
+    pub(crate) fn leave<F: FileSystem>(&self, server: &Server<F>) -> Later {
+        let (mut reader, mut writer) = (Reader::new(&self.readable), Writer::new(&self.writable));
+        match server.dispatch(&mut reader, &mut writer, OnWait::Leave) {
+            Answer::Later(later) => later,
+            answer => panic!("it is to be left: {answer:?}"),
+        }
+    }
+
+    /// Has the server finish it; gives the reply.
+    pub(crate) fn finish<F: FileSystem>(&self, server: &Server<F>, later: Later) -> Vec<u8> {
+        self.reply(Answer::Done(server.finish(later, &mut Writer::new(&self.writable))))
     }
 
     fn reply(&self, answer: Answer) -> Vec<u8> {
