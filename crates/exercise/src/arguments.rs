@@ -26,6 +26,8 @@ pub(crate) enum Job {
     Store(Spot),
     /// Map FILE and wait until TEXT is at OFFSET
     Await(Wait),
+    /// Make system calls that the kernel refuses, one a process, and print `case process number errno` for each
+    Refuse(Refuse),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +98,18 @@ pub(crate) struct Wait {
     /// How long to wait at most
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Refuse {
+    /// An empty directory on a file system of this machine's own, where everybody may write
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) local: PathBuf,
+    /// An empty directory on a share
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) shared: PathBuf,
+    /// The cases; all if none is named
+    pub(crate) cases: Vec<String>,
 }
 
 /// What the words ask for, or how the program ends without doing anything.

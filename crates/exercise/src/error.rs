@@ -52,6 +52,10 @@ pub(crate) enum Error {
         seconds: u64,
     },
 
+    /// Calls that the kernel should refuse were made or could not be prepared; each was told on standard error.
+    #[error("{0} calls were not refused")]
+    NotRefused(u32),
+
     /// Standard input or output is broken.
     #[error("cannot use the standard streams: {0}")]
     Stream(#[from] io::Error),

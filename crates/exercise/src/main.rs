@@ -11,6 +11,7 @@ mod direct;
 mod error;
 mod generator;
 mod mapping;
+mod refuse;
 mod sequence;
 
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Job::Direct(direct) => direct::run(direct),
         Job::Store(spot) => coherence::store(spot),
         Job::Await(wait) => coherence::wait(wait),
+        Job::Refuse(refuse) => refuse::run(refuse),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
