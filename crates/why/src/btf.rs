@@ -26,7 +26,9 @@ pub enum Returns {
     Int,
     /// A signed number of 64 bits.
     Long,
-    /// An unsigned number, an enum or a struct: no errno.
+    /// An unsigned number of 64 bits: sometimes an errno as one (mmap), more often a number.
+    Unsigned,
+    /// A smaller unsigned number, an enum or a struct: no errno.
     Other,
     /// Functions of this name return different things.
     Ambiguous,
@@ -43,7 +45,7 @@ impl Returns {
         let value = match self {
             Self::Int => i64::from(register as u32 as i32),
             Self::Long | Self::Pointer => register.cast_signed(),
-            Self::Nothing | Self::Bool | Self::Other | Self::Ambiguous => return None,
+            Self::Nothing | Self::Bool | Self::Unsigned | Self::Other | Self::Ambiguous => return None,
         };
         (-4095..0).contains(&value).then(|| i32::try_from(-value).ok())?
     }
@@ -213,6 +215,7 @@ fn integer(int: &Type, strings: &[u8]) -> Returns {
     match (encoding & 1 != 0, bits) {
         (true, 64) => Returns::Long,
         (true, 32) => Returns::Int,
+        (false, 64) => Returns::Unsigned,
         _ => Returns::Other,
     }
 }

@@ -4,8 +4,26 @@ use crate::btf::Returns;
 
 /// `ECHILD`, by which a path walk without locks asks to be done again with them.
 const ECHILD: i32 = 10;
+/// `ENOSYS`, by which a security module says that a question is not its own.
+const ENOSYS: i32 = 38;
 /// `ENOIOCTLCMD`, `ENOPARAM` and `EPROBE_DEFER`: answers between kernel functions that no program sees.
 const INTERNAL: [i32; 3] = [515, 519, 517];
+
+/// Functions that say no as a matter of course: a node's number, which is -1 for any; a label that this module has not.
+const NO_CHECKS: [&str; 2] = ["tsk_fork_get_node", "apparmor_socket_getpeersec_dgram"];
+/// Beginnings of the names of functions by which an interrupt runs in whatever call it meets: not the call's own doing.
+/// These enter (x86-64, then arm64), the last ones run what was put off till the interrupt's end.
+const INTERRUPTS: [&str; 9] = [
+    "__sysvec_",
+    "sysvec_",
+    "__common_interrupt",
+    "common_interrupt",
+    "el1_interrupt",
+    "irq_enter_rcu",
+    "irq_exit_rcu",
+    "handle_softirqs",
+    "__do_softirq",
+];
 
 /// What a tracer saw of one thread, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +45,20 @@ pub enum Event {
         function: String,
         /// As at its entry.
         depth: usize,
-        /// The return register and what it means, where both are known.
-        value: Option<(u64, Returns)>,
+        /// What it returned, where that is known.
+        value: Option<Value>,
     },
     /// Events were lost here.
     Lost,
+}
+
+/// What a function returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The return register; none if it held no errno and the kernel was told to write down errnos alone.
+    pub register: Option<u64>,
+    /// What it means.
+    pub returns: Returns,
 }
 
 /// One function's run.
@@ -41,8 +68,8 @@ pub struct Call {
     pub function: String,
     /// When it was entered and left; it was not seen to return if there is no end.
     pub time: (u64, Option<u64>),
-    /// The return register and what it means, where both are known.
-    pub value: Option<(u64, Returns)>,
+    /// What it returned, where that is known.
+    pub value: Option<Value>,
     /// What it called, in order.
     pub children: Vec<Call>,
 }
@@ -51,18 +78,41 @@ impl Call {
     /// The errno that it returned.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
-        self.value.and_then(|(register, returns)| returns.errno(register))
+        let value = self.value?;
+        value.returns.errno(value.register?)
+    }
+
+    /// Whether it may have handed on this errno. A number that is no errno by its type is one if it fits to the last bit.
+    fn hands_on(&self, errno: i32) -> bool {
+        let exact = |value: Value| value.returns == Returns::Unsigned && value.register == Some(register_of(errno));
+        self.errno() == Some(errno) || self.value.is_some_and(exact)
+    }
+
+    /// Whether it is a truth value, which hands nothing on.
+    fn is_truth(&self) -> bool {
+        self.value.is_some_and(|value| value.returns == Returns::Bool)
     }
 
     /// Whether it is a check that said no.
     fn refused(&self) -> bool {
-        self.value
-            .is_some_and(|(register, returns)| returns == Returns::Bool && register & 0xff == 0)
+        let said = self.value.and_then(|value| value.register);
+        self.is_truth() && said.is_some_and(|register| register & 0xff == 0)
     }
 
     fn benign(&self, wanted: i32) -> bool {
+        // What the hooks of BPF return unless a program is attached.
+        if self.function.starts_with("bpf_lsm_") || NO_CHECKS.contains(&self.function.as_str()) {
+            return true;
+        }
         self.errno()
-            .is_some_and(|errno| INTERNAL.contains(&errno) || errno == ECHILD && wanted != ECHILD)
+            .is_some_and(|errno| INTERNAL.contains(&errno) || [ECHILD, ENOSYS].contains(&errno) && wanted != errno)
+    }
+
+    /// Whether nothing that is known of it speaks against its having made this errno unseen.
+    fn may_hide(&self, errno: i32) -> bool {
+        let Some(value) = self.value else { return true };
+        let low = |register: u64| register & 0xffff_ffff == register_of(errno) & 0xffff_ffff;
+        matches!(value.returns, Returns::Other | Returns::Ambiguous) && value.register.is_some_and(low)
     }
 }
 
@@ -84,9 +134,23 @@ impl Tree {
             complete: true,
         };
         let mut open: Vec<Call> = Vec::new();
+        let mut interrupt: Option<(String, usize)> = None;
         for event in events {
+            if let Some((handler, at)) = &interrupt {
+                match &event {
+                    Event::Exit { function, depth, .. } if depth == at && function == handler => interrupt = None,
+                    Event::Entry { depth, .. } if depth <= at => {
+                        tree.complete = false;
+                        interrupt = None;
+                    }
+                    Event::Lost => tree.complete = false,
+                    Event::Entry { .. } | Event::Exit { .. } => {}
+                }
+                continue;
+            }
             match event {
                 Event::Lost => tree.complete = false,
+                Event::Entry { function, depth, .. } if is_interrupt(&function) => interrupt = Some((function, depth)),
                 Event::Entry { time, function, depth } => {
                     tree.complete &= depth == open.len();
                     while open.len() > depth {
@@ -122,7 +186,7 @@ impl Tree {
                 }
             }
         }
-        tree.complete &= open.is_empty();
+        tree.complete &= open.is_empty() && interrupt.is_none();
         while !open.is_empty() {
             tree.close(&mut open);
         }
@@ -148,7 +212,7 @@ impl Tree {
         let cause = cause(&origin.children, errno);
         let certainty = if !self.complete || chain.iter().any(|call| call.time.1.is_none()) {
             Certainty::Unknown
-        } else if matches!(cause, Cause::None) && origin.children.iter().all(|call| call.value.is_some()) {
+        } else if matches!(cause, Cause::None) && !origin.children.iter().any(|call| call.may_hide(errno)) {
             Certainty::Certain
         } else {
             // That one thing failed before another does not prove that it is the reason.
@@ -195,25 +259,38 @@ pub struct Explanation<'a> {
     pub certainty: Certainty,
 }
 
+fn is_interrupt(function: &str) -> bool {
+    INTERRUPTS.iter().any(|beginning| function.starts_with(beginning))
+}
+
 /// The last call with this errno: an earlier one was tried again.
 fn last_with(calls: &[Call], errno: i32) -> Option<&Call> {
-    calls.iter().rev().find(|call| call.errno() == Some(errno))
+    calls.iter().rev().find(|call| call.hands_on(errno))
+}
+
+/// The errno as a return register of 64 bits holds it.
+fn register_of(errno: i32) -> u64 {
+    i64::from(-errno).cast_unsigned()
 }
 
 /// The innermost failure of the last child that has one.
 fn cause(children: &[Call], errno: i32) -> Cause<'_> {
     for child in children.iter().rev() {
         let inner = cause(&child.children, errno);
-        if let Cause::Recreated(_) = inner {
-            return inner;
+        match inner {
+            // A truth value carries no errno: who asked for it made an errno of its own.
+            Cause::Recreated(call) if child.is_truth() => return Cause::Translated(call),
+            Cause::Recreated(_) => return inner,
+            Cause::Translated(_) | Cause::None => {}
         }
         if child.errno() == Some(errno) {
             return Cause::Recreated(child);
         }
         let failed = child.errno().is_some() && !child.benign(errno) || child.refused();
+        let silent = child.is_truth() && child.value.is_some_and(|value| value.register.is_none());
         match inner {
             // The innermost one says most: the capability, not the helper that asked for it.
-            Cause::Translated(_) if failed => return inner,
+            Cause::Translated(_) if failed || silent => return inner,
             _ if failed => return Cause::Translated(child),
             _ => {}
         }

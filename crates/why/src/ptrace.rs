@@ -95,6 +95,22 @@ pub enum Error {
     },
 }
 
+/// Is told of the command's calls as they happen; the thread that a call is of is stopped meanwhile.
+pub trait Watch {
+    /// The process is there, and has not executed the command yet.
+    fn started(&mut self, process: i32);
+    /// A thread is about to enter a call.
+    fn entered(&mut self, thread: i32);
+    /// A thread has returned from its call.
+    fn left(&mut self, thread: i32, failed: bool);
+}
+
+impl Watch for () {
+    fn started(&mut self, _: i32) {}
+    fn entered(&mut self, _: i32) {}
+    fn left(&mut self, _: i32, _: bool) {}
+}
+
 /// Runs a command to its end and reports which of its calls failed, those of its threads and children included.
 ///
 /// Signals reach the command as they would without ptrace. Descendants that outlive the command go on untraced once the
@@ -103,14 +119,14 @@ pub enum Error {
 /// # Errors
 /// The command cannot be run, or the system does not let it be traced.
 pub fn run(command: Vec<OsString>) -> Result<Report, Error> {
-    run_from(command, |_| {})
+    run_watched(command, &mut ())
 }
 
-/// As [`run`], calling `before` with the process number before the command is executed in it.
+/// As [`run`], telling `watch` of each call.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_from(command: Vec<OsString>, before: impl FnOnce(i32)) -> Result<Report, Error> {
+pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Report, Error> {
     let program = command.first().ok_or(Error::Command)?.to_string_lossy().into_owned();
     let words: Result<Vec<_>, _> = command.into_iter().map(|word| CString::new(word.into_vec())).collect();
     let mut child = sys::fork(&words.map_err(|_| Error::Command)?).map_err(system("start a process"))?;
@@ -118,9 +134,14 @@ pub fn run_from(command: Vec<OsString>, before: impl FnOnce(i32)) -> Result<Repo
         .seize()
         .map_err(system("trace the command (is ptrace allowed here?)"))?;
     let _signals = sys::pass_signals_on(child.pid);
-    before(child.pid);
+    watch.started(child.pid);
     child.execute().map_err(system("let the command go"))?;
-    let mut trace = Trace::default();
+    let mut trace = Trace {
+        watch,
+        calls: BTreeMap::new(),
+        failures: Vec::new(),
+        dropped: 0,
+    };
     let status = trace.until_end_of(child.pid).map_err(system("wait for the command"))?;
     match child.failure() {
         Some(source) => Err(Error::Execute { program, source }),
@@ -136,15 +157,15 @@ fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { doing, source }
 }
 
-#[derive(Default)]
-struct Trace {
+struct Trace<'w, W> {
+    watch: &'w mut W,
     /// The call that each thread is in.
     calls: BTreeMap<i32, Syscall>,
     failures: Vec<Failure>,
     dropped: u64,
 }
 
-impl Trace {
+impl<W: Watch> Trace<'_, W> {
     fn until_end_of(&mut self, leader: i32) -> io::Result<u8> {
         loop {
             let (thread, stop) = sys::wait()?;
@@ -176,10 +197,13 @@ impl Trace {
         match sys::syscall_info(thread) {
             Some(sys::Info::Entry(call)) => {
                 self.calls.insert(thread, call);
+                self.watch.entered(thread);
             }
             Some(sys::Info::Exit { value, error }) => {
                 let errno = value.wrapping_neg();
-                if let (Some(call), true) = (self.calls.remove(&thread), error && !RESTARTS.contains(&errno)) {
+                let failed = error && !RESTARTS.contains(&errno);
+                self.watch.left(thread, failed);
+                if let (Some(call), true) = (self.calls.remove(&thread), failed) {
                     self.keep(thread, call, Outcome::Errno(i32::try_from(errno).unwrap_or(i32::MAX)));
                 }
             }

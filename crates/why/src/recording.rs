@@ -12,7 +12,7 @@ use crate::origin::{self, Answer};
 use crate::ptrace::{self, Failure, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
 use crate::symbols::Symbols;
-use crate::trace::{Reader, Syscall};
+use crate::trace::{Probed, Reader, Syscall};
 use crate::tracefs::{self, Session};
 
 /// Version of the file.
@@ -30,6 +30,8 @@ pub struct Recording {
     formats: Vec<String>,
     symbols: Symbols,
     functions: Functions,
+    /// Whose returns were probed.
+    probed: Probed,
     /// Not all that the kernel wrote is here.
     cut: bool,
     /// Pages of each processor, as hexadecimal digits.
@@ -81,21 +83,40 @@ pub enum Refused {
 /// # Errors
 /// The command cannot be run or traced by ptrace. That the kernel's functions cannot be traced is part of the result.
 pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String]) -> Result<Run, ptrace::Error> {
-    let mut session = Session::start(guardian, calls, &[]);
-    let mut pinned = Ok(());
-    let report = ptrace::run_from(command, |process| {
-        if let Ok(session) = &mut session {
-            pinned = session.pin(process);
-        }
-    })?;
-    let recording = session.and_then(|session| pinned.map(|()| session));
-    let recording = recording.map_err(Refused::from).and_then(|session| {
+    let mut tracing = Tracing(Session::start(guardian, calls, &[]));
+    let report = ptrace::run_watched(command, &mut tracing)?;
+    let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
         let (header, formats) = (header.clone(), formats.to_vec());
         let seen = session.finish()?;
         Ok(Recording::new(header, formats, seen, &report.failures)?)
     });
     Ok(Run { report, recording })
+}
+
+/// Tells the session of the command's calls; what comes in between ends it.
+struct Tracing(Result<Session, tracefs::Error>);
+
+impl ptrace::Watch for Tracing {
+    fn started(&mut self, process: i32) {
+        if let Ok(session) = &self.0
+            && let Err(error) = session.pin(process)
+        {
+            self.0 = Err(error);
+        }
+    }
+
+    fn entered(&mut self, thread: i32) {
+        if let Ok(session) = &mut self.0 {
+            session.capture().entered(thread);
+        }
+    }
+
+    fn left(&mut self, thread: i32, failed: bool) {
+        if let Ok(session) = &mut self.0 {
+            session.capture().left(thread, failed);
+        }
+    }
 }
 
 impl Recording {
@@ -117,16 +138,17 @@ impl Recording {
             events: &events,
             symbols: &symbols,
             functions: &functions,
+            probed: &seen.probed,
         };
-        let mut seen = seen;
-        keep_failures(&layout, &reader, &mut seen.pages);
-        let symbols = symbols.only(reader.addresses(seen.pages.iter().map(|page| page.bytes.as_slice())));
+        let mut pages = seen.pages;
+        keep_failures(&layout, &reader, &mut pages);
+        let symbols = symbols.only(reader.addresses(pages.iter().map(|page| page.bytes.as_slice())));
         let functions = functions.only(symbols.names());
-        let mut pages: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-        for page in &seen.pages {
+        let mut written: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for page in &pages {
             let used = ring_buffer::Page::parse(&layout, &page.bytes).map_or(page.bytes.len(), |page| page.extent());
             let bytes = page.bytes.get(..used).unwrap_or(&page.bytes);
-            pages.entry(page.processor).or_default().push(to_hex(bytes));
+            written.entry(page.processor).or_default().push(to_hex(bytes));
         }
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Self {
@@ -137,8 +159,9 @@ impl Recording {
             formats,
             symbols,
             functions,
+            probed: seen.probed,
             cut: seen.cut,
-            pages,
+            pages: written,
         })
     }
 
@@ -177,6 +200,7 @@ impl Recording {
             events: &events,
             symbols: &self.symbols,
             functions: &self.functions,
+            probed: &self.probed,
         };
         let pages: Vec<Vec<u8>> = self.pages.values().flatten().map(|page| from_hex(page)).collect();
         let mut syscalls = reader.failures(pages.iter().map(Vec::as_slice));

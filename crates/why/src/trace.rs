@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::btf::Functions;
-use crate::call_tree::{Event, Tree};
+use serde::{Deserialize, Serialize};
+
+use crate::btf::{Functions, Returns};
+use crate::call_tree::{Event, Tree, Value};
 use crate::ring_buffer::{Events, Layout, Missed, Page};
 use crate::symbols::Symbols;
 
@@ -22,6 +24,29 @@ pub struct Syscall {
     pub tree: Tree,
 }
 
+/// The functions whose return was probed: where such a one left no value, it returned no errno.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probed {
+    /// None, or each return is written down.
+    #[default]
+    None,
+    /// Every function.
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl Probed {
+    fn has(&self, function: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Only(functions) => functions.contains(function),
+        }
+    }
+}
+
 /// What it takes to read pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
@@ -33,6 +58,8 @@ pub struct Reader<'a> {
     pub symbols: &'a Symbols,
     /// What they return.
     pub functions: &'a Functions,
+    /// Whose returns were probed.
+    pub probed: &'a Probed,
 }
 
 enum What {
@@ -94,8 +121,9 @@ impl Reader<'_> {
                     threads.insert(thread, open);
                 }
                 What::Leave { number, returned } => {
-                    let open = threads.remove(&thread).unwrap_or_default();
+                    let mut open = threads.remove(&thread).unwrap_or_default();
                     if (-4095..0).contains(&returned) {
+                        self.add_silent(&mut open.events);
                         failed.push(Syscall {
                             thread,
                             number,
@@ -114,7 +142,7 @@ impl Reader<'_> {
                 What::Exit { function, depth, value } => {
                     let open = threads.entry(thread).or_default();
                     let depth = depth.saturating_sub(open.base.unwrap_or(depth));
-                    let value = value.and_then(|value| Some((value, self.functions.returns(&function)?)));
+                    let value = value.and_then(|value| self.value(&function, value));
                     open.events.push(Event::Exit {
                         time,
                         function,
@@ -123,14 +151,36 @@ impl Reader<'_> {
                     });
                 }
                 What::Returned { function, value } => {
+                    let value = self.value(&function, value);
                     if let Some(open) = threads.get_mut(&thread) {
-                        let returns = self.functions.returns(&function);
-                        open.returned(&function, returns.map(|returns| (value, returns)));
+                        open.returned(&function, value);
                     }
                 }
             }
         }
         failed
+    }
+
+    fn value(&self, function: &str, register: u64) -> Option<Value> {
+        Some(Value {
+            register: Some(register),
+            returns: self.functions.returns(function)?,
+        })
+    }
+
+    /// Returns that the kernel was told not to write down were no errnos.
+    fn add_silent(&self, events: &mut [Event]) {
+        for event in events {
+            if let Event::Exit { function, value, .. } = event
+                && value.is_none()
+                && self.probed.has(function)
+            {
+                *value = Some(Value {
+                    register: None,
+                    returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
+                });
+            }
+        }
     }
 
     /// Every address of a function in these pages.
@@ -215,7 +265,7 @@ impl Reader<'_> {
 impl Open {
     /// A probe's value goes to the exit that it belongs to: the graph writes that one first, so it is the last exit of this
     /// function that has none yet.
-    fn returned(&mut self, wanted: &str, found: Option<(u64, crate::btf::Returns)>) {
+    fn returned(&mut self, wanted: &str, found: Option<Value>) {
         /// Exits between a function's own and its probe's event: those of tail calls, which return at once with it.
         const LOOKED_AT: usize = 64;
         let exits = self.events.iter_mut().rev().take(LOOKED_AT);

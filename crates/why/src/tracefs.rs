@@ -10,7 +10,7 @@ mod session;
 use std::io;
 use std::path::PathBuf;
 
-pub use capture::Page;
+pub use capture::{Capture, Page};
 pub use files::Tracefs;
 pub use session::{Method, Seen, Session, understand};
 

@@ -110,7 +110,7 @@ pub(super) const CASES: &[&Case] = &[
     &Case { name: "listen-datagrams", prepare: |_| {
         Call::new(SYS_listen, [socket(AddressFamily::INET, SocketType::DGRAM)?, 1])
     } },
-    &Case { name: "socket-unknown-family", prepare: |_| Call::new(SYS_socket, [44, number(SOCK_STREAM), 0]) },
+    &Case { name: "socket-unknown-family", prepare: |_| Call::new(SYS_socket, [46, number(SOCK_STREAM), 0]) },
     &Case { name: "socket-raw-as-user", prepare: |_| {
         be_a_user()?;
         Call::new(SYS_socket, [number(AF_INET), number(SOCK_RAW), number(libc::IPPROTO_ICMP)])

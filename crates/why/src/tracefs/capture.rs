@@ -1,16 +1,17 @@
 //! Takes raw pages out of the ring buffers while a session runs.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Error, Tracefs};
 
-/// Pages are kept up to this many bytes; what comes later is counted as lost.
+/// Pages are kept up to this many bytes; beyond that the oldest of calls that may yet succeed are counted as lost.
 const KEPT_BYTES: usize = 512 << 20;
 /// Between two looks at empty buffers. A buffer of the session's size is not filled in this time.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -32,36 +33,163 @@ pub(super) struct Taken {
     pub(super) cut: bool,
 }
 
+/// Empties the buffers while a session runs, and keeps what belongs to calls that failed.
 #[derive(Debug)]
-pub(super) struct Capture {
+pub struct Capture {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Taken>>,
+    buffers: Arc<Mutex<Buffers>>,
+    /// For each thread in a call the number of the first page that may tell of it.
+    calls: BTreeMap<i32, u64>,
+    drained: Instant,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Buffers {
+    files: Vec<(u32, File)>,
+    page: Vec<u8>,
+    /// Pages that are to stay, by number.
+    kept: BTreeMap<u64, Page>,
+    /// Pages of which it is not known yet.
+    recent: VecDeque<Page>,
+    /// Number of the first of those.
+    first: u64,
+    bytes: usize,
+    cut: bool,
 }
 
 impl Capture {
     /// Opens every processor's buffer and starts to empty them.
     pub(super) fn start(directory: &Tracefs, page_size: usize) -> Result<Self, Error> {
-        let buffers = open(directory)?;
+        let buffers = Arc::new(Mutex::new(Buffers {
+            files: open(directory)?,
+            page: vec![0; page_size],
+            kept: BTreeMap::new(),
+            recent: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            cut: false,
+        }));
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let (told, shared) = (Arc::clone(&stop), Arc::clone(&buffers));
         let thread = thread::Builder::new()
             .name("why-pages".to_owned())
-            .spawn(move || take(&buffers, page_size, &told))
+            .spawn(move || {
+                while !told.load(Ordering::Acquire) {
+                    lock(&shared).drain();
+                    sleep(PAUSE);
+                }
+            })
             .map_err(Error::Guardian)?;
         Ok(Self {
             stop,
+            buffers,
+            calls: BTreeMap::new(),
+            drained: Instant::now(),
             thread: Some(thread),
         })
+    }
+
+    /// A thread is about to enter a call.
+    pub fn entered(&mut self, thread: i32) {
+        let next = lock(&self.buffers).next();
+        self.calls.insert(thread, next);
+    }
+
+    /// A thread, which is stopped, has returned from its call. What was written since is taken now if the call failed, and
+    /// else from time to time, so that the buffers cannot overflow while there is nobody else to run.
+    pub fn left(&mut self, thread: i32, failed: bool) {
+        let from = self.calls.remove(&thread);
+        if !failed && self.drained.elapsed() < PAUSE {
+            return;
+        }
+        self.drained = Instant::now();
+        let mut buffers = lock(&self.buffers);
+        buffers.drain();
+        if failed {
+            // Who was never seen to enter was in its call when tracing began.
+            buffers.keep_from(from.unwrap_or(0));
+        }
+        let next = buffers.next();
+        buffers.forget_before(self.calls.values().copied().min().unwrap_or(next));
     }
 
     /// Takes what is left, once tracing is off.
     pub(super) fn finish(&mut self) -> Taken {
         self.stop.store(true, Ordering::Release);
-        let thread = self.thread.take();
-        thread.and_then(|thread| thread.join().ok()).unwrap_or(Taken {
-            pages: Vec::new(),
-            cut: true,
-        })
+        let joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        let mut buffers = lock(&self.buffers);
+        buffers.drain();
+        // An instance is busy as long as somebody has a buffer of it open.
+        buffers.files.clear();
+        Taken {
+            pages: std::mem::take(&mut buffers.kept).into_values().collect(),
+            cut: buffers.cut || !joined,
+        }
+    }
+}
+
+/// A thread that died in here left whole pages, so that nothing is lost by going on.
+fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
+    buffers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Buffers {
+    /// The number that the next page gets.
+    fn next(&self) -> u64 {
+        self.first + self.recent.len() as u64
+    }
+
+    /// Takes all that is there.
+    fn drain(&mut self) {
+        loop {
+            let mut empty = true;
+            for (processor, buffer) in &self.files {
+                let mut buffer = buffer;
+                match buffer.read(&mut self.page) {
+                    Ok(0) => {}
+                    Ok(length) => {
+                        empty = false;
+                        let bytes = self.page.get(..length).unwrap_or_default().to_vec();
+                        self.bytes += bytes.len();
+                        self.recent.push_back(Page {
+                            processor: *processor,
+                            bytes,
+                        });
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => empty = false,
+                    Err(_) => self.cut = true,
+                }
+            }
+            while self.bytes > KEPT_BYTES && !self.recent.is_empty() {
+                // A call that is still on has lost its beginning.
+                self.cut = true;
+                self.forget_before(self.first + 1);
+            }
+            if empty {
+                return;
+            }
+        }
+    }
+
+    fn keep_from(&mut self, number: u64) {
+        let from = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        for (at, page) in self.recent.iter().enumerate().skip(from) {
+            let known = self.kept.insert(self.first + at as u64, page.clone());
+            if known.is_none() {
+                self.bytes += page.bytes.len();
+            }
+        }
+    }
+
+    fn forget_before(&mut self, number: u64) {
+        while self.first < number
+            && let Some(page) = self.recent.pop_front()
+        {
+            self.first += 1;
+            self.bytes -= page.bytes.len();
+        }
     }
 }
 
@@ -84,43 +212,4 @@ fn open(directory: &Tracefs) -> Result<Vec<(u32, File)>, Error> {
         buffers.push((processor, file.map_err(|source| failed(&pipe, source))?));
     }
     Ok(buffers)
-}
-
-fn take(buffers: &[(u32, File)], page_size: usize, stop: &AtomicBool) -> Taken {
-    let mut taken = Taken::default();
-    let mut kept = 0;
-    let mut page = vec![0; page_size];
-    loop {
-        // Read before the buffers are: what was written before the stop is then seen by the round that follows.
-        let last = stop.load(Ordering::Acquire);
-        let mut empty = true;
-        for (processor, buffer) in buffers {
-            let mut buffer = buffer;
-            match buffer.read(&mut page) {
-                Ok(0) => {}
-                Ok(length) => {
-                    empty = false;
-                    let bytes = page.get(..length).unwrap_or_default().to_vec();
-                    kept += bytes.len();
-                    if kept > KEPT_BYTES {
-                        taken.cut = true;
-                    } else {
-                        taken.pages.push(Page {
-                            processor: *processor,
-                            bytes,
-                        });
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => empty = false,
-                Err(_) => taken.cut = true,
-            }
-        }
-        if empty && last {
-            return taken;
-        }
-        if empty {
-            sleep(PAUSE);
-        }
-    }
 }

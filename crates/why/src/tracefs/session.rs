@@ -1,6 +1,8 @@
 //! One tracing session: set up, pinned to a process, ended.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 use std::process::{self, Command};
 
 use super::Error;
@@ -8,6 +10,7 @@ use super::capture::{Capture, Page};
 use super::files::{self, Tracefs};
 use super::guardian::{Guardian, Undo};
 use crate::ring_buffer::{Events, Format, Layout};
+use crate::trace::Probed;
 
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
@@ -15,6 +18,10 @@ const BUFFER_KIB: &str = "16384";
 const NO_FUNCTIONS: &str = "#### all functions enabled ####";
 /// Every system call's function, by the kernel's own patterns.
 const ALL_CALLS: &str = "__x64_sys_*";
+/// Of these the functions that never return, and take all memory apart in some ten thousand others.
+const ENDINGS: &str = "!__x64_sys_exit*";
+/// What a return register holds that is an errno: as a `long`, or as an `int`, which is zero-extended.
+const IS_ERRNO: &str = "(value<0 && value>=-4095) || (value>=0xfffff001 && value<=0xffffffff)";
 
 /// Where return values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,8 @@ pub struct Seen {
     pub pages: Vec<Page>,
     /// Whether events were lost on the way.
     pub cut: bool,
+    /// Whose returns were probed, and seen whenever they were errnos.
+    pub probed: Probed,
 }
 
 /// A running session. Its end, by whatever way, puts tracefs back.
@@ -43,6 +52,7 @@ pub struct Seen {
 pub struct Session {
     directory: Tracefs,
     method: Method,
+    probes: Probes,
     header: [String; 2],
     formats: Vec<String>,
     capture: Capture,
@@ -77,7 +87,7 @@ impl Session {
             None => setup.whole()?,
         };
         setup.buffer(&directory, calls)?;
-        let method = setup.returns(&directory, probed)?;
+        let (method, probes) = setup.returns(&directory, probed)?;
         let page_size = directory.read("buffer_subbuf_size_kb").ok();
         let page_size = page_size
             .and_then(|kib| kib.parse::<usize>().ok())
@@ -92,6 +102,7 @@ impl Session {
             guardian: setup.guardian,
             directory,
             method,
+            probes,
             header,
             formats,
         })
@@ -128,11 +139,49 @@ impl Session {
     pub fn finish(mut self) -> Result<Seen, Error> {
         let off = files::write(&self.directory.path("tracing_on"), "0", false);
         let taken = self.capture.finish();
+        let probed = self.probes.seen();
         self.guardian.finish();
         off.map(|()| Seen {
             pages: taken.pages,
             cut: taken.cut,
+            probed,
         })
+    }
+
+    /// The capture, which is to be told of calls as they come and go.
+    pub fn capture(&mut self) -> &mut Capture {
+        &mut self.capture
+    }
+}
+
+/// The probes that were made.
+#[derive(Debug)]
+enum Probes {
+    None,
+    All,
+    /// Where misses are counted, and the functions by the names of their events.
+    Some(PathBuf, BTreeMap<String, String>),
+}
+
+impl Probes {
+    /// The functions whose every return was seen. A probe that had no room for a return may have missed an errno.
+    fn seen(&self) -> Probed {
+        let (profile, functions) = match self {
+            Self::None => return Probed::None,
+            Self::All => return Probed::All,
+            Self::Some(profile, functions) => (profile, functions),
+        };
+        let counts = fs::read_to_string(profile).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for line in counts.lines() {
+            let mut words = line.split_ascii_whitespace();
+            if let (Some(event), Some(_), Some("0")) = (words.next(), words.next(), words.next())
+                && let Some(function) = functions.get(event)
+            {
+                seen.insert(function.clone());
+            }
+        }
+        Probed::Only(seen)
     }
 }
 
@@ -191,6 +240,7 @@ impl Setup {
             ("set_event", ""),
             ("set_event_pid", "no pid"),
             ("set_ftrace_pid", "no pid"),
+            ("set_ftrace_filter", NO_FUNCTIONS),
         ] {
             let text = top.read(file)?;
             if !text.is_empty() && text != unused {
@@ -224,9 +274,7 @@ impl Setup {
         self.guardian.note(&Undo::Write(functions.clone(), " ".to_owned()))?;
         if calls.is_empty() {
             self.put(&functions, ALL_CALLS)?;
-        }
-        for call in calls {
-            files::write(&functions, &format!("__x64_sys_{call}"), true)?;
+            files::write(&functions, ENDINGS, true)?;
         }
         for event in ["sys_enter", "sys_exit"] {
             self.set(directory, &format!("events/raw_syscalls/{event}/enable"), "1")?;
@@ -235,10 +283,10 @@ impl Setup {
     }
 
     /// Has return values recorded, by the best way that the kernel has.
-    fn returns(&mut self, directory: &Tracefs, probed: &[String]) -> Result<Method, Error> {
+    fn returns(&mut self, directory: &Tracefs, probed: &[String]) -> Result<(Method, Probes), Error> {
         if directory.has("options/funcgraph-retval") {
             self.set(directory, "options/funcgraph-retval", "1")?;
-            return Ok(Method::Graph);
+            return Ok((Method::Graph, Probes::None));
         }
         // Registered after the graph: its values then come from the true return (facts: order matters).
         let probes = self.top.path("dynamic_events");
@@ -248,9 +296,9 @@ impl Setup {
         let all = format!("f:{group}/returned *%return value=$retval:s64");
         if files::write(&probes, &all, true).is_ok() {
             self.enable(directory, "returned")?;
-            return Ok(Method::Probe);
+            return Ok((Method::Probe, Probes::All));
         }
-        let mut any = false;
+        let mut made = BTreeMap::new();
         for (index, function) in probed.iter().enumerate() {
             let name = format!("returned{index}");
             self.guardian
@@ -259,15 +307,22 @@ impl Setup {
             let probe = format!("r32:{group}/{name} {function} value=$retval:s64");
             if files::write(&probes, &probe, true).is_ok() {
                 self.enable(directory, &name)?;
-                any = true;
+                made.insert(name, function.clone());
             }
         }
-        Ok(if any { Method::ReturnProbes } else { Method::None })
+        if made.is_empty() {
+            return Ok((Method::None, Probes::None));
+        }
+        Ok((
+            Method::ReturnProbes,
+            Probes::Some(self.top.path("kprobe_profile"), made),
+        ))
     }
 
     fn enable(&mut self, directory: &Tracefs, event: &str) -> Result<(), Error> {
         let file = directory.path(&format!("events/{}/{event}/enable", self.group));
         self.guardian.note(&Undo::Write(file.clone(), "0".to_owned()))?;
+        files::write(&file.with_file_name("filter"), IS_ERRNO, false)?;
         files::write(&file, "1", false)
     }
 
