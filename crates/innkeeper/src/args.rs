@@ -83,7 +83,30 @@ pub(crate) struct Share {
     #[command(flatten)]
     pub(crate) export: Export,
     #[command(flatten)]
+    pub(crate) errors: LogErrors,
+    #[command(flatten)]
     pub(crate) process: Process,
+}
+
+/// What is told of errors that the guest gets.
+#[derive(Debug, Args)]
+pub(crate) struct LogErrors {
+    /// Write a line for every errno that the guest is given: who asked for what, and which system call of the host failed
+    /// or which rule refused it. A busy guest is given many
+    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) log_errors: Option<ErrorFormat>,
+    /// Append those lines to FILE in place of standard error; no symbolic link may lie on the way to it
+    #[arg(long, value_name = "FILE", requires = "log_errors")]
+    pub(crate) log_errors_to: Option<PathBuf>,
+}
+
+/// See [`LogErrors::log_errors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// For people
+    Text,
+    /// An object a line
+    Json,
 }
 
 /// Where the virtual machine monitor connects.

@@ -61,6 +61,18 @@ pub(crate) enum Error {
     OpenFileLimit { wanted: u64, source: io::Error },
     #[error("cannot share {path}: {reason}; try other options", path = .path.display())]
     Export { path: PathBuf, reason: String },
+    #[error(
+        "cannot log errors to {path}: a symbolic link lies on the way, and a guest may have put it there; name the real path (realpath tells)",
+        path = .path.display()
+    )]
+    LogBehindLink { path: PathBuf },
+    #[error("cannot log errors to {path}: it is not a regular file; name another", path = .path.display())]
+    LogNoFile { path: PathBuf },
+    #[error(
+        "cannot log errors to {path}: {source}; name a file in a directory that exists and that you may write to",
+        path = .path.display()
+    )]
+    LogFile { path: PathBuf, source: io::Error },
     #[error("the share can no longer be served: {reason}; start innkeeper anew")]
     Serve { reason: String },
 

@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use devices::fs::{FsDevice, FsOptions};
+use fuse::failure::Failures;
 use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
 use fuse::server::Server;
 use rustix::event::{EventfdFlags, eventfd};
@@ -45,8 +47,13 @@ fn refusal(directory: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Makes the device for `directory`.
-pub(crate) fn device(directory: &Path, tag: &str, export: &Export) -> Result<Device, Error> {
+/// Makes the device for `directory`. `failures` is told of what the guest is refused.
+pub(crate) fn device(
+    directory: &Path,
+    tag: &str,
+    export: &Export,
+    failures: Option<Arc<dyn Failures>>,
+) -> Result<Device, Error> {
     let cannot = |error: &dyn std::error::Error| Error::Export {
         path: directory.into(),
         reason: whole(error),
@@ -58,7 +65,12 @@ pub(crate) fn device(directory: &Path, tag: &str, export: &Export) -> Result<Dev
         window_size: export.dax.map_or(0, |size| size.0),
         packed: export.ring != Ring::Split,
     };
-    FsDevice::new(options, Server::new(file_system)).map_err(|error| cannot(&error))
+    let server = Server::new(file_system);
+    let server = match failures {
+        Some(failures) => server.tell(failures),
+        None => server,
+    };
+    FsDevice::new(options, server).map_err(|error| cannot(&error))
 }
 
 /// Serves whoever connects to `listener`, until `stop` is readable.

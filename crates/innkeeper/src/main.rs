@@ -5,6 +5,7 @@ mod bench;
 mod boot;
 mod channel;
 mod error;
+mod error_log;
 mod explain;
 mod export;
 mod guest;

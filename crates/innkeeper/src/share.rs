@@ -3,9 +3,13 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use fuse::failure::Failures;
 
 use crate::args::Share;
 use crate::error::Error;
+use crate::error_log::ErrorLog;
 use crate::signals::{ENDING, Signals};
 use crate::{export, hint, limits, socket};
 
@@ -15,7 +19,9 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     limits::raise_open_files(args.process.rlimit_nofile)?;
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
-    let device = export::device(&args.directory, &args.tag, &args.export)?;
+    let errors = ErrorLog::open(&args.errors)?;
+    let failures = errors.clone().map(|errors| errors as Arc<dyn Failures>);
+    let device = export::device(&args.directory, &args.tag, &args.export, failures)?;
     // The file is removed on every way out.
     let (listener, _file) = match (&args.endpoint.socket_path, args.endpoint.fd) {
         (Some(path), _) => {
@@ -26,7 +32,11 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     }?;
     announce(args, &listener);
 
-    export::serve(&listener, &device, signals.as_fd()).map(|()| 0)
+    let served = export::serve(&listener, &device, signals.as_fd());
+    if let Some(errors) = errors {
+        errors.end();
+    }
+    served.map(|()| 0)
 }
 
 /// Tells the user what to paste, once the socket listens.

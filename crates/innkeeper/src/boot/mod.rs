@@ -108,7 +108,7 @@ fn all_shares(args: &Boot) -> Result<Vec<SharedDirectory>, Error> {
 }
 
 fn serve(share: &SharedDirectory, args: &Boot) -> Result<qemu::Share, Error> {
-    let device = export::device(&share.directory, &share.tag, &args.export)?;
+    let device = export::device(&share.directory, &share.tag, &args.export, None)?;
     Ok(qemu::Share {
         tag: share.tag.clone(),
         socket: export::serve_connected(device)?,

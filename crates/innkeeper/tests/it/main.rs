@@ -4,6 +4,8 @@
 mod bench;
 /// `boot`: what it refuses, and real guests.
 mod boot;
+/// `share --log-errors`: what it tells of errors that guests get.
+mod error_log;
 /// The table of crates in ARCHITECTURE.md, kept true.
 mod layering;
 /// `mount`: real mounts on this host.

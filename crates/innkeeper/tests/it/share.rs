@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use crate::{assert_refused, complaint, innkeeper};
 
 /// An innkeeper that shares, and what it announced.
-struct Daemon {
-    child: Child,
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
     announced: String,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Daemon {
@@ -32,7 +32,7 @@ impl Daemon {
         Self::run(command.args(options), directory)
     }
 
-    fn run(command: &mut Command, directory: TempDir) -> Self {
+    pub(crate) fn run(command: &mut Command, directory: TempDir) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut announced = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -47,11 +47,11 @@ impl Daemon {
         }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("socket")
     }
 
-    fn signal(&mut self, signal: Signal) -> ExitStatus {
+    pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         self.child.wait().unwrap()
     }
