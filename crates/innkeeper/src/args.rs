@@ -51,6 +51,13 @@ pub(crate) struct Why {
     #[arg(long)]
     pub(crate) kernel: bool,
 
+    /// Run COMMAND a second time, to name the instruction that made each error and the test before it
+    ///
+    /// Whatever COMMAND does is done twice. The first run names the functions; in the second, which the report is of, up
+    /// to 20 instructions of each are probed. Needs root and /proc/kcore.
+    #[arg(long, requires = "command")]
+    pub(crate) exact: bool,
+
     /// Put tracefs back as the journal on standard input says
     #[arg(long, hide = true, exclusive = true)]
     pub(crate) guardian: bool,

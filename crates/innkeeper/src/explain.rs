@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 use why::call_tree::Certainty;
 use why::origin::{Answer, Origin};
 use why::ptrace::{self, Failure, Outcome};
-use why::recording::{self, Recording};
+use why::recording::{self, Found, Recording, Run};
+use why::site::{Exact, Test};
 use why::tracefs::guardian;
 
 use crate::args::Why;
@@ -31,7 +32,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
             Err(sentence) => failed(&sentence),
         };
     }
-    let run = match recording::run(job.command, this_as_guardian(), &[]) {
+    let run = match runs(&job) {
         Ok(run) => run,
         Err(error) => {
             eprintln!("innkeeper: {error}");
@@ -45,7 +46,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
     };
     let mut answers = vec![None; run.report.failures.len()];
     match &run.recording {
-        Ok(recording) => match recording.explain() {
+        Ok(recording) => match recording.explain_exactly() {
             Ok(found) => answers = found,
             Err(error) => eprintln!("innkeeper: {error}"),
         },
@@ -61,6 +62,31 @@ pub(crate) fn run(job: Why) -> ExitCode {
         return failed(&sentence);
     }
     run.report.status.into()
+}
+
+/// Runs the command, and once more if the instructions are asked for and can be looked for. Gives the last run.
+fn runs(job: &Why) -> Result<Run, ptrace::Error> {
+    let run = recording::run(job.command.clone(), this_as_guardian(), &[])?;
+    let (true, Ok(recording)) = (job.exact, &run.recording) else {
+        return Ok(run);
+    };
+    match recording.suspects() {
+        Ok(suspects) if suspects.is_empty() => {
+            eprintln!("innkeeper: not run again: no function that made an error has an instruction that loads it");
+            Ok(run)
+        }
+        Ok(suspects) => {
+            eprintln!(
+                "innkeeper: running the command again, with probes in {} of the kernel's functions",
+                suspects.len()
+            );
+            recording::run_again(job.command.clone(), this_as_guardian(), &[], suspects)
+        }
+        Err(error) => {
+            eprintln!("innkeeper: not run again: {error}");
+            Ok(run)
+        }
+    }
 }
 
 fn failed(sentence: &str) -> ExitCode {
@@ -87,11 +113,11 @@ fn guard() -> ExitCode {
     }
 }
 
-fn read(file: &Path) -> Result<(Recording, Vec<Option<Answer>>), String> {
+fn read(file: &Path) -> Result<(Recording, Vec<Option<Found>>), String> {
     let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let recording = Recording::from_json(&text).map_err(|error| format!("{}: {error}", file.display()))?;
     let answers = recording
-        .explain()
+        .explain_exactly()
         .map_err(|error| format!("{}: {error}", file.display()))?;
     Ok((recording, answers))
 }
@@ -101,21 +127,19 @@ fn write(file: &Path, recording: &Recording) -> Result<(), String> {
     fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 
-fn report(failures: &[Failure], answers: &[Option<Answer>], kernel: bool) {
+fn report(failures: &[Failure], answers: &[Option<Found>], kernel: bool) {
     for (failure, answer) in failures.iter().zip(answers) {
         match answer {
-            Some(answer) => eprintln!("{}\n{}", head(failure), explained(answer, kernel)),
+            Some((answer, exact)) => {
+                eprintln!("{}\n{}", head(failure), explained(answer, exact.as_ref(), kernel));
+            }
             None => eprintln!("{}", describe(failure)),
         }
     }
 }
 
-fn explained(answer: &Answer, kernel: bool) -> String {
-    let certainty = match answer.certainty {
-        Certainty::Certain => "certain",
-        Certainty::Likely => "likely",
-        Certainty::Unknown => "unknown",
-    };
+fn explained(answer: &Answer, exact: Option<&Exact>, kernel: bool) -> String {
+    let certainty = word(answer.certainty);
     let mut text = match &answer.origin {
         Origin::Function(function) => format!("  where:  {function}()    {certainty}"),
         Origin::Remote { function, asked } => {
@@ -125,11 +149,21 @@ fn explained(answer: &Answer, kernel: bool) -> String {
         Origin::NoCall => format!("  where:  this kernel has no such system call    {certainty}"),
     };
     if let Some(check) = &answer.check {
-        let said = check.errno.map_or_else(
-            || "no".to_owned(),
-            |errno| why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}")),
-        );
+        let said = check.errno.map_or_else(|| "no".to_owned(), negative);
         text.push_str(&format!("\n  proof:  {}() said {said} before", check.function));
+    }
+    if let Some(exact) = exact {
+        let led = match &exact.test {
+            Test::Jump { place, taken } => match taken {
+                Some(true) => format!(", reached by the jump at {place}"),
+                Some(false) => format!(", reached past the jump at {place}, which was not taken"),
+                None => format!(", reached after the test at {place}"),
+            },
+            Test::None => " before any test".to_owned(),
+            Test::Unknown => String::new(),
+        };
+        let (place, made, certainty) = (&exact.place, negative(exact.errno), word(exact.certainty));
+        text.push_str(&format!("\n  exact:  {place} loads {made}{led}    {certainty}"));
     }
     if kernel {
         for (depth, function) in answer.chain.iter().enumerate() {
@@ -137,6 +171,18 @@ fn explained(answer: &Answer, kernel: bool) -> String {
         }
     }
     text
+}
+
+fn word(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Certain => "certain",
+        Certainty::Likely => "likely",
+        Certainty::Unknown => "unknown",
+    }
+}
+
+fn negative(errno: i32) -> String {
+    why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}"))
 }
 
 fn head(failure: &Failure) -> String {

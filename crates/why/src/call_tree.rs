@@ -83,7 +83,7 @@ impl Call {
     }
 
     /// Whether it may have handed on this errno. A number that is no errno by its type is one if it fits to the last bit.
-    fn hands_on(&self, errno: i32) -> bool {
+    pub(crate) fn hands_on(&self, errno: i32) -> bool {
         let exact = |value: Value| value.returns == Returns::Unsigned && value.register == Some(register_of(errno));
         self.errno() == Some(errno) || self.value.is_some_and(exact)
     }

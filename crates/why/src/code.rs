@@ -47,12 +47,14 @@ pub enum Does {
     Goes,
 }
 
-/// The decoder for the code of the kernel that runs here, if there is one.
-#[must_use]
-pub fn native() -> Option<&'static dyn Decoder> {
+/// The decoder for the code of the kernel that runs here.
+///
+/// # Errors
+/// There is none for this kind of processor.
+pub fn native() -> Result<&'static dyn Decoder, Error> {
     match std::env::consts::ARCH {
-        "x86_64" => Some(&X86_64),
-        "aarch64" => Some(&Arm64),
-        _ => None,
+        "x86_64" => Ok(&X86_64),
+        "aarch64" => Ok(&Arm64),
+        _ => Err(Error::Processor),
     }
 }

@@ -3,7 +3,8 @@
 //! [`ptrace`] sees which calls of a command failed and needs no privilege. [`ring_buffer`] reads what the kernel's own
 //! tracer wrote, whatever its version. [`btf`] knows what functions return, and [`call_tree`] finds the one that failed.
 //! [`tracefs`] runs the tracer, [`recording`] is all that it saw of one command, and [`origin`] names for each failed call
-//! the function that made its errno.
+//! the function that made its errno. [`code`] finds in that function's machine code what may have loaded it, and [`site`]
+//! what did.
 
 pub mod btf;
 pub mod call_tree;
@@ -13,6 +14,7 @@ pub mod origin;
 pub mod ptrace;
 pub mod recording;
 pub mod ring_buffer;
+pub mod site;
 pub mod symbols;
 pub mod trace;
 pub mod tracefs;

@@ -71,9 +71,9 @@ pub struct Check {
     pub errno: Option<i32>,
 }
 
-/// Finds to each failure what the kernel's tracer saw of it, and explains that.
+/// Finds to each failure what the kernel's tracer saw of it, and explains that. With the answer comes what was seen.
 #[must_use]
-pub fn answers(failures: &[Failure], syscalls: &[Syscall]) -> Vec<Option<Answer>> {
+pub fn answers<'s>(failures: &[Failure], syscalls: &'s [Syscall]) -> Vec<Option<(Answer, &'s Syscall)>> {
     // Of one thread both list the same calls in the same order; one of the lists may have holes.
     let mut next: BTreeMap<i32, usize> = BTreeMap::new();
     let mut found = Vec::with_capacity(failures.len());
@@ -90,7 +90,8 @@ pub fn answers(failures: &[Failure], syscalls: &[Syscall]) -> Vec<Option<Answer>
         });
         found.push(position.and_then(|position| {
             next.insert(failure.thread, from + position + 1);
-            answer(&syscalls[from + position].tree, errno, failure.filtered)
+            let syscall = &syscalls[from + position];
+            Some((answer(&syscall.tree, errno, failure.filtered)?, syscall))
         }));
     }
     found

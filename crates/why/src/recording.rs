@@ -1,6 +1,6 @@
 //! All that was seen of one command, in one file: it can be explained elsewhere, later, without privilege.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
@@ -8,15 +8,19 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::btf::{BtfError, Functions};
-use crate::origin::{self, Answer};
-use crate::ptrace::{self, Failure, Report};
+use crate::code::{self, Memory};
+use crate::origin::{self, Answer, Origin};
+use crate::ptrace::{self, Failure, Outcome, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
+use crate::site::{self, Exact, Suspect};
 use crate::symbols::Symbols;
 use crate::trace::{Probed, Reader, Syscall};
 use crate::tracefs::{self, Session};
 
 /// Version of the file.
 const VERSION: u32 = 1;
+/// Functions that are probed in one run; each has up to 20 probes.
+const SUSPECTS_MAX: usize = 16;
 
 /// What was seen of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,11 +36,19 @@ pub struct Recording {
     functions: Functions,
     /// Whose returns were probed.
     probed: Probed,
+    /// Functions whose instructions were probed, and addresses at which the kernel let none be.
+    #[serde(default)]
+    suspects: Vec<Suspect>,
+    #[serde(default)]
+    refused: Vec<u64>,
     /// Not all that the kernel wrote is here.
     cut: bool,
     /// Pages of each processor, as hexadecimal digits.
     pages: BTreeMap<u32, Vec<String>>,
 }
+
+/// What is known of a failed call, and the instruction that made its errno.
+pub type Found = (Answer, Option<Exact>);
 
 /// Why there is nothing to explain.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +62,9 @@ pub enum Error {
     /// The kernel's descriptions cannot be understood.
     #[error("the kernel's description of its trace cannot be read: {0}")]
     Format(#[from] FormatError),
+    /// The kernel's code cannot be read.
+    #[error(transparent)]
+    Code(#[from] code::Error),
     /// The kernel's type information is missing or broken.
     #[error("the kernel's type information (/sys/kernel/btf/vmlinux) cannot be read: {0}")]
     Btf(#[from] BtfError),
@@ -83,13 +98,34 @@ pub enum Refused {
 /// # Errors
 /// The command cannot be run or traced by ptrace. That the kernel's functions cannot be traced is part of the result.
 pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String]) -> Result<Run, ptrace::Error> {
-    let mut tracing = Tracing(Session::start(guardian, calls, &[]));
+    run_again(command, guardian, calls, Vec::new())
+}
+
+/// As [`run`], with probes on instructions of functions that [`Recording::suspects`] found in an earlier run.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_again(
+    command: Vec<OsString>,
+    guardian: Command,
+    calls: &[String],
+    suspects: Vec<Suspect>,
+) -> Result<Run, ptrace::Error> {
+    let sites: BTreeSet<u64> = suspects.iter().flat_map(Suspect::probes).collect();
+    let sites: Vec<u64> = sites.into_iter().collect();
+    let mut tracing = Tracing(Session::start(guardian, calls, &[], &sites));
     let report = ptrace::run_watched(command, &mut tracing)?;
     let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
         let (header, formats) = (header.clone(), formats.to_vec());
+        let refused = session.refused().to_vec();
         let seen = session.finish()?;
-        Ok(Recording::new(header, formats, seen, &report.failures)?)
+        let recording = Recording::new(header, formats, seen, &report.failures)?;
+        Ok(Recording {
+            suspects,
+            refused,
+            ..recording
+        })
     });
     Ok(Run { report, recording })
 }
@@ -160,6 +196,8 @@ impl Recording {
             symbols,
             functions,
             probed: seen.probed,
+            suspects: Vec::new(),
+            refused: Vec::new(),
             cut: seen.cut,
             pages: written,
         })
@@ -215,7 +253,51 @@ impl Recording {
     /// # Errors
     /// The kernel's descriptions cannot be understood.
     pub fn explain(&self) -> Result<Vec<Option<Answer>>, Error> {
-        Ok(origin::answers(&self.failures, &self.syscalls()?))
+        Ok(self
+            .explain_exactly()?
+            .into_iter()
+            .map(|found| Some(found?.0))
+            .collect())
+    }
+
+    /// As [`Self::explain`], with the instruction that made the errno, where instructions were probed and it was hit.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood.
+    pub fn explain_exactly(&self) -> Result<Vec<Option<Found>>, Error> {
+        let syscalls = self.syscalls()?;
+        let answers = origin::answers(&self.failures, &syscalls).into_iter();
+        let exact = answers.map(|found| {
+            let (answer, syscall) = found?;
+            let exact = site::exact(&self.suspects, &self.refused, syscall, &answer);
+            Some((answer, exact))
+        });
+        Ok(exact.collect())
+    }
+
+    /// The functions that made errnos in this recording, as the code of the kernel that runs here has them; those
+    /// alone that have instructions to probe.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood, or its code cannot be read.
+    pub fn suspects(&self) -> Result<Vec<Suspect>, Error> {
+        let mut wanted: Vec<(String, i32)> = Vec::new();
+        for (failure, answer) in self.failures.iter().zip(self.explain()?) {
+            if let (Outcome::Errno(errno), Some(Origin::Function(function))) =
+                (failure.outcome, answer.map(|answer| answer.origin))
+                && !wanted.contains(&(function.clone(), errno))
+            {
+                wanted.push((function, errno));
+            }
+        }
+        let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
+        let (decoder, memory) = (code::native()?, Memory::open()?);
+        let mut suspects = Vec::new();
+        for (function, errno) in wanted.into_iter().take(SUSPECTS_MAX) {
+            suspects.extend(Suspect::find(&function, errno, &symbols, &memory, decoder)?);
+        }
+        suspects.retain(|suspect| !suspect.probes().is_empty());
+        Ok(suspects)
     }
 }
 

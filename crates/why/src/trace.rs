@@ -22,6 +22,8 @@ pub struct Syscall {
     pub time: (Option<u64>, u64),
     /// The functions that it ran through.
     pub tree: Tree,
+    /// Probed instructions that it ran through: when, and their addresses, in order.
+    pub hits: Vec<(u64, u64)>,
 }
 
 /// The functions whose return was probed: where such a one left no value, it returned no errno.
@@ -76,6 +78,9 @@ enum What {
         function: String,
         value: u64,
     },
+    Hit {
+        address: u64,
+    },
     Enter,
     Leave {
         number: u64,
@@ -96,6 +101,7 @@ struct Open {
     entered: Option<u64>,
     events: Vec<Event>,
     base: Option<usize>,
+    hits: Vec<(u64, u64)>,
 }
 
 impl Reader<'_> {
@@ -130,6 +136,7 @@ impl Reader<'_> {
                             returned,
                             time: (open.entered, time),
                             tree: Tree::build(open.events),
+                            hits: open.hits,
                         });
                     }
                 }
@@ -149,6 +156,11 @@ impl Reader<'_> {
                         depth,
                         value,
                     });
+                }
+                What::Hit { address } => {
+                    if let Some(open) = threads.get_mut(&thread) {
+                        open.hits.push((time, address));
+                    }
                 }
                 What::Returned { function, value } => {
                     let value = self.value(&function, value);
@@ -251,6 +263,9 @@ impl Reader<'_> {
             "sys_exit" => What::Leave {
                 number: unsigned("id")?,
                 returned: signed("ret")?,
+            },
+            name if name.starts_with("site") => What::Hit {
+                address: unsigned("__probe_ip")?,
             },
             name if name.starts_with("returned") => What::Returned {
                 function: named("__probe_func")?,

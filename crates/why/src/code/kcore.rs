@@ -17,6 +17,12 @@ const READ_MAX: u64 = 1 << 16;
 /// Why the kernel's code cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Its instructions are not known to this program.
+    #[error(
+        "the instructions of this kind of processor ({}) are not known to innkeeper",
+        std::env::consts::ARCH
+    )]
+    Processor,
     /// The kernel was built without it.
     #[error("this kernel does not show its code: there is no {KCORE} (CONFIG_PROC_KCORE)")]
     Missing,

@@ -39,7 +39,7 @@ fn does(decoded: &Decoded) -> Does {
     }
 }
 
-/// The number that is put into a register or into a variable on the stack.
+/// The number that is put into a register or into a variable.
 fn loaded(decoded: &Decoded) -> Option<i64> {
     let value = decoded.try_immediate(1).ok()?;
     #[expect(
@@ -47,13 +47,12 @@ fn loaded(decoded: &Decoded) -> Option<i64> {
         reason = "an int is the lower half of the register"
     )]
     let half = i64::from((value as u32).cast_signed());
-    let stack = matches!(decoded.memory_base(), Register::RSP | Register::RBP);
-    let kept = decoded.op0_kind() == OpKind::Register || stack;
+    let register = decoded.op0_kind() == OpKind::Register;
     match decoded.code() {
-        Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 if kept => Some(half),
-        Code::Mov_r64_imm64 | Code::Mov_rm64_imm32 if kept => Some(value.cast_signed()),
+        Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 => Some(half),
+        Code::Mov_r64_imm64 | Code::Mov_rm64_imm32 => Some(value.cast_signed()),
         // This is how compilers load -1 in few bytes.
-        Code::Or_rm32_imm8 | Code::Or_rm64_imm8 if kept && half == -1 => Some(-1),
+        Code::Or_rm32_imm8 | Code::Or_rm64_imm8 if register && half == -1 => Some(-1),
         _ => None,
     }
 }

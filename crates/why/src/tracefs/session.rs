@@ -53,6 +53,7 @@ pub struct Session {
     directory: Tracefs,
     method: Method,
     probes: Probes,
+    refused: Vec<u64>,
     header: [String; 2],
     formats: Vec<String>,
     capture: Capture,
@@ -63,11 +64,11 @@ impl Session {
     /// Sets up tracing of the system calls named (all, if none is), with nobody to trace yet.
     ///
     /// `guardian` is a command that calls [`super::guardian::run`]. `probed` names the functions whose returns are
-    /// wanted on kernels that can only probe some.
+    /// wanted on kernels that can only probe some. `sites` are addresses of instructions whose runs are wanted.
     ///
     /// # Errors
     /// Tracing is not possible or not allowed here, or somebody else is tracing. Nothing is left behind.
-    pub fn start(guardian: Command, calls: &[String], probed: &[String]) -> Result<Self, Error> {
+    pub fn start(guardian: Command, calls: &[String], probed: &[String], sites: &[u64]) -> Result<Self, Error> {
         let top = Tracefs::find()?;
         if !top
             .read("available_tracers")?
@@ -88,6 +89,7 @@ impl Session {
         };
         setup.buffer(&directory, calls)?;
         let (method, probes) = setup.returns(&directory, probed)?;
+        let refused = setup.sites(&directory, sites)?;
         let page_size = directory.read("buffer_subbuf_size_kb").ok();
         let page_size = page_size
             .and_then(|kib| kib.parse::<usize>().ok())
@@ -96,13 +98,14 @@ impl Session {
             setup.top.read("events/header_page")?,
             setup.top.read("events/header_event")?,
         ];
-        let formats = setup.formats(&directory, method)?;
+        let formats = setup.formats(&directory)?;
         Ok(Self {
             capture: Capture::start(&directory, page_size)?,
             guardian: setup.guardian,
             directory,
             method,
             probes,
+            refused,
             header,
             formats,
         })
@@ -112,6 +115,12 @@ impl Session {
     #[must_use]
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// Addresses at which the kernel let no probe be set: of code that probes themselves run through, or that it changes.
+    #[must_use]
+    pub fn refused(&self) -> &[u64] {
+        &self.refused
     }
 
     /// The kernel's descriptions of a page, of a record's header and of the events, as text.
@@ -295,7 +304,7 @@ impl Setup {
             .note(&Undo::Append(probes.clone(), format!("-:{group}/returned")))?;
         let all = format!("f:{group}/returned *%return value=$retval:s64");
         if files::write(&probes, &all, true).is_ok() {
-            self.enable(directory, "returned")?;
+            self.enable(directory, "returned", Some(IS_ERRNO))?;
             return Ok((Method::Probe, Probes::All));
         }
         let mut made = BTreeMap::new();
@@ -306,7 +315,7 @@ impl Setup {
             // Some functions refuse probes; what they return stays unknown.
             let probe = format!("r32:{group}/{name} {function} value=$retval:s64");
             if files::write(&probes, &probe, true).is_ok() {
-                self.enable(directory, &name)?;
+                self.enable(directory, &name, Some(IS_ERRNO))?;
                 made.insert(name, function.clone());
             }
         }
@@ -319,28 +328,47 @@ impl Setup {
         ))
     }
 
-    fn enable(&mut self, directory: &Tracefs, event: &str) -> Result<(), Error> {
+    /// Has runs of single instructions recorded, and gives those that cannot be.
+    fn sites(&mut self, directory: &Tracefs, sites: &[u64]) -> Result<Vec<u64>, Error> {
+        let probes = self.top.path("dynamic_events");
+        let group = self.group.clone();
+        let mut refused = Vec::new();
+        for (index, address) in sites.iter().enumerate() {
+            let name = format!("site{index}");
+            self.guardian
+                .note(&Undo::Append(probes.clone(), format!("-:{group}/{name}")))?;
+            // By address, since a name may be of several functions.
+            let probe = format!("p:{group}/{name} {address:#x}");
+            let made = files::write(&probes, &probe, true);
+            if made.and_then(|()| self.enable(directory, &name, None)).is_err() {
+                refused.push(*address);
+            }
+        }
+        Ok(refused)
+    }
+
+    fn enable(&mut self, directory: &Tracefs, event: &str, filter: Option<&str>) -> Result<(), Error> {
         let file = directory.path(&format!("events/{}/{event}/enable", self.group));
         self.guardian.note(&Undo::Write(file.clone(), "0".to_owned()))?;
-        files::write(&file.with_file_name("filter"), IS_ERRNO, false)?;
+        if let Some(filter) = filter {
+            files::write(&file.with_file_name("filter"), filter, false)?;
+        }
         files::write(&file, "1", false)
     }
 
     /// The descriptions of all events that the session records, the probes' with the names that [`crate::trace`] knows.
-    fn formats(&self, directory: &Tracefs, method: Method) -> Result<Vec<String>, Error> {
+    fn formats(&self, directory: &Tracefs) -> Result<Vec<String>, Error> {
         let mut names = vec![
             "ftrace/funcgraph_entry".to_owned(),
             "ftrace/funcgraph_exit".to_owned(),
             "raw_syscalls/sys_enter".to_owned(),
             "raw_syscalls/sys_exit".to_owned(),
         ];
-        if matches!(method, Method::Probe | Method::ReturnProbes) {
-            let group = self.top.path(&format!("events/{}", self.group));
-            for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with("returned") {
-                    names.push(format!("{}/{name}", self.group));
-                }
+        let group = self.top.path(&format!("events/{}", self.group));
+        for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("returned") || name.starts_with("site") {
+                names.push(format!("{}/{name}", self.group));
             }
         }
         let mut formats = Vec::new();

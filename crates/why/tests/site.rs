@@ -1,0 +1,208 @@
+//! Runs of one small function as probes see them.
+
+use why::btf::Returns;
+use why::call_tree::{Call, Certainty, Tree, Value};
+use why::code::X86_64;
+use why::origin::{Answer, Origin};
+use why::site::{Exact, Suspect, Test, exact};
+use why::trace::Syscall;
+
+const EINVAL: i32 = 22;
+const AT: u64 = 0xffff_ffff_8100_0000;
+/// Two tests, and the return that they share.
+const MERGED: [u8; 24] = [
+    0xf3, 0x0f, 0x1e, 0xfa, // endbr64
+    0x48, 0x85, 0xff, // test %rdi,%rdi
+    0x74, 0x09, // 7: je 12
+    0x48, 0x83, 0xfe, 0x07, // cmp $7,%rsi
+    0x77, 0x03, // d: ja 12
+    0x31, 0xc0, 0xc3, // xor %eax,%eax; ret
+    0xb8, 0xea, 0xff, 0xff, 0xff, // 12: mov $-22,%eax
+    0xc3, // ret
+];
+
+fn suspect(bytes: &[u8]) -> Suspect {
+    let end = AT + u64::try_from(bytes.len()).unwrap();
+    Suspect::decode(
+        "f",
+        EINVAL,
+        std::iter::once(AT..end).collect(),
+        &[bytes.to_vec()],
+        &X86_64,
+    )
+}
+
+fn call(function: &str, time: (u64, u64), errno: i32, children: Vec<Call>) -> Call {
+    Call {
+        function: function.to_owned(),
+        time: (time.0, Some(time.1)),
+        value: Some(Value {
+            register: Some(i64::from(-errno).cast_unsigned()),
+            returns: Returns::Int,
+        }),
+        children,
+    }
+}
+
+/// A call that `f` refused between 10 and 20.
+fn refused(hits: &[(u64, u64)]) -> Syscall {
+    let f = call("f", (10, 20), EINVAL, Vec::new());
+    Syscall {
+        thread: 1,
+        number: 9,
+        returned: -i64::from(EINVAL),
+        time: (Some(0), 30),
+        tree: Tree {
+            roots: vec![call("__x64_sys_mmap", (1, 29), EINVAL, vec![f])],
+            complete: true,
+        },
+        hits: hits.iter().map(|(time, offset)| (*time, AT + offset)).collect(),
+    }
+}
+
+fn answer() -> Answer {
+    Answer {
+        chain: vec!["__x64_sys_mmap".to_owned(), "f".to_owned()],
+        origin: Origin::Function("f".to_owned()),
+        check: None,
+        certainty: Certainty::Certain,
+    }
+}
+
+fn found(place: &str, test: Test, certainty: Certainty) -> Option<Exact> {
+    Some(Exact {
+        place: place.to_owned(),
+        errno: EINVAL,
+        test,
+        certainty,
+    })
+}
+
+fn jump(place: &str) -> Test {
+    Test::Jump {
+        place: place.to_owned(),
+        taken: Some(true),
+    }
+}
+
+#[test]
+fn the_last_test_hit_before_a_merged_return_is_the_one() {
+    let suspects = [suspect(&MERGED)];
+    let first = refused(&[(11, 0x7), (12, 0x12)]);
+    let second = refused(&[(11, 0x7), (12, 0xd), (13, 0x12)]);
+    assert_eq!(
+        exact(&suspects, &[], &first, &answer()),
+        found("f+0x12", jump("f+0x7"), Certainty::Certain)
+    );
+    assert_eq!(
+        exact(&suspects, &[], &second, &answer()),
+        found("f+0x12", jump("f+0xd"), Certainty::Certain)
+    );
+}
+
+#[test]
+fn hits_outside_of_the_run_that_failed_are_of_others() {
+    let suspects = [suspect(&MERGED)];
+    let hits = [
+        (5, 0x7),
+        (6, 0x12),
+        (11, 0x7),
+        (12, 0xd),
+        (13, 0x12),
+        (25, 0x7),
+        (26, 0x12),
+    ];
+    assert_eq!(
+        exact(&suspects, &[], &refused(&hits), &answer()),
+        found("f+0x12", jump("f+0xd"), Certainty::Certain)
+    );
+    assert_eq!(
+        exact(&suspects, &[], &refused(&[(6, 0x12), (25, 0x12)]), &answer()),
+        None
+    );
+}
+
+#[test]
+fn hits_in_a_run_inside_of_the_run_are_not_its_own() {
+    let mut syscall = refused(&[(11, 0x7), (12, 0xd), (13, 0x12), (15, 0x7), (16, 0x12)]);
+    syscall.tree.roots[0].children[0].children = vec![call("f", (14, 17), 0, Vec::new())];
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[], &syscall, &answer()),
+        found("f+0x12", jump("f+0xd"), Certainty::Certain)
+    );
+}
+
+#[test]
+fn a_test_that_could_not_be_probed_leaves_the_test_unknown() {
+    let hits = refused(&[(11, 0x7), (12, 0x12)]);
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[AT + 0xd], &hits, &answer()),
+        found("f+0x12", Test::Unknown, Certainty::Certain)
+    );
+}
+
+#[test]
+fn an_instruction_that_could_not_be_probed_makes_the_other_likely() {
+    let two = [
+        0x74, 0x06, // 0: je 8
+        0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3, // 2: mov $-22,%eax; ret
+        0xb9, 0xea, 0xff, 0xff, 0xff, 0xc3, // 8: mov $-22,%ecx; ret
+    ];
+    let hits = refused(&[(11, 0x0), (12, 0x8)]);
+    let suspects = [suspect(&two)];
+    assert_eq!(
+        exact(&suspects, &[], &hits, &answer()),
+        found("f+0x8", jump("f+0x0"), Certainty::Certain)
+    );
+    assert_eq!(
+        exact(&suspects, &[AT + 2], &hits, &answer()),
+        found("f+0x8", jump("f+0x0"), Certainty::Likely)
+    );
+}
+
+#[test]
+fn a_function_that_only_handed_on_what_it_swallowed_is_likely_at_most() {
+    let mut answer = answer();
+    answer.chain.pop();
+    let hits = refused(&[(11, 0x7), (12, 0x12)]);
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[], &hits, &answer).map(|exact| exact.certainty),
+        Some(Certainty::Likely)
+    );
+    answer.certainty = Certainty::Unknown;
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[], &hits, &answer).map(|exact| exact.certainty),
+        Some(Certainty::Unknown)
+    );
+}
+
+#[test]
+fn an_errno_loaded_in_advance_is_told_as_such() {
+    let early = [
+        0xb8, 0xea, 0xff, 0xff, 0xff, // mov $-22,%eax
+        0x74, 0x02, // je 9
+        0x31, 0xc0, // xor %eax,%eax
+        0xc3, // 9: ret
+    ];
+    assert_eq!(
+        exact(&[suspect(&early)], &[], &refused(&[(11, 0x0)]), &answer()),
+        found("f+0x0", Test::None, Certainty::Certain)
+    );
+}
+
+#[test]
+fn probes_are_few_and_begin_with_the_instructions_that_load() {
+    assert_eq!(suspect(&MERGED).probes(), [AT + 0x12, AT + 0x7, AT + 0xd]);
+    let mut many = Vec::new();
+    for left in (0..60_u8).rev() {
+        many.extend([0x74, left * 2]); // je, all to the load at the end
+    }
+    many.extend([0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3]);
+    let suspect = suspect(&many);
+    assert_eq!((suspect.probes().len(), suspect.probes()[0]), (20, AT + 120));
+    let hits = refused(&[(11, 0), (12, 120)]);
+    assert_eq!(
+        exact(&[suspect], &[], &hits, &answer()).map(|exact| exact.test),
+        Some(Test::Unknown)
+    );
+}
