@@ -8,7 +8,7 @@ use guestmem::Window;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tracing::debug;
-use virtqueue::{Queue, Served, Violation};
+use virtqueue::{Early, Queue, Served, Violation};
 
 /// Control plane of a device. It outlives its front ends: one value serves one virtual machine after the other.
 pub trait Device: Send + Sync {
@@ -39,8 +39,9 @@ pub trait Device: Send + Sync {
 
 /// Data path of one queue, on a thread of its own.
 pub trait Lane: Send {
-    /// Serves what is available, within a bound of its own: `more` in the answer asks to be called again at once.
-    fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation>;
+    /// Serves what is available, within a bound of its own: `more` in the answer asks to be called again at once. `early` is for
+    /// [`Queue::serve_early`].
+    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation>;
 
     /// Completes the chains that were kept and are finished by now. Called when the lane was woken, also while the ring is disabled.
     fn complete(&mut self, _queue: &mut Queue) {}

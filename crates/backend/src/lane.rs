@@ -13,9 +13,10 @@ use guestmem::Memory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::{error, warn};
-use virtqueue::{InFlight, Queue, Served};
+use virtqueue::{Early, InFlight, Queue, Served};
 
 use crate::device::signal;
+use crate::early::Experience;
 use crate::{Lane, Waker};
 
 /// What a lane thread is started with.
@@ -67,6 +68,7 @@ impl LaneHandle {
             more: true,
             failed: false,
             unreachable: false,
+            early: Experience::new(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -141,6 +143,7 @@ struct Runner {
     /// The ring is in no region of the present memory table. Front ends remove and add regions one by one when they change
     /// them, so it may come back.
     unreachable: bool,
+    early: Experience,
 }
 
 /// What there is to do after a wake-up.
@@ -265,7 +268,14 @@ impl Runner {
 
     /// Serves one bounded batch; whether there is more.
     fn serve(&mut self) -> bool {
-        match self.start.lane.serve(&mut self.start.queue) {
+        let Start { lane, queue, call, .. } = &mut self.start;
+        let after = self.early.patience();
+        let mut interrupt = || self.early.watch(|| interrupt(call.as_deref()));
+        let early = Early {
+            after,
+            interrupt: &mut interrupt,
+        };
+        match lane.serve(queue, early) {
             Ok(Served { interrupt, more }) => {
                 if interrupt {
                     self.interrupt();
@@ -291,9 +301,13 @@ impl Runner {
     }
 
     fn interrupt(&self) {
-        if let Some(call) = &self.start.call {
-            signal(call, "the call descriptor");
-        }
+        interrupt(self.start.call.as_deref());
+    }
+}
+
+fn interrupt(call: Option<&OwnedFd>) {
+    if let Some(call) = call {
+        signal(call, "the call descriptor");
     }
 }
 

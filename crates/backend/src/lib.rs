@@ -7,6 +7,7 @@
 
 mod connection;
 mod device;
+mod early;
 mod lane;
 mod server;
 mod vring;

@@ -10,7 +10,7 @@ use fuse::fs::FileSystem;
 use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use guestmem::Window;
-use virtqueue::{Queue, Served, Violation};
+use virtqueue::{Early, Queue, Served, Violation};
 
 use self::helpers::Helpers;
 use self::kept::Kept;
@@ -151,8 +151,8 @@ struct HighPriorityLane<F> {
 }
 
 impl<F: FileSystem> Lane for HighPriorityLane<F> {
-    fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
-        queue.serve(BATCH, |mut chain| {
+    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
+        queue.serve_early(BATCH, early, |mut chain| {
             match self.server.dispatch_high_priority(&mut chain.reader, &mut chain.writer) {
                 Answer::Done(written) => chain.done(written),
                 // Nothing that the server takes from this queue waits for data.
@@ -169,8 +169,8 @@ struct RequestLane<F> {
 }
 
 impl<F: FileSystem + 'static> Lane for RequestLane<F> {
-    fn serve(&mut self, queue: &mut Queue) -> Result<Served, Violation> {
-        queue.serve(BATCH, |mut chain| {
+    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
+        queue.serve_early(BATCH, early, |mut chain| {
             let on_wait = if self.kept.is_full() {
                 OnWait::Stay
             } else {

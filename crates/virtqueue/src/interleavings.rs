@@ -234,6 +234,39 @@ impl<W: Words> Waker for packed::Slots<W> {
     }
 }
 
+/// A device that also interrupts in the middle of a batch. The decision at its end is all that may be relied on.
+struct Early<R> {
+    ring: R,
+    left: u16,
+}
+
+impl<R: Waker + Device> Waker for Early<R> {
+    fn add(&mut self, which: u16) {
+        self.ring.add(which);
+        self.left -= 1;
+    }
+
+    fn wanted(&mut self) -> bool {
+        (self.left == 0 || self.ring.is_awaited()) && self.ring.wanted()
+    }
+}
+
+trait Device {
+    fn is_awaited(&self) -> bool;
+}
+
+impl<W: Words> Device for split::Rings<W> {
+    fn is_awaited(&self) -> bool {
+        self.is_awaited(0)
+    }
+}
+
+impl<W: Words> Device for packed::Slots<W> {
+    fn is_awaited(&self) -> bool {
+        self.is_awaited(0)
+    }
+}
+
 /// What chain `which` has in its descriptor.
 fn address(which: u16) -> u64 {
     0x1000 + u64::from(which)
@@ -312,7 +345,7 @@ fn kicks<const FENCE: bool>(is_packed: bool, event_idx: bool, look_again: bool) 
 }
 
 /// The device has taken all chains, and now uses them and interrupts; the driver sleeps.
-fn interrupts<const FENCE: bool>(is_packed: bool, event_idx: bool, look_again: bool) {
+fn interrupts<const FENCE: bool>(is_packed: bool, event_idx: bool, early: bool, look_again: bool) {
     explore(move || {
         if is_packed {
             let (mut driver, mut device) = packed::<FENCE>(event_idx);
@@ -322,7 +355,7 @@ fn interrupts<const FENCE: bool>(is_packed: bool, event_idx: bool, look_again: b
                 device.interrupt_wanted(),
                 "the first decision is always yes and would hide the others"
             );
-            pass(device, driver, look_again);
+            deliver(device, driver, early, look_again);
         } else {
             let (mut driver, mut device) = split::<FENCE>(event_idx);
             (0..CHAINS).for_each(|which| driver.add(which));
@@ -331,9 +364,18 @@ fn interrupts<const FENCE: bool>(is_packed: bool, event_idx: bool, look_again: b
                 device.interrupt_wanted(),
                 "the first decision is always yes and would hide the others"
             );
-            pass(device, driver, look_again);
+            deliver(device, driver, early, look_again);
         }
     });
+}
+
+fn deliver(device: impl Waker + Device + 'static, driver: impl Sleeper, early: bool, look_again: bool) {
+    if early {
+        let (ring, left) = (device, CHAINS);
+        pass(Early { ring, left }, driver, look_again);
+    } else {
+        pass(device, driver, look_again);
+    }
 }
 
 #[rstest]
@@ -342,8 +384,12 @@ fn no_kick_is_lost(#[values(false, true)] packed: bool, #[values(false, true)] e
 }
 
 #[rstest]
-fn no_interrupt_is_lost(#[values(false, true)] packed: bool, #[values(false, true)] event_idx: bool) {
-    interrupts::<true>(packed, event_idx, true);
+fn no_interrupt_is_lost(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] event_idx: bool,
+    #[values(false, true)] early: bool,
+) {
+    interrupts::<true>(packed, event_idx, early, true);
 }
 
 #[rstest]
@@ -354,8 +400,12 @@ fn a_kick_is_lost_without_fences(#[values(false, true)] packed: bool, #[values(f
 
 #[rstest]
 #[should_panic(expected = "deadlock")]
-fn an_interrupt_is_lost_without_fences(#[values(false, true)] packed: bool, #[values(false, true)] event_idx: bool) {
-    interrupts::<false>(packed, event_idx, true);
+fn an_interrupt_is_lost_without_fences(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] event_idx: bool,
+    #[values(false, true)] early: bool,
+) {
+    interrupts::<false>(packed, event_idx, early, true);
 }
 
 #[rstest]
@@ -369,6 +419,7 @@ fn a_kick_is_lost_without_a_second_look(#[values(false, true)] packed: bool, #[v
 fn an_interrupt_is_lost_without_a_second_look(
     #[values(false, true)] packed: bool,
     #[values(false, true)] event_idx: bool,
+    #[values(false, true)] early: bool,
 ) {
-    interrupts::<true>(packed, event_idx, false);
+    interrupts::<true>(packed, event_idx, early, false);
 }

@@ -181,10 +181,17 @@ pub(crate) mod packed {
         /// Whether one of the last `slots` slots in front of this position is `event`, in a ring of `size`.
         ///
         /// The same as the usual 16 bit arithmetic for up to `size` slots, and right beyond.
+        #[inline]
         pub(crate) fn has_passed(self, event: Position, slots: u32, size: u16) -> bool {
             let lap = u32::from(size);
             let linear = |at: Position| u32::from(at.slot) + if at.wrap { 0 } else { lap };
-            let distance = (linear(self) + 2 * lap - linear(event)) % (2 * lap);
+            let distance = linear(self) + 2 * lap - linear(event);
+            // Once a chain: no division.
+            let distance = if distance < 2 * lap {
+                distance
+            } else {
+                distance - 2 * lap
+            };
             slots >= 2 * lap || (1..=slots).contains(&distance)
         }
     }

@@ -36,5 +36,5 @@ mod words;
 pub use chain::{Chain, Outcome, Pending};
 pub use config::{ConfigError, QueueConfig};
 pub use driver::{Buffer, DriverQueue, Fault, PostError, Table, Token};
-pub use queue::{InFlight, Queue, Served};
+pub use queue::{Early, InFlight, Queue, Served};
 pub use violation::Violation;

@@ -62,6 +62,11 @@ impl Order {
         }
     }
 
+    /// How far publishing what is finished would move the ring's positions.
+    pub(crate) fn held(&self) -> u16 {
+        self.batch.map_or(0, |batch| batch.span)
+    }
+
     /// Publishes what is finished.
     pub(crate) fn flush(&mut self, ring: &mut impl Ring) {
         if let Some(batch) = self.batch.take() {

@@ -94,6 +94,11 @@ impl Ring for Packed {
         self.ring.interrupt_wanted()
     }
 
+    #[inline]
+    fn is_awaited(&self, more: u16) -> bool {
+        self.ring.is_awaited(more)
+    }
+
     fn position(&self) -> u32 {
         u32::from(self.ring.next_available.to_bits()) | u32::from(self.ring.next_used.to_bits()) << 16
     }
@@ -215,6 +220,19 @@ impl<W: Words> Slots<W> {
             Event::Never => false,
             Event::At(event) => self.next_used.has_passed(event, slots, self.size),
         }
+    }
+
+    /// See [`Ring::is_awaited`]. There is no barrier, so a driver that arms just now is seen by the next decision.
+    #[inline]
+    pub(crate) fn is_awaited(&self, more: u16) -> bool {
+        let Some(slots) = self.undecided else { return false };
+        let bits = self.driver_event.load_u32(0, Relaxed);
+        let Event::At(event) = Event::from_bits(bits, self.event_idx, self.size) else {
+            return false;
+        };
+        self.next_used
+            .plus(more, self.size)
+            .has_passed(event, slots.saturating_add(more.into()), self.size)
     }
 
     fn ask(&mut self, event: Event) {

@@ -1,5 +1,7 @@
 //! A running queue, whatever its format.
 
+use std::time::{Duration, Instant};
+
 use guestmem::Memory;
 
 use crate::chain::{Chain, Outcome, Pending};
@@ -35,6 +37,14 @@ pub struct Served {
     pub more: bool,
 }
 
+/// How to interrupt a driver that waits for what is done, although the batch is not.
+pub struct Early<'a> {
+    /// How long a batch may keep it waiting, from its start or the last interrupt; looked at after each chain.
+    pub after: Duration,
+    /// Interrupts it.
+    pub interrupt: &'a mut dyn FnMut(),
+}
+
 /// Why there is no position to resume from yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{chains} chains are still in flight")]
@@ -64,7 +74,37 @@ impl Queue {
     /// publishes some together, on return at the latest. After a [`Violation`] ask [`Queue::interrupt_wanted`] for the
     /// chains that were done before it.
     pub fn serve(&mut self, budget: u32, each: impl FnMut(Chain<'_>) -> Outcome) -> Result<Served, Violation> {
-        core!(&mut self.format, core => core.serve(budget, each))
+        core!(&mut self.format, core => core.serve(budget, |_| {}, each))
+    }
+
+    /// The same, and interrupts the driver in the middle of the batch as well, as `early` says, so that both are at work at once.
+    /// [`Served::interrupt`] is about the rest.
+    ///
+    /// It takes `EVENT_IDX`, with which a driver tells what it waits for, and gets no more until it asks for more: by flags alone it
+    /// would get one interrupt after the other until it has come to say that it needs none.
+    pub fn serve_early(
+        &mut self,
+        budget: u32,
+        early: Early<'_>,
+        each: impl FnMut(Chain<'_>) -> Outcome,
+    ) -> Result<Served, Violation> {
+        let Early { after, interrupt } = early;
+        let mut since = Instant::now();
+        core!(&mut self.format, core => {
+            let look = |core: &mut Core<_>| {
+                if !core.is_awaited() {
+                    return;
+                }
+                let now = Instant::now();
+                if now.duration_since(since) >= after {
+                    since = now;
+                    if core.interrupt_wanted() {
+                        interrupt();
+                    }
+                }
+            };
+            core.serve(budget, look, each)
+        })
     }
 
     /// Completes a chain that was kept, with the first `written` bytes of its writable part written. Then ask

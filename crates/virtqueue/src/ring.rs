@@ -17,6 +17,9 @@ pub(crate) trait Ring {
     /// False: a chain slipped in, look again.
     fn arm_kick(&mut self) -> bool;
     fn interrupt_wanted(&mut self) -> bool;
+    /// Whether the driver waits for what was used since the last decision, or for the next `more` (chains, or slots of a packed
+    /// ring). A no may be out of date and decides nothing.
+    fn is_awaited(&self, more: u16) -> bool;
     /// The number of `GET_VRING_BASE`.
     fn position(&self) -> u32;
 }
@@ -54,6 +57,7 @@ impl<R: Ring> Core<R> {
     pub(crate) fn serve(
         &mut self,
         budget: u32,
+        mut after_each: impl FnMut(&mut Self),
         mut each: impl FnMut(Chain<'_>) -> Outcome,
     ) -> Result<Served, Violation> {
         if self.retired {
@@ -75,6 +79,7 @@ impl<R: Ring> Core<R> {
                     if !self.hand_out(claim, &mut each) {
                         break false;
                     }
+                    after_each(self);
                 }
                 Ok(None) if self.ring.arm_kick() => break false,
                 Ok(None) => self.ring.disarm_kick(),
@@ -137,6 +142,13 @@ impl<R: Ring> Core<R> {
             order.flush(&mut self.ring);
         }
         self.ring.interrupt_wanted()
+    }
+
+    /// Whether the driver waits for something that is done. A no may be out of date.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        let held = self.order.as_ref().map_or(0, Order::held);
+        self.ring.is_awaited(held)
     }
 
     pub(crate) fn position(&self) -> Result<u32, InFlight> {

@@ -86,6 +86,11 @@ impl Ring for Split {
         self.rings.interrupt_wanted()
     }
 
+    #[inline]
+    fn is_awaited(&self, more: u16) -> bool {
+        self.rings.is_awaited(more)
+    }
+
     fn position(&self) -> u32 {
         u32::from(self.rings.next_available)
     }
@@ -221,6 +226,16 @@ impl<W: Words> Rings<W> {
         } else {
             self.available.load_u16(FLAGS, Relaxed) & NO_NOTIFICATION == 0
         }
+    }
+
+    /// See [`Ring::is_awaited`]. There is no barrier, so a driver that arms just now is seen by the next decision.
+    #[inline]
+    pub(crate) fn is_awaited(&self, more: u16) -> bool {
+        let Some(old) = self.decided.filter(|_| self.event_idx) else {
+            return false;
+        };
+        let event = self.available.load_u16(available(self.size), Relaxed);
+        passes(event, self.next_used.wrapping_add(more), old)
     }
 
     #[inline]

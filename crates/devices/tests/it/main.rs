@@ -4,6 +4,7 @@ mod called_off;
 mod control;
 mod daemon;
 mod dax;
+mod early;
 mod hostile;
 mod mapping;
 mod requests;

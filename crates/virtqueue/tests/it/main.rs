@@ -1,6 +1,7 @@
 //! Device half against driver half, against a model, against another implementation, and against attackers.
 
 mod arbitrary;
+mod early;
 mod hostile;
 mod model;
 mod oracle;

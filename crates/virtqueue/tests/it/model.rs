@@ -2,11 +2,12 @@
 //! with its bytes; every completion comes back once, with its length and its bytes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use guestmem::Memory;
 use proptest::prelude::*;
 use rstest::rstest;
-use virtqueue::{Buffer, DriverQueue, Pending, Queue, QueueConfig, Token};
+use virtqueue::{Buffer, DriverQueue, Early, Pending, Queue, QueueConfig, Token};
 
 use crate::world::{self, buffers, table};
 
@@ -23,6 +24,7 @@ enum Step {
     Serve {
         budget: u32,
         plans: Vec<Plan>,
+        early: bool,
     },
     Complete {
         which: usize,
@@ -56,7 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (lengths(), lengths(), any::<bool>())
             .prop_map(|(readable, writable, indirect)| Step::Post { readable, writable, indirect }),
-        3 => (1u32..6, proptest::collection::vec(plan(), 6)).prop_map(|(budget, plans)| Step::Serve { budget, plans }),
+        3 => (1u32..6, proptest::collection::vec(plan(), 6), any::<bool>())
+            .prop_map(|(budget, plans, early)| Step::Serve { budget, plans, early }),
         3 => (any::<usize>(), plan()).prop_map(|(which, plan)| Step::Complete { which, plan }),
         2 => (1usize..8).prop_map(|most| Step::Reap { most }),
         1 => Just(Step::Restart),
@@ -151,7 +154,7 @@ impl World {
                 writable,
                 indirect,
             } => self.post(readable, writable, *indirect),
-            Step::Serve { budget, plans } => self.serve(*budget, plans),
+            Step::Serve { budget, plans, early } => self.serve(*budget, plans, *early),
             Step::Complete { which, plan } => self.complete(*which, *plan),
             Step::Reap { most } => self.reap(*most),
             Step::Restart => self.restart(),
@@ -188,7 +191,7 @@ impl World {
         });
     }
 
-    fn serve(&mut self, budget: u32, plans: &[Plan]) {
+    fn serve(&mut self, budget: u32, plans: &[Plan], early: bool) {
         let (mut served, mut put_back) = (0, false);
         let available = self.fresh.len();
         let World {
@@ -198,7 +201,15 @@ impl World {
             done,
             ..
         } = self;
-        let result = self.queue.serve(budget, |mut chain| {
+        if early {
+            self.driver.arm_interrupt();
+        }
+        let mut interrupt = || {};
+        let early = Early {
+            after: if early { Duration::ZERO } else { Duration::MAX },
+            interrupt: &mut interrupt,
+        };
+        let result = self.queue.serve_early(budget, early, |mut chain| {
             let mut posted = fresh.pop_front().expect("no chain that was not posted");
             let plan = plans[served % plans.len()];
             let length: u32 = posted.readable.iter().map(|buffer| buffer.length).sum();
@@ -317,7 +328,7 @@ impl World {
         while !self.kept.is_empty() {
             self.complete(0, Plan::Fill);
         }
-        self.serve(ARENAS as u32 + 1, &[Plan::Fill]);
+        self.serve(ARENAS as u32 + 1, &[Plan::Fill], false);
         self.reap(usize::MAX);
         assert!(self.taken.is_empty() && self.fresh.is_empty());
         assert_eq!(self.driver.free(), self.config.size);
