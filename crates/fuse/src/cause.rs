@@ -76,6 +76,27 @@ pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// The last cause, out of the way of others.
+pub(crate) struct SetAside(Option<Noted>);
+
+/// To be asked before something is tried that may fail and be of no account.
+pub(crate) fn set_aside() -> SetAside {
+    SetAside(match STATE.get() {
+        State::Noted => NOTED.take(),
+        State::Unwatched | State::Watched => None,
+    })
+}
+
+impl SetAside {
+    /// Makes it the last cause again.
+    pub(crate) fn back(self) {
+        if let Some(noted) = self.0 {
+            NOTED.replace(Some(noted));
+            STATE.set(State::Noted);
+        }
+    }
+}
+
 #[cold]
 fn note(given: Errno, cause: impl FnOnce() -> Cause) {
     if STATE.get() != State::Unwatched {
@@ -156,6 +177,16 @@ mod tests {
             errno: Errno::EMFILE,
         };
         assert_eq!(of(refused), Some(cause));
+    }
+
+    #[test]
+    fn a_cause_that_was_set_aside_comes_back() {
+        let _watch = Watch::begin();
+        let refused = Errno::EROFS.rule("a rule");
+        let aside = set_aside();
+        failing(rustix::io::Errno::NOENT, "second()");
+        aside.back();
+        assert_eq!(of(refused), Some(Cause::Rule("a rule")));
     }
 
     #[test]

@@ -18,8 +18,8 @@ use super::entries::{Found, INSIDE, mode};
 use super::handle::{OpenFile, Opened as _};
 use super::identity::Identity;
 use super::inode::Node;
-use super::{CacheMode, Passthrough, READ_ONLY};
-use crate::cause::HostResult as _;
+use super::{CacheMode, Passthrough};
+use crate::cause::{self, HostResult as _};
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
 use crate::sys;
 use crate::wire::{self, InitFlags};
@@ -111,8 +111,12 @@ impl Passthrough {
                 Err(Errno::EEXIST | Errno::EROFS) if !exclusive => {}
                 Err(error) => return Err(error),
             }
+            let refusal = cause::set_aside();
             let found = match self.find(&parent, name) {
-                Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => return Err(Errno::EROFS.rule(READ_ONLY)),
+                Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => {
+                    refusal.back();
+                    return Err(Errno::EROFS);
+                }
                 Err(Errno::ENOENT) => continue,
                 found => found?,
             };

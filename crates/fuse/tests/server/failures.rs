@@ -361,6 +361,14 @@ fn a_read_only_file_system_of_the_host_is_told_with_the_call() {
         Errno::EROFS,
         r#"SYMLINK /l: 30: symlinkat("to \"there\"", parent, "l") = 30"#,
     );
+    // CREATE looks for what may be there nevertheless, and finds nothing.
+    guest.refused(
+        Opcode::Create,
+        ROOT,
+        &[create(libc::O_WRONLY).as_bytes(), z(c"f")],
+        Errno::EROFS,
+        "CREATE /f: 30: openat2(parent, \"f\", O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0644) = 30",
+    );
 }
 
 /// Files of procfs are read elsewhere, since they do not tell whether a read waits; and at 0 of a process' memory is nothing.
