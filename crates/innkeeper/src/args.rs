@@ -58,6 +58,12 @@ pub(crate) struct Why {
     #[arg(long, requires = "command")]
     pub(crate) exact: bool,
 
+    /// Run COMMAND a second time where that is what it takes to learn what functions returned (kernels before 6.5)
+    ///
+    /// Whatever COMMAND does is done twice, or with --exact three times. The report is of the last run.
+    #[arg(long, requires = "command")]
+    pub(crate) again: bool,
+
     /// Put tracefs back as the journal on standard input says
     #[arg(long, hide = true, exclusive = true)]
     pub(crate) guardian: bool,

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use why::call_tree::Certainty;
 use why::origin::{Answer, Origin};
 use why::ptrace::{self, Failure, Outcome};
-use why::recording::{self, Found, Recording, Run};
+use why::recording::{self, Found, Recording, Run, Wanted};
 use why::site::{Exact, Test};
 use why::tracefs::guardian;
 
@@ -64,29 +64,50 @@ pub(crate) fn run(job: Why) -> ExitCode {
     run.report.status.into()
 }
 
-/// Runs the command, and once more if the instructions are asked for and can be looked for. Gives the last run.
+/// Runs the command, and again for what only an earlier run can tell to look for, if that is wanted. Gives the last run.
 fn runs(job: &Why) -> Result<Run, ptrace::Error> {
-    let run = recording::run(job.command.clone(), this_as_guardian(), &[])?;
-    let (true, Ok(recording)) = (job.exact, &run.recording) else {
-        return Ok(run);
-    };
-    match recording.suspects() {
-        Ok(suspects) if suspects.is_empty() => {
-            eprintln!("innkeeper: not run again: no function that made an error has an instruction that loads it");
-            Ok(run)
-        }
-        Ok(suspects) => {
-            eprintln!(
-                "innkeeper: running the command again, with probes in {} of the kernel's functions",
-                suspects.len()
-            );
-            recording::run_again(job.command.clone(), this_as_guardian(), &[], suspects)
-        }
-        Err(error) => {
-            eprintln!("innkeeper: not run again: {error}");
-            Ok(run)
-        }
+    let run = |wanted| recording::run(job.command.clone(), this_as_guardian(), &[], wanted);
+    let mut last = run(Wanted::default())?;
+    let mut returns = Vec::new();
+    if let (true, Ok(recording)) = (job.again, &last.recording)
+        && !recording.has_returns
+    {
+        returns = match recording.functions_of_failures() {
+            Ok(functions) => functions,
+            Err(error) => return Ok(not_again(last, &error.to_string())),
+        };
+        eprintln!(
+            "innkeeper: running the command again, to see what {} of the kernel's functions return",
+            returns.len()
+        );
+        last = run(Wanted {
+            returns: returns.clone(),
+            ..Wanted::default()
+        })?;
     }
+    let (true, Ok(recording)) = (job.exact, &last.recording) else {
+        return Ok(last);
+    };
+    let instructions = match recording.suspects() {
+        Ok(suspects) if suspects.is_empty() => {
+            return Ok(not_again(
+                last,
+                "no function that made an error has an instruction that loads it",
+            ));
+        }
+        Ok(suspects) => suspects,
+        Err(error) => return Ok(not_again(last, &error.to_string())),
+    };
+    eprintln!(
+        "innkeeper: running the command again, with probes in {} of the kernel's functions",
+        instructions.len()
+    );
+    run(Wanted { returns, instructions })
+}
+
+fn not_again(run: Run, why: &str) -> Run {
+    eprintln!("innkeeper: not run again: {why}");
+    run
 }
 
 fn failed(sentence: &str) -> ExitCode {

@@ -12,8 +12,8 @@ const INTERNAL: [i32; 3] = [515, 519, 517];
 /// Functions that say no as a matter of course: a node's number, which is -1 for any; a label that this module has not.
 const NO_CHECKS: [&str; 2] = ["tsk_fork_get_node", "apparmor_socket_getpeersec_dgram"];
 /// Beginnings of the names of functions by which an interrupt runs in whatever call it meets: not the call's own doing.
-/// These enter (x86-64, then arm64), the last ones run what was put off till the interrupt's end.
-const INTERRUPTS: [&str; 9] = [
+/// These enter (x86-64, then arm64), the next run what was put off till the interrupt's end, the last are return probes.
+const INTERRUPTS: [&str; 12] = [
     "__sysvec_",
     "sysvec_",
     "__common_interrupt",
@@ -23,6 +23,9 @@ const INTERRUPTS: [&str; 9] = [
     "irq_exit_rcu",
     "handle_softirqs",
     "__do_softirq",
+    "kprobe_ftrace_handler",
+    "rethook_",
+    "kretprobe_",
 ];
 
 /// What a tracer saw of one thread, in order.

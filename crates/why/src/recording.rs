@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::btf::{BtfError, Functions};
+use crate::btf::{BtfError, Functions, Returns};
+use crate::call_tree::Call;
 use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
@@ -15,12 +16,14 @@ use crate::ring_buffer::{self, FormatError, Layout};
 use crate::site::{self, Exact, Suspect};
 use crate::symbols::Symbols;
 use crate::trace::{Probed, Reader, Syscall};
-use crate::tracefs::{self, Session};
+use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
 const VERSION: u32 = 1;
 /// Functions that are probed in one run; each has up to 20 probes.
 const SUSPECTS_MAX: usize = 16;
+/// Functions that are probed at most: each takes the kernel some milliseconds to set up.
+const PROBED: usize = 4000;
 
 /// What was seen of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub struct Recording {
     pub kernel: String,
     /// The failed calls, as the command saw them.
     pub failures: Vec<Failure>,
+    /// Whether it was seen what functions returned.
+    pub has_returns: bool,
     header: [String; 2],
     formats: Vec<String>,
     symbols: Symbols,
@@ -90,6 +95,15 @@ pub enum Refused {
     Unreadable(#[from] Error),
 }
 
+/// What is to be seen beyond what a kernel shows by itself: an earlier run of the command tells what that should be.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Functions whose returns are wanted, for kernels that show those of some alone: [`Recording::functions_of_failures`].
+    pub returns: Vec<String>,
+    /// Functions whose instructions are probed: [`Recording::suspects`].
+    pub instructions: Vec<Suspect>,
+}
+
 /// Runs a command, tracing the kernel's functions in it where that is possible.
 ///
 /// `guardian` is a command that calls [`tracefs::guardian::run`]; `calls` are names of system calls to look at, or none
@@ -97,33 +111,22 @@ pub enum Refused {
 ///
 /// # Errors
 /// The command cannot be run or traced by ptrace. That the kernel's functions cannot be traced is part of the result.
-pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String]) -> Result<Run, ptrace::Error> {
-    run_again(command, guardian, calls, Vec::new())
-}
-
-/// As [`run`], with probes on instructions of functions that [`Recording::suspects`] found in an earlier run.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_again(
-    command: Vec<OsString>,
-    guardian: Command,
-    calls: &[String],
-    suspects: Vec<Suspect>,
-) -> Result<Run, ptrace::Error> {
-    let sites: BTreeSet<u64> = suspects.iter().flat_map(Suspect::probes).collect();
+pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: Wanted) -> Result<Run, ptrace::Error> {
+    let sites: BTreeSet<u64> = wanted.instructions.iter().flat_map(Suspect::probes).collect();
     let sites: Vec<u64> = sites.into_iter().collect();
-    let mut tracing = Tracing(Session::start(guardian, calls, &[], &sites));
+    let mut tracing = Tracing(Session::start(guardian, calls, &wanted.returns, &sites));
     let report = ptrace::run_watched(command, &mut tracing)?;
     let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
         let (header, formats) = (header.clone(), formats.to_vec());
         let refused = session.refused().to_vec();
+        let has_returns = session.method() != Method::None;
         let seen = session.finish()?;
         let recording = Recording::new(header, formats, seen, &report.failures)?;
         Ok(Recording {
-            suspects,
+            suspects: wanted.instructions,
             refused,
+            has_returns,
             ..recording
         })
     });
@@ -198,6 +201,7 @@ impl Recording {
             probed: seen.probed,
             suspects: Vec::new(),
             refused: Vec::new(),
+            has_returns: false,
             cut: seen.cut,
             pages: written,
         })
@@ -246,6 +250,29 @@ impl Recording {
             syscall.tree.complete &= !self.cut;
         }
         Ok(syscalls)
+    }
+
+    /// The functions that failed calls ran through and that may have returned an errno.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood.
+    pub fn functions_of_failures(&self) -> Result<Vec<String>, Error> {
+        fn add(call: &Call, functions: &Functions, names: &mut BTreeSet<String>) {
+            let told = functions.returns(&call.function);
+            if told.is_none_or(|returns| !matches!(returns, Returns::Nothing | Returns::Bool | Returns::Other)) {
+                names.insert(call.function.clone());
+            }
+            call.children.iter().for_each(|call| add(call, functions, names));
+        }
+        let mut names = BTreeSet::new();
+        for syscall in self.syscalls()? {
+            syscall
+                .tree
+                .roots
+                .iter()
+                .for_each(|call| add(call, &self.functions, &mut names));
+        }
+        Ok(names.into_iter().take(PROBED).collect())
     }
 
     /// For each failure where the errno came from, where that is known.

@@ -315,13 +315,13 @@ impl Setup {
             // Some functions refuse probes; what they return stays unknown.
             let probe = format!("r32:{group}/{name} {function} value=$retval:s64");
             if files::write(&probes, &probe, true).is_ok() {
-                self.enable(directory, &name, Some(IS_ERRNO))?;
                 made.insert(name, function.clone());
             }
         }
         if made.is_empty() {
             return Ok((Method::None, Probes::None));
         }
+        self.enable(directory, "", Some(IS_ERRNO))?;
         Ok((
             Method::ReturnProbes,
             Probes::Some(self.top.path("kprobe_profile"), made),
@@ -347,8 +347,10 @@ impl Setup {
         Ok(refused)
     }
 
+    /// Records one of our events, or all for the empty name, where the filter lets it.
     fn enable(&mut self, directory: &Tracefs, event: &str, filter: Option<&str>) -> Result<(), Error> {
-        let file = directory.path(&format!("events/{}/{event}/enable", self.group));
+        let group = directory.path(&format!("events/{}", self.group));
+        let file = group.join(event).join("enable");
         self.guardian.note(&Undo::Write(file.clone(), "0".to_owned()))?;
         if let Some(filter) = filter {
             files::write(&file.with_file_name("filter"), filter, false)?;
