@@ -73,37 +73,48 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// Reads `/sys/kernel/btf/vmlinux`, in one pass and in time linear in its size.
+    /// Reads `/sys/kernel/btf/vmlinux`, and those of modules beside it, each in one pass and in time linear in its size.
+    ///
+    /// A module's types are numbered on from those of the kernel, and so are its strings. What a module returns whose
+    /// information cannot be read stays unknown.
     ///
     /// # Errors
-    /// The bytes are not BTF, or are cut off.
-    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
-        let word = |at: usize| bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word));
-        let magic = bytes.first_chunk().map(|magic| u16::from_le_bytes(*magic));
-        if magic != Some(MAGIC) {
-            return Err(BtfError::Header);
-        }
-        // The header's length, then offset and length of types and strings, the offsets from the header's end.
-        let section = |at: usize| {
-            let start = usize::try_from(word(4)?)
-                .ok()?
-                .checked_add(usize::try_from(word(at)?).ok()?)?;
-            bytes.get(start..start.checked_add(usize::try_from(word(at + 4)?).ok()?)?)
-        };
-        let types = Types::parse(section(8).ok_or(BtfError::Section)?)?;
-        let strings = section(16).ok_or(BtfError::Section)?;
+    /// The kernel's bytes are not BTF, or are cut off.
+    pub fn parse(kernel: &[u8], modules: &[Vec<u8>]) -> Result<Self, BtfError> {
+        let (types, strings) = sections(kernel)?;
         let mut functions = Self::default();
-        for function in types.all.iter().filter(|kind| kind.kind == KIND_FUNC) {
+        let mut all = Types::default();
+        all.add(types)?;
+        let (own_types, own_strings) = (all.0.len(), strings.len());
+        let mut text = strings.to_vec();
+        functions.add(&all, 0, &text);
+        for module in modules {
+            all.0.truncate(own_types);
+            text.truncate(own_strings);
+            let Ok((types, strings)) = sections(module) else {
+                continue;
+            };
+            if all.add(types).is_ok() {
+                text.extend_from_slice(strings);
+                functions.add(&all, own_types, &text);
+            }
+        }
+        Ok(functions)
+    }
+
+    /// Adds the functions among the types from `first` on.
+    fn add(&mut self, types: &Types, first: usize, strings: &[u8]) {
+        let new = types.0.iter().skip(first);
+        for function in new.filter(|kind| kind.kind == KIND_FUNC) {
             let Some(name) = text(strings, function.name) else {
                 continue;
             };
             let returns = types.returns(function, strings).unwrap_or(Returns::Other);
-            let known = functions.by_name.entry(name.to_owned()).or_insert(returns);
+            let known = self.by_name.entry(name.to_owned()).or_insert(returns);
             if *known != returns {
                 *known = Returns::Ambiguous;
             }
         }
-        Ok(functions)
     }
 
     /// What a function returns. Copies that the compiler made (`name.isra.0`) return what the function does.
@@ -132,6 +143,23 @@ impl Functions {
     }
 }
 
+/// The sections of types and of strings.
+fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), BtfError> {
+    let word = |at: usize| bytes.get(at..)?.first_chunk().map(|word| u32::from_le_bytes(*word));
+    let magic = bytes.first_chunk().map(|magic| u16::from_le_bytes(*magic));
+    if magic != Some(MAGIC) {
+        return Err(BtfError::Header);
+    }
+    // The header's length, then offset and length of types and strings, the offsets from the header's end.
+    let section = |at: usize| {
+        let start = usize::try_from(word(4)?)
+            .ok()?
+            .checked_add(usize::try_from(word(at)?).ok()?)?;
+        bytes.get(start..start.checked_add(usize::try_from(word(at + 4)?).ok()?)?)
+    };
+    section(8).zip(section(16)).ok_or(BtfError::Section)
+}
+
 fn text(strings: &[u8], at: u32) -> Option<&str> {
     let rest = strings.get(usize::try_from(at).ok()?..)?;
     let end = rest.iter().position(|&byte| byte == 0)?;
@@ -148,13 +176,12 @@ struct Type {
 }
 
 /// All types, numbered from 1; 0 is void.
-struct Types {
-    all: Vec<Type>,
-}
+#[derive(Default)]
+struct Types(Vec<Type>);
 
 impl Types {
-    fn parse(section: &[u8]) -> Result<Self, BtfError> {
-        let mut all = Vec::new();
+    fn add(&mut self, section: &[u8]) -> Result<(), BtfError> {
+        let all = &mut self.0;
         let mut at = 0;
         while at < section.len() {
             let bad = BtfError::Type(all.len() + 1);
@@ -177,14 +204,14 @@ impl Types {
             at += 12 + usize::try_from(behind).map_err(|_| bad)?;
         }
         if at == section.len() {
-            Ok(Self { all })
+            Ok(())
         } else {
             Err(BtfError::Type(all.len()))
         }
     }
 
     fn get(&self, number: u32) -> Option<&Type> {
-        self.all.get(usize::try_from(number).ok()?.checked_sub(1)?)
+        self.0.get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     fn returns(&self, function: &Type, strings: &[u8]) -> Option<Returns> {

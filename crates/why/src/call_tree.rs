@@ -10,10 +10,15 @@ const ENOSYS: i32 = 38;
 const INTERNAL: [i32; 3] = [515, 519, 517];
 
 /// Functions that say no as a matter of course: a node's number, which is -1 for any; a label that this module has not.
-const NO_CHECKS: [&str; 2] = ["tsk_fork_get_node", "apparmor_socket_getpeersec_dgram"];
+const NO_CHECKS: [&str; 3] = [
+    "tsk_fork_get_node",
+    "apparmor_socket_getpeersec_dgram",
+    "security_socket_getpeersec_dgram",
+];
 /// Beginnings of the names of functions by which an interrupt runs in whatever call it meets: not the call's own doing.
-/// These enter (x86-64, then arm64), the next run what was put off till the interrupt's end, the last are return probes.
-const INTERRUPTS: [&str; 12] = [
+/// These enter (x86-64, then arm64), the next run what was put off till the interrupt's end, then come
+/// return probes and messages for the kernel's log, which try many things.
+const INTERRUPTS: [&str; 14] = [
     "__sysvec_",
     "sysvec_",
     "__common_interrupt",
@@ -26,6 +31,8 @@ const INTERRUPTS: [&str; 12] = [
     "kprobe_ftrace_handler",
     "rethook_",
     "kretprobe_",
+    "vprintk",
+    "_printk",
 ];
 
 /// What a tracer saw of one thread, in order.
@@ -85,9 +92,18 @@ impl Call {
         value.returns.errno(value.register?)
     }
 
-    /// Whether it may have handed on this errno. A number that is no errno by its type is one if it fits to the last bit.
+    /// Whether it may have handed on this errno. A number that is no errno by its type, or has none that is known, is one if it
+    /// fits to the last bit.
     pub(crate) fn hands_on(&self, errno: i32) -> bool {
-        let exact = |value: Value| value.returns == Returns::Unsigned && value.register == Some(register_of(errno));
+        let exact = |value: Value| {
+            let wide = value.register == Some(register_of(errno));
+            let narrow = value.register == Some(register_of(errno) & u64::from(u32::MAX));
+            match value.returns {
+                Returns::Unsigned => wide,
+                Returns::Ambiguous => wide || narrow,
+                _ => false,
+            }
+        };
         self.errno() == Some(errno) || self.value.is_some_and(exact)
     }
 
@@ -115,7 +131,11 @@ impl Call {
     fn may_hide(&self, errno: i32) -> bool {
         let Some(value) = self.value else { return true };
         let low = |register: u64| register & 0xffff_ffff == register_of(errno) & 0xffff_ffff;
-        matches!(value.returns, Returns::Other | Returns::Ambiguous) && value.register.is_some_and(low)
+        value.returns == Returns::Other && value.register.is_some_and(low)
+    }
+
+    fn is_typed(&self) -> bool {
+        self.value.is_some_and(|value| value.returns != Returns::Ambiguous)
     }
 }
 
@@ -215,7 +235,10 @@ impl Tree {
         let cause = cause(&origin.children, errno);
         let certainty = if !self.complete || chain.iter().any(|call| call.time.1.is_none()) {
             Certainty::Unknown
-        } else if matches!(cause, Cause::None) && !origin.children.iter().any(|call| call.may_hide(errno)) {
+        } else if matches!(cause, Cause::None)
+            && chain.iter().all(|call| call.is_typed())
+            && !origin.children.iter().any(|call| call.may_hide(errno))
+        {
             Certainty::Certain
         } else {
             // That one thing failed before another does not prove that it is the reason.

@@ -169,7 +169,7 @@ impl Recording {
         let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
         // Without type information no return is known to be an errno, and no answer is certain.
         let functions = match fs::read("/sys/kernel/btf/vmlinux") {
-            Ok(bytes) => Functions::parse(&bytes)?,
+            Ok(bytes) => Functions::parse(&bytes, &modules())?,
             Err(_) => Functions::default(),
         };
         let reader = Reader {
@@ -326,6 +326,13 @@ impl Recording {
         suspects.retain(|suspect| !suspect.probes().is_empty());
         Ok(suspects)
     }
+}
+
+/// The type information of the modules that are loaded.
+fn modules() -> Vec<Vec<u8>> {
+    let files = fs::read_dir("/sys/kernel/btf").into_iter().flatten().flatten();
+    let files = files.filter(|file| file.file_name() != "vmlinux");
+    files.filter_map(|file| fs::read(file.path()).ok()).collect()
 }
 
 /// Drops the pages that hold nothing of a call that failed: a recording is to be sent around.

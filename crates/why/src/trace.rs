@@ -149,7 +149,7 @@ impl Reader<'_> {
                 What::Exit { function, depth, value } => {
                     let open = threads.entry(thread).or_default();
                     let depth = depth.saturating_sub(open.base.unwrap_or(depth));
-                    let value = value.and_then(|value| self.value(&function, value));
+                    let value = value.map(|value| self.value(&function, value));
                     open.events.push(Event::Exit {
                         time,
                         function,
@@ -163,7 +163,7 @@ impl Reader<'_> {
                     }
                 }
                 What::Returned { function, value } => {
-                    let value = self.value(&function, value);
+                    let value = Some(self.value(&function, value));
                     if let Some(open) = threads.get_mut(&thread) {
                         open.returned(&function, value);
                     }
@@ -173,24 +173,27 @@ impl Reader<'_> {
         failed
     }
 
-    fn value(&self, function: &str, register: u64) -> Option<Value> {
-        Some(Value {
+    fn value(&self, function: &str, register: u64) -> Value {
+        Value {
             register: Some(register),
-            returns: self.functions.returns(function)?,
-        })
+            returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
+        }
     }
 
-    /// Returns that the kernel was told not to write down were no errnos.
+    /// Returns that the kernel was told not to write down were no errnos; nor is what can hold none by its type.
     fn add_silent(&self, events: &mut [Event]) {
         for event in events {
             if let Event::Exit { function, value, .. } = event
                 && value.is_none()
-                && self.probed.has(function)
             {
-                *value = Some(Value {
-                    register: None,
-                    returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
-                });
+                let returns = self.functions.returns(function);
+                let never = matches!(returns, Some(Returns::Nothing | Returns::Bool | Returns::Other));
+                if never || self.probed.has(function) {
+                    *value = Some(Value {
+                        register: None,
+                        returns: returns.unwrap_or(Returns::Ambiguous),
+                    });
+                }
             }
         }
     }

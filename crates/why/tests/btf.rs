@@ -50,7 +50,7 @@ fn btf() -> Vec<u8> {
 
 #[test]
 fn each_kind_of_return_is_told() {
-    let functions = Functions::parse(&btf()).unwrap();
+    let functions = Functions::parse(&btf(), &[]).unwrap();
     let returns = |name| functions.returns(name);
     assert_eq!(returns("a_int"), Some(Returns::Int));
     assert_eq!(returns("a_int.isra.0"), Some(Returns::Int));
@@ -63,6 +63,24 @@ fn each_kind_of_return_is_told() {
     assert_eq!(returns("a_loop"), Some(Returns::Other), "a typedef of itself ends");
     assert_eq!(returns("beyond"), Some(Returns::Other));
     assert_eq!(returns("unknown"), None);
+}
+
+/// One function that returns the kernel's type 1, an int; the types of [`btf`] end with 26.
+fn module() -> Vec<u8> {
+    let strings = b"\0a_module\0";
+    let kernel = btf();
+    let kernel_strings = u32::from_le_bytes(kernel[20..24].try_into().unwrap());
+    let words = [0, 13 << 24, 1, kernel_strings + 1, 12 << 24, 27];
+    let header = [0x0001_eb9f, 24, 0, 24, 24, strings.len() as u32];
+    let words = header.iter().chain(&words).flat_map(|word| word.to_le_bytes());
+    words.chain(*strings).collect()
+}
+
+#[test]
+fn types_and_strings_of_a_module_follow_those_of_the_kernel() {
+    let functions = Functions::parse(&btf(), &[module(), b"junk".to_vec(), module()]).unwrap();
+    assert_eq!(functions.returns("a_module"), Some(Returns::Int));
+    assert_eq!(functions.returns("a_bool"), Some(Returns::Bool));
 }
 
 #[test]
@@ -87,7 +105,7 @@ fn this_kernels_functions_are_told_where_it_has_btf() {
     let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
         return;
     };
-    let functions = Functions::parse(&bytes).unwrap();
+    let functions = Functions::parse(&bytes, &[]).unwrap();
     assert!(functions.count() > 10_000, "{}", functions.count());
     assert_eq!(functions.returns("ns_capable"), Some(Returns::Bool));
     assert_eq!(functions.returns("vfs_read"), Some(Returns::Long));
@@ -98,9 +116,9 @@ fn this_kernels_functions_are_told_where_it_has_btf() {
 #[test]
 fn what_is_cut_off_is_an_error() {
     let whole = btf();
-    assert_eq!(Functions::parse(&[]).unwrap_err(), BtfError::Header);
+    assert_eq!(Functions::parse(&[], &[]).unwrap_err(), BtfError::Header);
     for length in 2..whole.len() {
-        assert!(Functions::parse(&whole[..length]).is_err(), "{length}");
+        assert!(Functions::parse(&whole[..length], &[]).is_err(), "{length}");
     }
 }
 
@@ -110,7 +128,7 @@ proptest! {
         let mut bytes = btf();
         let at = at % bytes.len();
         bytes[at] = byte;
-        let _ = Functions::parse(&bytes);
-        let _ = Functions::parse(&[&bytes[..at], &noise].concat());
+        let _ = Functions::parse(&bytes, &[]);
+        let _ = Functions::parse(&[&bytes[..at], &noise].concat(), &[]);
     }
 }

@@ -159,6 +159,8 @@ impl Buffers {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => empty = false,
+                    // A processor that was never there has a file and no buffer.
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                     Err(_) => self.cut = true,
                 }
             }
