@@ -1,7 +1,8 @@
 //! Why a request fails: the system call of the host that failed, or the rule of ours that refused it.
 //!
-//! It is remembered by the thread that serves the request, and only while somebody wants to know ([`Watch`]). What succeeds never comes
-//! here. The last cause counts: an error that was met and overcome is followed by that of what was tried next, if that fails too.
+//! It is remembered by the thread that serves the request, and only while somebody wants to know (`Watch`). What succeeds never comes
+//! here, and what does not is kept out of line, so that the code for it is not in the way of the rest. The last cause counts: an error
+//! that was met and overcome is followed by that of what was tried next, if that fails too.
 
 use std::cell::{Cell, RefCell};
 
@@ -98,6 +99,7 @@ impl SetAside {
 }
 
 #[cold]
+#[inline(never)]
 fn note(given: Errno, cause: impl FnOnce() -> Cause) {
     if STATE.get() != State::Unwatched {
         let cause = cause();
@@ -108,6 +110,8 @@ fn note(given: Errno, cause: impl FnOnce() -> Cause) {
 
 impl Errno {
     /// This errno, since a rule of ours refuses the request. `rule` is the end of a sentence: "refused: ...".
+    #[cold]
+    #[inline(never)]
     pub(crate) fn rule(self, rule: &'static str) -> Errno {
         note(self, || Cause::Rule(rule));
         self
@@ -133,8 +137,12 @@ pub(crate) trait HostResult<T> {
 }
 
 impl<T> HostResult<T> for rustix::io::Result<T> {
+    #[inline]
     fn of(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|errno| failed(errno.raw_os_error(), call))
+        match self {
+            Ok(answer) => Ok(answer),
+            Err(errno) => Err(failed(errno.raw_os_error(), call)),
+        }
     }
 }
 
@@ -145,6 +153,7 @@ impl<T> HostResult<T> for std::io::Result<T> {
 }
 
 #[cold]
+#[inline(never)]
 fn failed(errno: i32, call: impl FnOnce() -> String) -> Errno {
     // The daemon's limit of open files is not one of the guest's process: to that, the system has run out.
     let given = if errno == libc::EMFILE { libc::ENFILE } else { errno };

@@ -1,5 +1,5 @@
-//! Lines of the log of errors. What a guest says in them is escaped and cut, so that no line is longer than [`LONGEST`] and none can
-//! be taken for two.
+//! Lines of the log of errors. What a guest says in them is escaped and cut, so that no line is longer than a pipe takes at once, and
+//! none can be taken for two.
 
 use fuse::cause::Cause;
 use fuse::escape::Escaped;
@@ -9,9 +9,6 @@ use serde::Serialize;
 
 use crate::args::ErrorFormat;
 
-/// Bytes of a line at most, without its end: fewer than a pipe takes at once (PIPE_BUF), whole or not at all.
-#[cfg(test)]
-const LONGEST: usize = 4000;
 /// Bytes of a path that are shown, its end rather than its start.
 const PATH_MAX: usize = 1000;
 /// Of the lines of the JSON form; goes up when a field is removed or means something else.
@@ -135,6 +132,8 @@ mod tests {
 
     use super::*;
 
+    /// Bytes of a line at most, without its end: fewer than a pipe takes at once (PIPE_BUF), whole or not at all.
+    const LONGEST: usize = 4000;
     const TIME: &str = "2026-01-02T03:04:05.000006Z";
 
     fn failure<'a>(path: &'a [u8], to: Option<&'a [u8]>, cause: Option<Cause>) -> Failure<'a> {
