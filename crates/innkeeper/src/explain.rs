@@ -9,7 +9,7 @@ use why::call_tree::Certainty;
 use why::origin::{Answer, Origin};
 use why::ptrace::{self, Failure, Outcome};
 use why::recording::{self, Found, Recording, Run, Wanted};
-use why::site::{Exact, Test};
+use why::site::{Exact, Jump, Test};
 use why::tracefs::guardian;
 
 use crate::args::Why;
@@ -175,12 +175,17 @@ fn explained(answer: &Answer, exact: Option<&Exact>, kernel: bool) -> String {
     }
     if let Some(exact) = exact {
         let led = match &exact.test {
-            Test::Jump { place, taken } => match taken {
+            Test::Before(Jump { place, taken }) => match taken {
                 Some(true) => format!(", reached by the jump at {place}"),
                 Some(false) => format!(", reached past the jump at {place}, which was not taken"),
                 None => format!(", reached after the test at {place}"),
             },
-            Test::None => " before any test".to_owned(),
+            Test::After(Jump { place, taken }) => match taken {
+                Some(true) => format!(" in advance, and the test at {place} held"),
+                Some(false) => format!(" in advance, and the test at {place} did not hold"),
+                None => format!(" in advance, and the test at {place} decided"),
+            },
+            Test::None => " without a test".to_owned(),
             Test::Unknown => String::new(),
         };
         let (place, made, certainty) = (&exact.place, negative(exact.errno), word(exact.certainty));

@@ -1,14 +1,19 @@
 //! Machine code of the kernel: where a function makes an errno, and which jumps lead there.
 //!
 //! A compiler makes of `return -EINVAL` an instruction that loads -22, and often of several such statements one. The
-//! jumps to it, each behind a test of its own, then tell them apart.
+//! jumps to it, each behind a test of its own, then tell them apart. Where it loads the errno before it tests anything,
+//! what is done with it after does.
 
 mod arm64;
+mod effect;
+mod fate;
 mod flow;
 mod kcore;
 mod x86_64;
 
 pub use arm64::Arm64;
+pub use effect::{Condition, Effect, Place};
+pub use fate::Fate;
 pub use flow::{Code, Piece, Site, Way};
 pub use kcore::{Error, Memory};
 pub use x86_64::X86_64;
@@ -28,6 +33,8 @@ pub struct Instruction {
     pub length: u8,
     /// What it does.
     pub does: Does,
+    /// What it writes, if that is known of this kind of processor.
+    pub effect: Option<Effect>,
 }
 
 /// What an instruction does.
@@ -43,7 +50,11 @@ pub enum Does {
     JumpsByTable,
     /// Does not go on: returns or leaves the function.
     Ends,
-    /// Anything else: goes on behind itself, as calls do and traps may (a warning of the kernel is one).
+    /// Calls a function at this address, and goes on behind itself once it returns.
+    Calls(u64),
+    /// Calls a function that never returns.
+    Stops,
+    /// Anything else: goes on behind itself, as traps may (a warning of the kernel is one).
     Goes,
 }
 

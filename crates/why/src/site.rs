@@ -8,13 +8,15 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::call_tree::{Call, Certainty};
-use crate::code::{self, Code, Decoder, Memory, Piece, Site};
+use crate::code::{self, Code, Decoder, Fate, Memory, Piece, Site};
 use crate::origin::{Answer, Origin};
 use crate::symbols::Symbols;
 use crate::trace::Syscall;
 
 /// Each probe is a trap in the kernel's way.
 const PROBES_MAX: usize = 20;
+/// Functions that never return; what lies behind a call of them belongs to something else.
+const ENDLESS: [&str; 4] = ["__stack_chk_fail", "panic", "__fortify_panic", "usercopy_abort"];
 /// Functions of one name that are told apart by their hits.
 const NAMESAKES_MAX: usize = 4;
 
@@ -39,26 +41,32 @@ pub struct Exact {
     pub place: String,
     /// What it loads the negative of.
     pub errno: i32,
-    /// The test before it.
+    /// The test that decided.
     pub test: Test,
     /// Whether nothing else can have made the errno, as far as it is known that the function made it.
     pub certainty: Certainty,
 }
 
-/// What led to an instruction.
+/// What decided that an errno was returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
-    /// A conditional jump.
-    Jump {
-        /// Where it is, as in `do_mmap+0x70`.
-        place: String,
-        /// Whether it was taken or control went on behind it; nothing if both lead there.
-        taken: Option<bool>,
-    },
-    /// The errno is loaded before any test: it says nothing of what failed later.
+    /// A conditional jump led to the instruction that loads it.
+    Before(Jump),
+    /// It was loaded in advance, and a conditional jump or move led to where nothing overwrites it.
+    After(Jump),
+    /// None: the function always returns it.
     None,
     /// It was not seen.
     Unknown,
+}
+
+/// A conditional jump or move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// Where it is, as in `do_mmap+0x70`.
+    pub place: String,
+    /// Whether its condition held; nothing if that makes no difference.
+    pub taken: Option<bool>,
 }
 
 impl Suspect {
@@ -73,6 +81,8 @@ impl Suspect {
         memory: &Memory,
         decoder: &dyn Decoder,
     ) -> Result<Vec<Self>, code::Error> {
+        let endless = ENDLESS.iter().flat_map(|name| symbols.ranges(name));
+        let endless: Vec<u64> = endless.map(|range| range.start).collect();
         let named = symbols.ranges(function);
         let cold = symbols.ranges(&format!("{function}.cold"));
         let one = named.len() == 1 && cold.len() == 1;
@@ -86,19 +96,20 @@ impl Suspect {
                 .iter()
                 .map(|piece| memory.read(piece))
                 .collect::<Result<_, _>>()?;
-            found.push(Self::decode(function, errno, pieces, &bytes, decoder));
+            found.push(Self::decode(function, errno, pieces, &bytes, (decoder, &endless)));
         }
         Ok(found)
     }
 
-    /// Decodes a function from the addresses and the bytes of its pieces.
+    /// Decodes a function from the addresses and the bytes of its pieces, with what knows the instructions and the
+    /// functions that never return.
     #[must_use]
     pub fn decode(
         function: &str,
         errno: i32,
         pieces: Vec<Range<u64>>,
         bytes: &[Vec<u8>],
-        decoder: &dyn Decoder,
+        (decoder, endless): (&dyn Decoder, &[u64]),
     ) -> Self {
         let parts: Vec<_> = pieces
             .iter()
@@ -108,7 +119,7 @@ impl Suspect {
                 bytes,
             })
             .collect();
-        let code = Code::decode(decoder, &parts);
+        let code = Code::decode(decoder, &parts, endless);
         Self {
             function: function.to_owned(),
             errno,
@@ -123,11 +134,11 @@ impl Suspect {
     pub fn probes(&self) -> Vec<u64> {
         let loads = self.sites.iter().map(|site| site.address);
         // The nearest tests of every site before those far from any.
-        let farthest = self.sites.iter().map(|site| site.ways.len()).max().unwrap_or(0);
+        let farthest = self.sites.iter().map(|site| site.tests().len()).max().unwrap_or(0);
         let tests = (0..farthest).flat_map(|at| {
             self.sites
                 .iter()
-                .filter_map(move |site| Some(site.ways.get(at)?.address))
+                .filter_map(move |site| Some(site.tests().get(at)?.address))
         });
         let mut probes = Vec::new();
         for address in loads.chain(tests) {
@@ -139,6 +150,30 @@ impl Suspect {
             }
         }
         probes
+    }
+
+    /// The test that decided, from what was hit before and after a site.
+    fn test(&self, site: &Site, hits: (&[u64], &[u64]), seen: impl Fn(&u64) -> bool) -> Test {
+        let tests = site.tests();
+        let later = matches!(site.fate, Fate::Tested(_));
+        if !tests.iter().all(|test| seen(&test.address)) || site.more && !later {
+            return Test::Unknown;
+        }
+        let hits = if later { hits.1 } else { hits.0 };
+        let last = hits.iter().rev();
+        let last = last
+            .filter_map(|address| tests.iter().find(|test| test.address == *address))
+            .next();
+        let Some(last) = last else {
+            let none = site.untested && site.fate == Fate::Returned;
+            return if none { Test::None } else { Test::Unknown };
+        };
+        let both = tests.iter().filter(|test| test.address == last.address).count() > 1;
+        let jump = Jump {
+            place: self.place(last.address),
+            taken: (!both).then_some(last.taken),
+        };
+        if later { Test::After(jump) } else { Test::Before(jump) }
     }
 
     fn place(&self, address: u64) -> String {
@@ -178,25 +213,10 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
     let seen = |address: &u64| probed.contains(address) && !refused.contains(address);
     let made = answer.chain.last() == Some(function);
     let all_sites = suspect.whole && suspect.sites.iter().all(|site| seen(&site.address));
-    let all_ways = !site.more && site.ways.iter().all(|way| seen(&way.address));
-    let way = hits[..at]
-        .iter()
-        .rev()
-        .find_map(|address| site.ways.iter().find(|way| way.address == *address));
-    let test = match way {
-        Some(way) if all_ways => Test::Jump {
-            place: suspect.place(way.address),
-            taken: {
-                let both = site.ways.iter().filter(|other| other.address == way.address).count() > 1;
-                (!both).then_some(way.taken)
-            },
-        },
-        None if site.untested && all_ways => Test::None,
-        _ => Test::Unknown,
-    };
+    let test = suspect.test(site, (&hits[..at], &hits[at + 1..]), seen);
     let certainty = match answer.certainty {
         Certainty::Unknown => Certainty::Unknown,
-        _ if made && all_sites => Certainty::Certain,
+        _ if made && all_sites && site.fate != Fate::Unknown => Certainty::Certain,
         _ => Certainty::Likely,
     };
     Some(Exact {

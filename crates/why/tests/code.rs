@@ -1,7 +1,7 @@
 //! Bytes as the assembler made them.
 
 use proptest::prelude::*;
-use why::code::{Arm64, Code, Decoder, Does, Piece, Site, Way, X86_64};
+use why::code::{Arm64, Code, Decoder, Does, Fate, Piece, Site, Way, X86_64};
 
 const EPERM: i32 = 1;
 const ENOMEM: i32 = 12;
@@ -16,7 +16,7 @@ fn does(decoder: &dyn Decoder, bytes: &[u8]) -> Does {
 
 fn sites(decoder: &dyn Decoder, bytes: &[u8], errno: i32) -> Vec<Site> {
     let piece = Piece { address: AT, bytes };
-    Code::decode(decoder, &[piece]).sites(errno)
+    Code::decode(decoder, &[piece], &[]).sites(errno)
 }
 
 fn taken(offset: u64) -> Way {
@@ -72,13 +72,14 @@ fn x86_64_loads_are_told_from_other_uses_of_the_number() {
 
 #[test]
 fn x86_64_jumps_know_their_targets_and_calls_go_on() {
-    let cases: [(&[u8], Does); 10] = [
+    let cases: [(&[u8], Does); 11] = [
         (&[0xeb, 0x0e], Does::Jumps(AT + 16)),
         (&[0xe9, 0xf6, 0xff, 0xff, 0xff], Does::Jumps(AT - 5)),
         (&[0x74, 0x09], Does::Branches(AT + 11)),
         (&[0x0f, 0x85, 0x00, 0x01, 0x00, 0x00], Does::Branches(AT + 0x106)),
-        (&[0xe3, 0xfe], Does::Branches(AT)),           // jrcxz
-        (&[0xe8, 0x00, 0x00, 0x00, 0x00], Does::Goes), // call
+        (&[0xe3, 0xfe], Does::Branches(AT)), // jrcxz
+        (&[0xe8, 0x00, 0x00, 0x00, 0x00], Does::Calls(AT + 5)),
+        (&[0xff, 0xd0], Does::Goes), // call *%rax
         (&[0xc3], Does::Ends),
         (&[0xff, 0xe0], Does::Ends),               // jmp *%rax
         (&[0x3e, 0xff, 0xe0], Does::JumpsByTable), // notrack jmp *%rax
@@ -112,7 +113,7 @@ fn arm64_jumps_know_their_targets_and_calls_go_on() {
     let cases: [(u32, Does); 17] = [
         (0x1400_0004, Does::Jumps(AT + 16)),
         (0x17ff_ffff, Does::Jumps(AT - 4)),
-        (0x9400_0004, Does::Goes),             // bl
+        (0x9400_0004, Does::Calls(AT + 16)),   // bl
         (0x54ff_ffc0, Does::Branches(AT - 8)), // b.eq
         (0x5400_004e, Does::Jumps(AT + 8)),    // b.al
         (0x3400_0060, Does::Branches(AT + 12)),
@@ -149,6 +150,7 @@ fn a_merged_return_has_a_way_for_each_test() {
         address: AT + 0x12,
         ways: vec![taken(0x7), taken(0xd)],
         untested: false,
+        fate: Fate::Returned,
         more: false,
     };
     assert_eq!(sites(&X86_64, &code, EINVAL), [expected]);
@@ -213,7 +215,7 @@ fn a_function_of_two_pieces_is_one() {
             bytes: &cold,
         },
     ];
-    let code = Code::decode(&X86_64, &pieces);
+    let code = Code::decode(&X86_64, &pieces, &[]);
     let found = code.sites(ENOMEM);
     assert!(code.whole());
     assert_eq!(
@@ -225,7 +227,7 @@ fn a_function_of_two_pieces_is_one() {
 #[test]
 fn what_cannot_be_followed_is_told() {
     // A jump by a table may lead anywhere, and so may what an instruction cut off would have done.
-    let table = [0x3e, 0xff, 0xe0, 0xb8, 0xea, 0xff, 0xff, 0xff];
+    let table = [0x3e, 0xff, 0xe0, 0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3];
     assert!(sites(&X86_64, &table, EINVAL)[0].more);
     let cut = [0x74, 0x00, 0xb8, 0xea, 0xff, 0xff, 0xff, 0x48, 0xc7];
     assert!(sites(&X86_64, &cut, EINVAL)[0].more);
@@ -238,10 +240,17 @@ fn a_loop_of_jumps_ends() {
     let code = [
         0xeb, 0x05, // 0: jmp 7
         0xb8, 0xea, 0xff, 0xff, 0xff, // 2: mov $-22,%eax
-        0xeb, 0xf9, // 7: jmp 2
+        0x75, 0xf9, // 7: jne 2
+        0xc3, // ret
     ];
     let found = sites(&X86_64, &code, EINVAL);
-    assert_eq!((found[0].ways.as_slice(), found[0].untested), ([].as_slice(), true));
+    assert_eq!(
+        (found[0].ways.as_slice(), found[0].untested),
+        ([taken(7)].as_slice(), false)
+    );
+    // Without an end it returns nothing.
+    let code = [0xeb, 0x05, 0xb8, 0xea, 0xff, 0xff, 0xff, 0xeb, 0xf9];
+    assert_eq!(sites(&X86_64, &code, EINVAL), []);
 }
 
 #[test]
@@ -252,7 +261,7 @@ fn ways_are_bounded() {
         code.extend([0x0f, 0x84]);
         code.extend((left * 6 + 1).to_le_bytes());
     }
-    code.extend([0xc3, 0xb8, 0xea, 0xff, 0xff, 0xff]);
+    code.extend([0xc3, 0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3]);
     let found = sites(&X86_64, &code, EINVAL);
     assert!(found[0].more && found[0].ways.len() < 200, "{}", found[0].ways.len());
 }
@@ -262,7 +271,7 @@ proptest! {
     fn any_bytes_are_decoded_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), near_end: bool) {
         let address = if near_end { u64::MAX - 100 } else { AT };
         for decoder in [&X86_64 as &dyn Decoder, &Arm64] {
-            let code = Code::decode(decoder, &[Piece { address, bytes: &bytes }]);
+            let code = Code::decode(decoder, &[Piece { address, bytes: &bytes }], &[]);
             for errno in [EPERM, EINVAL, i32::MIN, 0] {
                 for site in code.sites(errno) {
                     prop_assert!(site.address.wrapping_sub(address) < 400);
@@ -275,7 +284,7 @@ proptest! {
     #[test]
     fn any_knot_of_jumps_is_walked_to_an_end(jumps in prop::collection::vec((any::<bool>(), -20_i8..20), 0..40)) {
         let mut bytes: Vec<u8> = jumps.iter().flat_map(|(always, to)| [if *always { 0xeb } else { 0x74 }, to.cast_unsigned()]).collect();
-        bytes.extend([0xb8, 0xea, 0xff, 0xff, 0xff]);
+        bytes.extend([0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3]);
         prop_assert_eq!(sites(&X86_64, &bytes, EINVAL).len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use why::btf::Returns;
 use why::call_tree::{Call, Certainty, Tree, Value};
 use why::code::X86_64;
 use why::origin::{Answer, Origin};
-use why::site::{Exact, Suspect, Test, exact};
+use why::site::{Exact, Jump, Suspect, Test, exact};
 use why::trace::Syscall;
 
 const EINVAL: i32 = 22;
@@ -28,7 +28,7 @@ fn suspect(bytes: &[u8]) -> Suspect {
         EINVAL,
         std::iter::once(AT..end).collect(),
         &[bytes.to_vec()],
-        &X86_64,
+        (&X86_64, &[]),
     )
 }
 
@@ -79,10 +79,10 @@ fn found(place: &str, test: Test, certainty: Certainty) -> Option<Exact> {
 }
 
 fn jump(place: &str) -> Test {
-    Test::Jump {
+    Test::Before(Jump {
         place: place.to_owned(),
         taken: Some(true),
-    }
+    })
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_instruction_that_could_not_be_probed_makes_the_other_likely() {
     let two = [
         0x74, 0x06, // 0: je 8
         0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3, // 2: mov $-22,%eax; ret
-        0xb9, 0xea, 0xff, 0xff, 0xff, 0xc3, // 8: mov $-22,%ecx; ret
+        0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3, // 8: mov $-22,%eax; ret
     ];
     let hits = refused(&[(11, 0x0), (12, 0x8)]);
     let suspects = [suspect(&two)];
@@ -177,16 +177,50 @@ fn a_function_that_only_handed_on_what_it_swallowed_is_likely_at_most() {
 }
 
 #[test]
-fn an_errno_loaded_in_advance_is_told_as_such() {
+fn an_errno_loaded_in_advance_is_decided_by_the_last_test_after_it() {
     let early = [
-        0xb8, 0xea, 0xff, 0xff, 0xff, // mov $-22,%eax
-        0x74, 0x02, // je 9
+        0x74, 0x00, // 0: je 2
+        0xb8, 0xea, 0xff, 0xff, 0xff, // 2: mov $-22,%eax
+        0x74, 0x06, // 7: je f
+        0x75, 0x04, // 9: jne f
         0x31, 0xc0, // xor %eax,%eax
-        0xc3, // 9: ret
+        0x74, 0x00, // d: je f
+        0xc3, // f: ret
     ];
+    let held = |place: &str| {
+        Test::After(Jump {
+            place: place.to_owned(),
+            taken: Some(true),
+        })
+    };
+    let suspects = [suspect(&early)];
+    assert_eq!(suspects[0].probes(), [AT + 2, AT + 7, AT + 9]);
+    for (hits, place) in [
+        (vec![(11, 0x0), (12, 0x2), (13, 0x7)], "f+0x7"),
+        (vec![(12, 0x2), (13, 0x7), (14, 0x9)], "f+0x9"),
+    ] {
+        assert_eq!(
+            exact(&suspects, &[], &refused(&hits), &answer()),
+            found("f+0x2", held(place), Certainty::Certain)
+        );
+    }
+}
+
+#[test]
+fn a_function_that_always_fails_makes_no_test() {
+    let always = [0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3]; // mov $-22,%eax; ret
     assert_eq!(
-        exact(&[suspect(&early)], &[], &refused(&[(11, 0x0)]), &answer()),
+        exact(&[suspect(&always)], &[], &refused(&[(11, 0x0)]), &answer()),
         found("f+0x0", Test::None, Certainty::Certain)
+    );
+}
+
+#[test]
+fn an_errno_that_cannot_be_followed_is_likely_at_most() {
+    let stored = [0xc7, 0x47, 0x04, 0xea, 0xff, 0xff, 0xff, 0x8b, 0x47, 0x04, 0xc3]; // movl $-22,4(%rdi); mov 4(%rdi),%eax
+    assert_eq!(
+        exact(&[suspect(&stored)], &[], &refused(&[(11, 0x0)]), &answer()),
+        found("f+0x0", Test::Unknown, Certainty::Likely)
     );
 }
 

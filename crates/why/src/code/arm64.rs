@@ -16,6 +16,7 @@ impl Decoder for Arm64 {
         Some(Instruction {
             length: LENGTH,
             does: does(word, rest, address),
+            effect: None,
         })
     }
 }
@@ -31,8 +32,9 @@ fn does(word: u32, rest: &[u8], address: u64) -> Does {
     }
     let to = |lowest, bits| address.wrapping_add_signed(offset(word, lowest, bits));
     match word {
-        // B; BL (bit 31) goes on behind itself.
+        // B and BL.
         _ if word >> 26 == 0b00_0101 => Does::Jumps(to(0, 26)),
+        _ if word >> 26 == 0b10_0101 => Does::Calls(to(0, 26)),
         // B.cond and BC.cond. Of the conditions 14 and 15 are no conditions.
         _ if word >> 24 == 0x54 && word & 0xf >= 14 => Does::Jumps(to(5, 19)),
         _ if word >> 24 == 0x54 => Does::Branches(to(5, 19)),

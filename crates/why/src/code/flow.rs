@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::fate::{Fate, fate};
 use super::{Decoder, Does, Instruction};
 
 /// Ways to one site that are looked for; behind more than these nobody finds the test that decided.
@@ -39,25 +40,38 @@ pub struct Site {
     pub ways: Vec<Way>,
     /// Control can come from the function's entry without a test: the errno is loaded in advance.
     pub untested: bool,
+    /// What becomes of the errno behind it.
+    pub fate: Fate,
     /// There may be more ways than these: by a table, or too many.
     pub more: bool,
 }
 
-/// A conditional jump from which control gets to a site without a further test.
+impl Site {
+    /// The tests of which the last one run decides whether this errno is returned.
+    #[must_use]
+    pub fn tests(&self) -> &[Way] {
+        match &self.fate {
+            Fate::Returned | Fate::Unknown => &self.ways,
+            Fate::Tested(tests) => tests,
+        }
+    }
+}
+
+/// A conditional jump or move, and how it turns out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Way {
     /// Its address.
     pub address: u64,
-    /// Whether it is taken then.
+    /// Whether its condition holds then.
     pub taken: bool,
 }
 
 impl Code {
-    /// Decodes a function from its pieces, the one with its entry first.
+    /// Decodes a function from its pieces, the one with its entry first. `endless` are functions that never return.
     ///
     /// Any bytes are decoded as far as they can be; time is linear in their number.
     #[must_use]
-    pub fn decode(decoder: &dyn Decoder, pieces: &[Piece<'_>]) -> Self {
+    pub fn decode(decoder: &dyn Decoder, pieces: &[Piece<'_>], endless: &[u64]) -> Self {
         let mut code = Self {
             entry: pieces.first().map(|piece| piece.address),
             whole: true,
@@ -65,7 +79,7 @@ impl Code {
         };
         for piece in pieces {
             code.leaders.insert(piece.address);
-            code.piece(decoder, piece);
+            code.piece(decoder, piece, endless);
         }
         // What jumps into the middle of an instruction or out of the function begins no block here.
         let Self {
@@ -80,7 +94,7 @@ impl Code {
         code
     }
 
-    fn piece(&mut self, decoder: &dyn Decoder, piece: &Piece<'_>) {
+    fn piece(&mut self, decoder: &dyn Decoder, piece: &Piece<'_>, endless: &[u64]) {
         let mut rest = piece.bytes;
         let mut address = piece.address;
         while !rest.is_empty() {
@@ -90,10 +104,13 @@ impl Code {
                 let next = address.checked_add(u64::from(decoded.length))?;
                 (length > 0).then_some((decoded, rest.get(length..)?, next))
             });
-            let Some((decoded, remaining, next)) = behind else {
+            let Some((mut decoded, remaining, next)) = behind else {
                 self.whole = false;
                 return;
             };
+            if matches!(decoded.does, Does::Calls(target) if endless.contains(&target)) {
+                decoded.does = Does::Stops;
+            }
             self.instructions.insert(address, decoded);
             match decoded.does {
                 Does::Jumps(target) | Does::Branches(target) => {
@@ -104,10 +121,10 @@ impl Code {
                     self.whole = false;
                     self.leaders.insert(next);
                 }
-                Does::Ends => {
+                Does::Ends | Does::Stops => {
                     self.leaders.insert(next);
                 }
-                Does::Loads(_) | Does::Goes => {}
+                Does::Loads(_) | Does::Calls(_) | Does::Goes => {}
             }
             (rest, address) = (remaining, next);
         }
@@ -119,24 +136,32 @@ impl Code {
         self.whole
     }
 
-    /// The instructions that load `-errno`, by address.
+    pub(super) fn at(&self, address: u64) -> Option<Instruction> {
+        self.instructions.get(&address).copied()
+    }
+
+    /// The instructions that load `-errno` and from which it may be returned, by address.
     #[must_use]
     pub fn sites(&self, errno: i32) -> Vec<Site> {
-        let loads = |does| does == Does::Loads(-i64::from(errno));
+        let value = -i64::from(errno);
+        let loads = |does| does == Does::Loads(value);
         let found = self
             .instructions
             .iter()
             .filter(|(_, instruction)| loads(instruction.does));
-        found.filter_map(|(address, _)| self.site(*address)).collect()
+        found
+            .filter_map(|(address, _)| self.site(*address, fate(self, *address, value)?))
+            .collect()
     }
 
     /// Walks back from a site to the tests in front of it, through what is run in any case.
-    fn site(&self, address: u64) -> Option<Site> {
+    fn site(&self, address: u64, fate: Fate) -> Option<Site> {
         let block = self.block(address)?;
         let mut site = Site {
             address,
             ways: Vec::new(),
             untested: false,
+            fate,
             more: !self.whole,
         };
         let mut seen = BTreeSet::from([block]);
@@ -173,7 +198,10 @@ impl Code {
         let before = before.filter(|(address, before)| {
             // What ends elsewhere is another piece's.
             let next = **address + u64::from(before.length) == block;
-            let goes_on = matches!(before.does, Does::Loads(_) | Does::Goes | Does::Branches(_));
+            let goes_on = matches!(
+                before.does,
+                Does::Loads(_) | Does::Calls(_) | Does::Goes | Does::Branches(_)
+            );
             // A jump to where it goes anyway is among the jumps.
             next && goes_on && before.does != Does::Branches(block)
         });

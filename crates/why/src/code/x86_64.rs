@@ -1,5 +1,7 @@
 //! x86-64, by the crate iced-x86.
 
+mod values;
+
 use iced_x86::{Code, Decoder as Iced, DecoderOptions, Instruction as Decoded, Mnemonic, OpKind, Register};
 
 use super::{Decoder, Does, Instruction};
@@ -18,13 +20,14 @@ impl Decoder for X86_64 {
         Some(Instruction {
             length: u8::try_from(decoded.len()).ok()?,
             does: does(&decoded),
+            effect: Some(values::effect(&decoded)),
         })
     }
 }
 
 fn does(decoded: &Decoded) -> Does {
     match decoded.mnemonic() {
-        Mnemonic::Call => Does::Goes,
+        Mnemonic::Call if decoded.op0_kind() == OpKind::NearBranch64 => Does::Calls(decoded.near_branch_target()),
         Mnemonic::Jmp => match decoded.op0_kind() {
             OpKind::NearBranch64 => Does::Jumps(decoded.near_branch_target()),
             // A jump by register may be one to another function or one by a table; compilers mark the latter.
