@@ -12,9 +12,9 @@ use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
 use vhost_user::message::{MAX_CONFIG, MemoryRegion, VringAddress};
 
-use crate::Device;
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::ChannelWindow;
+use crate::{Device, Options};
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
@@ -29,6 +29,7 @@ const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
 /// The state of a connection. Dropping it stops all lanes.
 pub(crate) struct Connection<'d> {
     device: &'d dyn Device,
+    options: Options,
     /// What the guest acknowledged of the device's features.
     features: u64,
     memory: Memory,
@@ -72,10 +73,11 @@ pub(crate) enum Refusal {
 }
 
 impl<'d> Connection<'d> {
-    pub(crate) fn new(device: &'d dyn Device) -> Self {
+    pub(crate) fn new(device: &'d dyn Device, options: Options) -> Self {
         let windows = WindowAreas::default();
         Self {
             device,
+            options,
             features: 0,
             memory: Memory::empty().with_windows(&windows),
             regions: 0,
@@ -279,6 +281,7 @@ impl Handler for Connection<'_> {
             device: self.device,
             memory: &memory,
             features: self.features,
+            poll: self.options.poll,
         };
         self.on_vring(index, |vring| vring.start(file, &around))
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use guestmem::Window;
 use rustix::event::{EventfdFlags, eventfd};
@@ -55,17 +56,29 @@ pub trait Lane: Send {
 
 /// Wakes a lane, from any thread: it then completes what it kept, and looks at its queue.
 #[derive(Clone, Debug)]
-pub struct Waker(pub(crate) Arc<OwnedFd>);
+pub struct Waker(pub(crate) Arc<Wakening>);
+
+/// What a lane looks at: asleep the descriptor, awake the flag, which costs no system call.
+#[derive(Debug)]
+pub(crate) struct Wakening {
+    pub(crate) descriptor: OwnedFd,
+    /// Raised behind the descriptor and lowered in front of reading it, so that it is never down while there is a signal.
+    pub(crate) raised: AtomicBool,
+}
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker(Arc::new(descriptor)))
+        Ok(Waker(Arc::new(Wakening {
+            descriptor,
+            raised: AtomicBool::new(false),
+        })))
     }
 
     /// Wakes the lane, if it still runs.
     pub fn wake(&self) {
-        signal(&self.0, "a lane");
+        signal(&self.0.descriptor, "a lane");
+        self.0.raised.store(true, Ordering::Release);
     }
 }
 

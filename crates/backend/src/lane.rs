@@ -6,8 +6,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use guestmem::Memory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +19,7 @@ use virtqueue::{Early, InFlight, Queue, Served};
 
 use crate::device::signal;
 use crate::early::Experience;
+use crate::polling::Polling;
 use crate::{Lane, Waker};
 
 /// What a lane thread is started with.
@@ -30,6 +33,8 @@ pub(crate) struct Start {
     pub(crate) call: Option<Arc<OwnedFd>>,
     pub(crate) error: Option<Arc<OwnedFd>>,
     pub(crate) enabled: bool,
+    /// See `Options::poll`.
+    pub(crate) poll: Duration,
 }
 
 /// The control plane's end of a lane. Dropping it stops the thread.
@@ -62,6 +67,7 @@ impl LaneHandle {
         let index = start.index;
         let waker = start.waker.clone();
         let (commands, inbox) = channel();
+        let polling = Polling::new(start.poll);
         let runner = Runner {
             start,
             inbox,
@@ -69,6 +75,7 @@ impl LaneHandle {
             failed: false,
             unreachable: false,
             early: Experience::new(),
+            polling,
         };
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -144,9 +151,11 @@ struct Runner {
     /// them, so it may come back.
     unreachable: bool,
     early: Experience,
+    polling: Polling,
 }
 
 /// What there is to do after a wake-up.
+#[derive(Default)]
 struct Woken {
     /// The control plane has a command, or means that there is something to serve, or a chain that was kept is finished.
     command: bool,
@@ -156,7 +165,12 @@ struct Woken {
 impl Runner {
     fn run(mut self) -> Queue {
         loop {
-            let woken = self.wait(self.ready(), self.ready() && self.more);
+            let busy = self.ready() && self.more;
+            let woken = if busy && self.polling.is_on() && !self.is_woken() {
+                Woken::default()
+            } else {
+                self.wait(self.ready(), busy)
+            };
             if woken.command {
                 self.complete(|lane, queue| lane.complete(queue));
                 if self.obey() == Next::Stop {
@@ -176,11 +190,13 @@ impl Runner {
 
     /// Waits for a command or a kick; not at all when there is more to serve.
     fn wait(&mut self, kicks: bool, at_once: bool) -> Woken {
+        self.start.waker.0.raised.swap(false, Ordering::AcqRel);
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut descriptors = [
-            PollFd::new(&*self.start.waker.0, PollFlags::IN),
+            PollFd::new(&self.start.waker.0.descriptor, PollFlags::IN),
             PollFd::new(&self.start.kick, PollFlags::IN),
         ];
+        let sleep = self.polling.sleep().filter(|_| !at_once);
         let watched = &mut descriptors[..if kicks { 2 } else { 1 }];
         match poll(watched, at_once.then_some(&now)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -196,12 +212,20 @@ impl Runner {
         let command = !watched[0].revents().is_empty();
         let kick = watched.get(1).map_or(PollFlags::empty(), PollFd::revents);
         if command {
-            let _emptied = drain(&self.start.waker.0);
+            let _emptied = drain(&self.start.waker.0.descriptor);
+        }
+        if let Some(sleep) = sleep.filter(|_| !kick.is_empty()) {
+            self.polling.slept(sleep.elapsed());
         }
         Woken {
             command,
             kick: !kick.is_empty() && self.kicked(kick),
         }
+    }
+
+    /// Whether `wait` has a command, without a system call.
+    fn is_woken(&self) -> bool {
+        self.start.waker.0.raised.load(Ordering::Acquire)
     }
 
     fn kicked(&mut self, events: PollFlags) -> bool {
@@ -266,8 +290,22 @@ impl Runner {
         }
     }
 
-    /// Serves one bounded batch; whether there is more.
+    /// Serves one bounded batch, and waits for the next while it is worth it; whether to go on at once.
     fn serve(&mut self) -> bool {
+        let polled = self.polling.is_on();
+        self.start.queue.set_polled(polled);
+        let Served { more, put_back, .. } = self.serve_batch();
+        if more || put_back || self.failed || !polled {
+            return more;
+        }
+        let Self { start, polling, .. } = self;
+        let raised = &start.waker.0.raised;
+        polling.run(|| start.queue.has_available(), || raised.load(Ordering::Acquire));
+        // In vain: the ring is served once more, to ask for kicks.
+        true
+    }
+
+    fn serve_batch(&mut self) -> Served {
         let Start { lane, queue, call, .. } = &mut self.start;
         let after = self.early.patience();
         let mut interrupt = || self.early.watch(|| interrupt(call.as_deref()));
@@ -276,11 +314,11 @@ impl Runner {
             interrupt: &mut interrupt,
         };
         match lane.serve(queue, early) {
-            Ok(Served { interrupt, more }) => {
-                if interrupt {
+            Ok(served) => {
+                if served.interrupt {
                     self.interrupt();
                 }
-                more
+                served
             }
             Err(violation) => {
                 warn!(queue = self.start.index, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
@@ -288,7 +326,7 @@ impl Runner {
                     self.interrupt();
                 }
                 self.fail();
-                false
+                Served::default()
             }
         }
     }
@@ -333,3 +371,6 @@ fn drain(descriptor: &OwnedFd) -> Drained {
         Err(_) => Drained::Broken,
     }
 }
+
+#[cfg(test)]
+mod tests;

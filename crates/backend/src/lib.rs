@@ -9,9 +9,10 @@ mod connection;
 mod device;
 mod early;
 mod lane;
+mod polling;
 mod server;
 mod vring;
 mod window;
 
 pub use device::{Device, Lane, Waker};
-pub use server::{Error, serve};
+pub use server::{Error, Options, serve};

@@ -16,6 +16,13 @@ use crate::connection::Connection;
 /// How long to wait after a connection could not be accepted, for lack of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How a device is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How long a lane looks at its empty ring before it sleeps, if requests have come that soon. Zero: it sleeps at once.
+    pub poll: Duration,
+}
+
 /// Why the server can go on no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,7 +38,12 @@ pub enum Error {
 ///
 /// Others wait in the socket's backlog meanwhile. When a front end goes away, its rings are stopped, the device is reset, and
 /// the next one is taken: a virtual machine may be restarted on the same socket.
-pub fn serve(listener: &UnixListener, device: &dyn Device, stop: BorrowedFd<'_>) -> Result<(), Error> {
+pub fn serve(
+    listener: &UnixListener,
+    device: &dyn Device,
+    options: Options,
+    stop: BorrowedFd<'_>,
+) -> Result<(), Error> {
     loop {
         if wait(listener.as_fd(), stop, None)? == Woken::Stop {
             return Ok(());
@@ -39,7 +51,7 @@ pub fn serve(listener: &UnixListener, device: &dyn Device, stop: BorrowedFd<'_>)
         match listener.accept() {
             Ok((stream, _)) => {
                 info!("a front end connected");
-                let ended = run(Session::new(stream), device, stop);
+                let ended = run(Session::new(stream), device, options, stop);
                 device.reset();
                 if ended? == Woken::Stop {
                     return Ok(());
@@ -59,8 +71,8 @@ pub fn serve(listener: &UnixListener, device: &dyn Device, stop: BorrowedFd<'_>)
 }
 
 /// Runs one session to its end. The rings are stopped when this returns.
-fn run(mut session: Session, device: &dyn Device, stop: BorrowedFd<'_>) -> Result<Woken, Error> {
-    let mut connection = Connection::new(device);
+fn run(mut session: Session, device: &dyn Device, options: Options, stop: BorrowedFd<'_>) -> Result<Woken, Error> {
+    let mut connection = Connection::new(device, options);
     loop {
         match session.serve(&mut connection) {
             Ok(Served::Granted(request)) => debug!("{request}"),

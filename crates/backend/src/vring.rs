@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guestmem::Memory;
 use tracing::{debug, warn};
@@ -55,6 +56,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) device: &'a dyn Device,
     pub(crate) memory: &'a Memory,
     pub(crate) features: u64,
+    /// See `Options::poll`.
+    pub(crate) poll: Duration,
 }
 
 impl Vring {
@@ -129,6 +132,7 @@ impl Vring {
             call: self.call.clone(),
             error: self.error.clone(),
             enabled: self.enabled,
+            poll: around.poll,
         };
         self.lane = Some(LaneHandle::start(start).map_err(VringError::Thread)?);
         Ok(())

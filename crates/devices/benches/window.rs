@@ -68,7 +68,7 @@ fn main() -> Result<ExitCode> {
     let device = FsDevice::new(options, Server::new(fs))?;
     let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
     thread::scope(|scope| {
-        let daemon = scope.spawn(|| backend::serve(&listener, &device, stop.as_fd()));
+        let daemon = scope.spawn(|| backend::serve(&listener, &device, backend::Options::default(), stop.as_fd()));
         let result = compare(&socket, &path, expected);
         rustix::io::write(&stop, &1_u64.to_ne_bytes())?;
         daemon.join().map_err(|_| "the daemon panicked")??;

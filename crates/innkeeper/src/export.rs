@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use devices::fs::{FsDevice, FsOptions};
 use fuse::failure::Failures;
@@ -74,14 +75,22 @@ pub(crate) fn device(
 }
 
 /// Serves whoever connects to `listener`, until `stop` is readable.
-pub(crate) fn serve(listener: &UnixListener, device: &Device, stop: BorrowedFd<'_>) -> Result<(), Error> {
-    backend::serve(listener, device, stop).map_err(|error| Error::Serve { reason: whole(&error) })
+pub(crate) fn serve(
+    listener: &UnixListener,
+    device: &Device,
+    export: &Export,
+    stop: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let options = backend::Options {
+        poll: Duration::from_micros(export.poll_us.into()),
+    };
+    backend::serve(listener, device, options, stop).map_err(|error| Error::Serve { reason: whole(&error) })
 }
 
 /// Serves one machine from a thread that lives as long as the process. Answers the socket to give to it, already
 /// connected: in a directory that nobody else may enter, and gone from there again, so that nothing is left over whatever
 /// becomes of us.
-pub(crate) fn serve_connected(device: Device) -> Result<OwnedFd, Error> {
+pub(crate) fn serve_connected(device: Device, export: &Export) -> Result<OwnedFd, Error> {
     let connect = || {
         let directory = tempfile::Builder::new().prefix("innkeeper-").tempdir()?;
         let path = directory.path().join("socket");
@@ -91,8 +100,9 @@ pub(crate) fn serve_connected(device: Device) -> Result<OwnedFd, Error> {
         Ok((listener, socket, eventfd(0, EventfdFlags::CLOEXEC)?))
     };
     let (listener, socket, never) = connect().map_err(Error::system::<io::Error>("make a socket for QEMU"))?;
+    let export = export.clone();
     thread::spawn(move || {
-        if let Err(error) = serve(&listener, &device, never.as_fd()) {
+        if let Err(error) = serve(&listener, &device, &export, never.as_fd()) {
             tracing::error!("{error}");
         }
     });

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     }?;
     announce(args, &listener);
 
-    let served = export::serve(&listener, &device, signals.as_fd());
+    let served = export::serve(&listener, &device, &args.export, signals.as_fd());
     if let Some(errors) = errors {
         errors.end();
     }

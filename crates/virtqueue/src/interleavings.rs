@@ -132,7 +132,7 @@ impl<W: Words> Sleeper for packed::Slots<W> {
     }
 
     fn disarm(&mut self) {
-        self.disarm_kick();
+        self.disarm_kick(false);
     }
 
     fn arm(&mut self) -> bool {

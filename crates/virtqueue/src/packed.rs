@@ -82,8 +82,12 @@ impl Ring for Packed {
         self.ring.push_used(id, written, span);
     }
 
-    fn disarm_kick(&mut self) {
-        self.ring.disarm_kick();
+    fn has_available(&self) -> bool {
+        self.ring.head().is_some()
+    }
+
+    fn disarm_kick(&mut self, for_long: bool) {
+        self.ring.disarm_kick(for_long);
     }
 
     fn arm_kick(&mut self) -> bool {
@@ -185,8 +189,8 @@ impl<W: Words> Slots<W> {
     }
 
     /// Tells the driver that no kick is needed. With `EVENT_IDX` the old position does, for almost two laps.
-    pub(crate) fn disarm_kick(&mut self) {
-        if !self.event_idx {
+    pub(crate) fn disarm_kick(&mut self, for_long: bool) {
+        if for_long || !self.event_idx {
             self.ask(Event::Never);
         }
     }

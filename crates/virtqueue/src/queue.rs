@@ -28,13 +28,15 @@ pub(crate) enum Format {
 }
 
 /// What remains to be done after a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the driver waits for its interrupt"]
 pub struct Served {
     /// Interrupt the driver.
     pub interrupt: bool,
     /// The budget is used up: call `serve` again without waiting for a kick, for none will come.
     pub more: bool,
+    /// A chain was put back: `serve` can go on only once whatever the device lacks is there.
+    pub put_back: bool,
 }
 
 /// How to interrupt a driver that waits for what is done, although the batch is not.
@@ -69,7 +71,7 @@ impl Queue {
 
     /// Hands up to `budget` available chains to `each`, one after the other.
     ///
-    /// On return the ring is empty and kicks are asked for, unless the budget was used up ([`Served::more`]) or a chain
+    /// On return the ring is empty and kicks are asked for (but see [`Queue::set_polled`]), unless the budget was used up ([`Served::more`]) or a chain
     /// was put back, which waits for the next call. A chain that is done is published at once, except that `IN_ORDER`
     /// publishes some together, on return at the latest. After a [`Violation`] ask [`Queue::interrupt_wanted`] for the
     /// chains that were done before it.
@@ -131,6 +133,17 @@ impl Queue {
     /// Chains kept and not completed.
     pub fn in_flight(&self) -> u32 {
         core!(&self.format, core => core.in_flight())
+    }
+
+    /// Sets whether the driver is spared its kicks: then [`Queue::serve`] returns from an empty ring without asking for any, and
+    /// the caller looks for chains with [`Queue::has_available`]. Off at first. Turned off, the next `serve` asks for kicks again.
+    pub fn set_polled(&mut self, polled: bool) {
+        core!(&mut self.format, core => core.polled = polled);
+    }
+
+    /// Whether a chain is there to be served, one that was put back included. Costs one look at guest memory.
+    pub fn has_available(&self) -> bool {
+        core!(&self.format, core => core.has_available())
     }
 
     /// Whether a [`Violation`] has ended this queue.

@@ -13,7 +13,10 @@ pub(crate) trait Ring {
     fn advance(&mut self, span: u16);
     /// Publishes that the next `span` (the sum over all chains meant) are used, `id` being the last of them.
     fn push_used(&mut self, id: u16, written: u32, span: u16);
-    fn disarm_kick(&mut self);
+    /// Whether `peek` has something to look at.
+    fn has_available(&self) -> bool;
+    /// Tells the driver that no kick is needed, `for_long`: for more chains than the ring has entries.
+    fn disarm_kick(&mut self, for_long: bool);
     /// False: a chain slipped in, look again.
     fn arm_kick(&mut self) -> bool;
     fn interrupt_wanted(&mut self) -> bool;
@@ -38,6 +41,8 @@ pub(crate) struct Core<R> {
     /// With `IN_ORDER`, the chains that wait for an earlier one.
     order: Option<Order>,
     retired: bool,
+    /// Kicks are not asked for, even where the ring is empty.
+    pub(crate) polled: bool,
 }
 
 impl<R: Ring> Core<R> {
@@ -51,6 +56,7 @@ impl<R: Ring> Core<R> {
             in_flight: 0,
             order,
             retired: false,
+            polled: false,
         }
     }
 
@@ -64,25 +70,26 @@ impl<R: Ring> Core<R> {
             return Ok(Served {
                 interrupt: false,
                 more: false,
+                put_back: false,
             });
         }
-        self.ring.disarm_kick();
+        self.ring.disarm_kick(self.polled);
         let mut left = budget;
-        let more = loop {
+        let (more, put_back) = loop {
             if left == 0 {
-                break true;
+                break (true, false);
             }
             // A second look costs budget too: a driver that moves its index to and fro must not hold us here.
             left -= 1;
             match self.ring.peek(&mut self.buffers) {
                 Ok(Some(claim)) => {
                     if !self.hand_out(claim, &mut each) {
-                        break false;
+                        break (false, true);
                     }
                     after_each(self);
                 }
-                Ok(None) if self.ring.arm_kick() => break false,
-                Ok(None) => self.ring.disarm_kick(),
+                Ok(None) if self.polled || self.ring.arm_kick() => break (false, false),
+                Ok(None) => self.ring.disarm_kick(self.polled),
                 Err(violation) => {
                     self.retired = true;
                     return Err(violation);
@@ -92,6 +99,7 @@ impl<R: Ring> Core<R> {
         Ok(Served {
             interrupt: self.interrupt_wanted(),
             more,
+            put_back,
         })
     }
 
@@ -160,6 +168,10 @@ impl<R: Ring> Core<R> {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    pub(crate) fn has_available(&self) -> bool {
+        !self.retired && self.ring.has_available()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -74,7 +74,11 @@ impl Ring for Split {
         self.rings.push_used(id, written, span);
     }
 
-    fn disarm_kick(&mut self) {
+    fn has_available(&self) -> bool {
+        self.rings.has_available()
+    }
+
+    fn disarm_kick(&mut self, _for_long: bool) {
         self.rings.disarm_kick();
     }
 
@@ -172,6 +176,12 @@ impl<W: Words> Rings<W> {
         Ok(pending > 0)
     }
 
+    /// Whether the driver's index has moved on. Whoever then takes the chain looks again, with acquire.
+    #[inline]
+    pub(crate) fn has_available(&self) -> bool {
+        self.available.load_u16(INDEX, Relaxed) != self.next_available
+    }
+
     /// Puts one element in the slot of the first of `span` chains, and publishes all of them (VIRTIO 1.1 2.6.9). The
     /// release order makes payload and element visible first.
     #[inline]
@@ -204,7 +214,7 @@ impl<W: Words> Rings<W> {
         // The driver stores its index and then looks at what we just stored; we do it the other way round. With a full
         // barrier on both sides, one of the two sees the other.
         W::fence();
-        self.available.load_u16(INDEX, Relaxed) == self.next_available
+        !self.has_available()
     }
 
     /// Whether the driver is to be interrupted for what was used since the last decision (VIRTIO 1.1 2.6.7.2).

@@ -67,7 +67,9 @@ impl Daemon {
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
         let until = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || backend::serve(&listener, &device, until.as_fd()).unwrap());
+        let thread = std::thread::spawn(move || {
+            backend::serve(&listener, &device, backend::Options::default(), until.as_fd()).unwrap();
+        });
         Self {
             directory,
             stop,

@@ -111,7 +111,7 @@ fn serve(share: &SharedDirectory, args: &Boot) -> Result<qemu::Share, Error> {
     let device = export::device(&share.directory, &share.tag, &args.export, None)?;
     Ok(qemu::Share {
         tag: share.tag.clone(),
-        socket: export::serve_connected(device)?,
+        socket: export::serve_connected(device, &args.export)?,
     })
 }
 

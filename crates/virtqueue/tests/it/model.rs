@@ -500,6 +500,53 @@ fn interrupts_and_kicks_come_when_asked_for_and_only_then(
 }
 
 #[rstest]
+fn a_queue_that_is_polled_asks_for_no_kick_until_it_is_no_more(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] event_idx: bool,
+) {
+    let (_memory, mut driver, mut queue) = world::start(&QueueConfig {
+        event_idx,
+        ..world::config(packed, 4)
+    });
+    let serve = |queue: &mut Queue| {
+        let served = queue.serve(9, |chain| chain.done(8)).expect("an honest driver");
+        assert!(!served.more && !served.put_back);
+    };
+    for _ in 0..10 {
+        queue.set_polled(true);
+        serve(&mut queue);
+        // Several laps.
+        for chain in 0..30 {
+            assert!(!queue.has_available());
+            driver.post(&[], &buffers(0, &[8])).expect("room");
+            assert!(queue.has_available());
+            // A split ring with EVENT_IDX still has the index of the last time.
+            let left_over = chain == 0 && event_idx && !packed;
+            assert!(!driver.kick_wanted() || left_over, "chain {chain}");
+            serve(&mut queue);
+            driver.reap().expect("an honest device").expect("served");
+        }
+        queue.set_polled(false);
+        serve(&mut queue);
+        driver.post(&[], &buffers(0, &[8])).expect("room");
+        assert!(driver.kick_wanted());
+        serve(&mut queue);
+        driver.reap().expect("an honest device").expect("served");
+    }
+}
+
+#[rstest]
+fn a_chain_that_was_put_back_is_told_of(#[values(false, true)] packed: bool) {
+    let (_memory, mut driver, mut queue) = world::start(&world::config(packed, 4));
+    driver.post(&[], &buffers(0, &[8])).expect("room");
+    let served = queue.serve(9, |chain| chain.put_back()).expect("an honest driver");
+    assert!(served.put_back && !served.more);
+    assert!(queue.has_available());
+    let served = queue.serve(9, |chain| chain.done(8)).expect("an honest driver");
+    assert!(!served.put_back);
+}
+
+#[rstest]
 fn a_length_beyond_the_space_is_never_told_to_the_driver(#[values(false, true)] packed: bool) {
     let (_memory, mut driver, mut queue) = world::start(&world::config(packed, 4));
     let token = driver.post(&[], &buffers(0, &[8, 4])).expect("room");

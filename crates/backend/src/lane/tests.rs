@@ -1,0 +1,166 @@
+//! A lane that polls, and one that does not, against the driver half.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+
+use rstest::rstest;
+use rustix::event::{EventfdFlags, eventfd};
+use virtqueue::{Buffer, DriverQueue, QueueConfig, Violation};
+
+use super::*;
+
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(100_000);
+const BUFFER: Buffer = Buffer {
+    address: 0x8000,
+    length: 8,
+};
+
+/// Completes every chain, and counts how often it is asked to.
+struct Counting(Arc<AtomicUsize>);
+
+impl Lane for Counting {
+    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
+        self.0.fetch_add(1, SeqCst);
+        queue.serve_early(64, early, |chain| chain.done(8))
+    }
+}
+
+/// A lane at work, and its driver.
+struct World {
+    driver: DriverQueue,
+    kick: OwnedFd,
+    lane: LaneHandle,
+    turns: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new(packed: bool, event_idx: bool, poll: Duration) -> World {
+        let (memory, _file) = Memory::memfd("guest", 0x1_0000, 0).unwrap();
+        let config = QueueConfig {
+            packed,
+            size: 8,
+            descriptor: 0,
+            driver: 0x2000,
+            device: 0x3000,
+            base: QueueConfig::fresh_base(packed),
+            indirect: true,
+            event_idx,
+            in_order: false,
+            chain_limit: QueueConfig::CHAIN_LIMIT,
+        };
+        let driver = config.drive(&memory).unwrap();
+        let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let lane = LaneHandle::start(Start {
+            index: 0,
+            queue: config.start(&memory).unwrap(),
+            lane: Box::new(Counting(Arc::clone(&turns))),
+            waker: Waker::new().unwrap(),
+            kick: kick.try_clone().unwrap(),
+            call: None,
+            error: None,
+            enabled: true,
+            poll,
+        })
+        .unwrap();
+        World {
+            driver,
+            kick,
+            lane,
+            turns,
+        }
+    }
+
+    /// Posts a chain; whether the lane wants a kick for it.
+    fn post(&mut self) -> bool {
+        self.driver.post(&[], &[BUFFER]).unwrap();
+        self.driver.kick_wanted()
+    }
+
+    /// Waits until the lane has served one.
+    fn reap(&mut self) {
+        while self.driver.reap().unwrap().is_none() {
+            thread::yield_now();
+        }
+    }
+
+    /// Has so many chains served, one after another. Gives how many of them took a kick.
+    fn pass(&mut self, chains: usize) -> usize {
+        let mut kicks = 0;
+        for _ in 0..chains {
+            if self.post() {
+                signal(&self.kick, "the lane");
+                kicks += 1;
+            }
+            self.reap();
+        }
+        kicks
+    }
+
+    /// Turns of the lane, once there are no more of them.
+    fn turns_at_rest(&self) -> usize {
+        let mut turns = 0;
+        loop {
+            let before = turns;
+            thread::sleep(Duration::from_millis(20));
+            turns = self.turns.load(SeqCst);
+            if turns == before {
+                return turns;
+            }
+        }
+    }
+}
+
+#[rstest]
+fn a_lane_that_polls_needs_no_kicks(#[values(false, true)] packed: bool, #[values(false, true)] event_idx: bool) {
+    let mut world = World::new(packed, event_idx, FOR_EVER);
+    let kicks = world.pass(40);
+    // The first wakes it; it may have been about to ask for another meanwhile.
+    assert!((1..10).contains(&kicks), "{kicks} kicks");
+    assert_eq!(world.pass(40), 0, "a kick would be in vain");
+    // A command ends the poll; else this would never return.
+    world.lane.stop().unwrap();
+}
+
+#[rstest]
+fn a_command_is_obeyed_and_polling_goes_on(#[values(false, true)] packed: bool) {
+    let mut world = World::new(packed, true, FOR_EVER);
+    world.pass(40);
+    for _ in 0..10 {
+        world.lane.enable(false);
+        let turns = world.turns.load(SeqCst);
+        assert!(!world.post());
+        assert!(world.driver.reap().unwrap().is_none(), "the ring is disabled");
+        assert_eq!(world.turns.load(SeqCst), turns);
+        world.lane.enable(true);
+        world.reap();
+        assert_eq!(world.pass(3), 0);
+    }
+}
+
+#[rstest]
+fn a_lane_that_has_nothing_to_do_sleeps(#[values(false, true)] packed: bool, #[values(false, true)] event_idx: bool) {
+    let mut world = World::new(packed, event_idx, Duration::from_millis(1));
+    for _ in 0..3 {
+        world.pass(5);
+        let turns = world.turns_at_rest();
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(world.turns.load(SeqCst), turns, "nothing woke it");
+        assert!(world.post(), "it has asked for a kick");
+        signal(&world.kick, "the lane");
+        world.reap();
+    }
+}
+
+#[rstest]
+fn without_polling_every_sleep_ends_with_a_kick(#[values(false, true)] packed: bool) {
+    let mut world = World::new(packed, true, Duration::ZERO);
+    for _ in 0..20 {
+        world.turns_at_rest();
+        assert!(world.post());
+        signal(&world.kick, "the lane");
+        world.reap();
+    }
+}
