@@ -89,7 +89,7 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
         return Ok(last);
     };
     let instructions = match recording.suspects() {
-        Ok(suspects) if suspects.is_empty() => {
+        Ok(suspects) if suspects.iter().all(|suspect| suspect.probes().is_empty()) => {
             return Ok(not_again(
                 last,
                 "no function that made an error has an instruction that loads it",
@@ -173,7 +173,12 @@ fn explained(answer: &Answer, exact: Option<&Exact>, kernel: bool) -> String {
         let said = check.errno.map_or_else(|| "no".to_owned(), negative);
         text.push_str(&format!("\n  proof:  {}() said {said} before", check.function));
     }
-    if let Some(exact) = exact {
+    if let Some(Exact::NotLoaded(function)) = exact {
+        text.push_str(&format!(
+            "\n  exact:  {function} loaded no such errno itself: it computed it, read it, or was told it unseen    likely"
+        ));
+    }
+    if let Some(Exact::Loaded(exact)) = exact {
         let led = match &exact.test {
             Test::Before(Jump { place, taken }) => match taken {
                 Some(true) => format!(", reached by the jump at {place}"),

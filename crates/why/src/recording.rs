@@ -302,8 +302,7 @@ impl Recording {
         Ok(exact.collect())
     }
 
-    /// The functions that made errnos in this recording, as the code of the kernel that runs here has them; those
-    /// alone that have instructions to probe.
+    /// The functions that made errnos in this recording, as the code of the kernel that runs here has them.
     ///
     /// # Errors
     /// The kernel's descriptions cannot be understood, or its code cannot be read.
@@ -323,7 +322,6 @@ impl Recording {
         for (function, errno) in wanted.into_iter().take(SUSPECTS_MAX) {
             suspects.extend(Suspect::find(&function, errno, &symbols, &memory, decoder)?);
         }
-        suspects.retain(|suspect| !suspect.probes().is_empty());
         Ok(suspects)
     }
 }

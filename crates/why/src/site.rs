@@ -34,9 +34,18 @@ pub struct Suspect {
     whole: bool,
 }
 
+/// What the probes say of an errno.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exact {
+    /// An instruction of the function loaded it.
+    Loaded(Load),
+    /// No instruction of this function did: it computed the errno, read it somewhere, or was told it by what was not seen.
+    NotLoaded(String),
+}
+
 /// The instruction that made an errno.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exact {
+pub struct Load {
     /// Where it is, as in `do_mmap+0xb5`.
     pub place: String,
     /// What it loads the negative of.
@@ -152,8 +161,17 @@ impl Suspect {
         probes
     }
 
+    /// Whether no instruction that loads the errno can have been run unseen.
+    fn all_probed(&self, refused: &[u64]) -> bool {
+        let probed = self.probes();
+        let mut sites = self.sites.iter();
+        self.whole && sites.all(|site| probed.contains(&site.address) && !refused.contains(&site.address))
+    }
+
     /// The test that decided, from what was hit before and after a site.
-    fn test(&self, site: &Site, hits: (&[u64], &[u64]), seen: impl Fn(&u64) -> bool) -> Test {
+    fn test(&self, site: &Site, hits: (&[u64], &[u64]), refused: &[u64]) -> Test {
+        let probed = self.probes();
+        let seen = |address: &u64| probed.contains(address) && !refused.contains(address);
         let tests = site.tests();
         let later = matches!(site.fate, Fate::Tested(_));
         if !tests.iter().all(|test| seen(&test.address)) || site.more && !later {
@@ -208,23 +226,25 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
             Some((at, suspect, site))
         })
     });
-    let (at, suspect, site) = found?;
-    let probed = suspect.probes();
-    let seen = |address: &u64| probed.contains(address) && !refused.contains(address);
-    let made = answer.chain.last() == Some(function);
-    let all_sites = suspect.whole && suspect.sites.iter().all(|site| seen(&site.address));
-    let test = suspect.test(site, (&hits[..at], &hits[at + 1..]), seen);
+    let Some((at, suspect, site)) = found else {
+        let none = asked().next().is_some() && asked().all(|suspect| suspect.all_probed(refused));
+        let none = none && answer.certainty != Certainty::Unknown;
+        return none.then(|| Exact::NotLoaded(function.clone()));
+    };
+    let made = answer.chain.last() == Some(function) && suspect.all_probed(refused);
+    let test = suspect.test(site, (&hits[..at], &hits[at + 1..]), refused);
+    let kept = site.fate == Fate::Returned || matches!(test, Test::After(_));
     let certainty = match answer.certainty {
         Certainty::Unknown => Certainty::Unknown,
-        _ if made && all_sites && site.fate != Fate::Unknown => Certainty::Certain,
+        _ if made && kept => Certainty::Certain,
         _ => Certainty::Likely,
     };
-    Some(Exact {
+    Some(Exact::Loaded(Load {
         place: suspect.place(site.address),
         errno,
         test,
         certainty,
-    })
+    }))
 }
 
 /// The last run of a function that ended with this errno.

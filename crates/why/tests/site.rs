@@ -4,7 +4,7 @@ use why::btf::Returns;
 use why::call_tree::{Call, Certainty, Tree, Value};
 use why::code::X86_64;
 use why::origin::{Answer, Origin};
-use why::site::{Exact, Jump, Suspect, Test, exact};
+use why::site::{Exact, Jump, Load, Suspect, Test, exact};
 use why::trace::Syscall;
 
 const EINVAL: i32 = 22;
@@ -70,12 +70,19 @@ fn answer() -> Answer {
 }
 
 fn found(place: &str, test: Test, certainty: Certainty) -> Option<Exact> {
-    Some(Exact {
+    Some(Exact::Loaded(Load {
         place: place.to_owned(),
         errno: EINVAL,
         test,
         certainty,
-    })
+    }))
+}
+
+fn certainty(exact: Option<Exact>) -> Option<Certainty> {
+    match exact? {
+        Exact::Loaded(load) => Some(load.certainty),
+        Exact::NotLoaded(_) => None,
+    }
 }
 
 fn jump(place: &str) -> Test {
@@ -118,7 +125,7 @@ fn hits_outside_of_the_run_that_failed_are_of_others() {
     );
     assert_eq!(
         exact(&suspects, &[], &refused(&[(6, 0x12), (25, 0x12)]), &answer()),
-        None
+        Some(Exact::NotLoaded("f".to_owned()))
     );
 }
 
@@ -166,12 +173,12 @@ fn a_function_that_only_handed_on_what_it_swallowed_is_likely_at_most() {
     answer.chain.pop();
     let hits = refused(&[(11, 0x7), (12, 0x12)]);
     assert_eq!(
-        exact(&[suspect(&MERGED)], &[], &hits, &answer).map(|exact| exact.certainty),
+        certainty(exact(&[suspect(&MERGED)], &[], &hits, &answer)),
         Some(Certainty::Likely)
     );
     answer.certainty = Certainty::Unknown;
     assert_eq!(
-        exact(&[suspect(&MERGED)], &[], &hits, &answer).map(|exact| exact.certainty),
+        certainty(exact(&[suspect(&MERGED)], &[], &hits, &answer)),
         Some(Certainty::Unknown)
     );
 }
@@ -207,6 +214,22 @@ fn an_errno_loaded_in_advance_is_decided_by_the_last_test_after_it() {
 }
 
 #[test]
+fn a_function_that_loaded_nothing_is_told_only_if_all_could_be_seen() {
+    let none = refused(&[(11, 0x7), (12, 0xd)]);
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[], &none, &answer()),
+        Some(Exact::NotLoaded("f".to_owned()))
+    );
+    assert_eq!(exact(&[suspect(&MERGED)], &[AT + 0x12], &none, &answer()), None);
+    assert_eq!(exact(&[], &[], &none, &answer()), None);
+    let lost = Answer {
+        certainty: Certainty::Unknown,
+        ..answer()
+    };
+    assert_eq!(exact(&[suspect(&MERGED)], &[], &none, &lost), None);
+}
+
+#[test]
 fn a_function_that_always_fails_makes_no_test() {
     let always = [0xb8, 0xea, 0xff, 0xff, 0xff, 0xc3]; // mov $-22,%eax; ret
     assert_eq!(
@@ -236,7 +259,7 @@ fn probes_are_few_and_begin_with_the_instructions_that_load() {
     assert_eq!((suspect.probes().len(), suspect.probes()[0]), (20, AT + 120));
     let hits = refused(&[(11, 0), (12, 120)]);
     assert_eq!(
-        exact(&[suspect], &[], &hits, &answer()).map(|exact| exact.test),
-        Some(Test::Unknown)
+        exact(&[suspect], &[], &hits, &answer()),
+        found("f+0x78", Test::Unknown, Certainty::Certain)
     );
 }
