@@ -9,6 +9,8 @@ const ENOSYS: i32 = 38;
 /// `ENOIOCTLCMD`, `ENOPARAM` and `EPROBE_DEFER`: answers between kernel functions that no program sees.
 const INTERNAL: [i32; 3] = [515, 519, 517];
 
+/// No call of a real kernel is as deep, and a recording that is not one must not exhaust the stack.
+const DEPTH_MAX: usize = 512;
 /// Functions that say no as a matter of course: a node's number, which is -1 for any; a label that this module has not.
 const NO_CHECKS: [&str; 3] = [
     "tsk_fork_get_node",
@@ -174,6 +176,7 @@ impl Tree {
             match event {
                 Event::Lost => tree.complete = false,
                 Event::Entry { function, depth, .. } if is_interrupt(&function) => interrupt = Some((function, depth)),
+                Event::Entry { .. } if open.len() == DEPTH_MAX => tree.complete = false,
                 Event::Entry { time, function, depth } => {
                     tree.complete &= depth == open.len();
                     while open.len() > depth {

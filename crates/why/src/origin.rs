@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::call_tree::{Cause, Certainty, Tree};
+use crate::call_tree::{Cause, Certainty};
 use crate::ptrace::{Failure, Outcome};
 use crate::trace::Syscall;
 
@@ -91,30 +91,16 @@ pub fn answers<'s>(failures: &[Failure], syscalls: &'s [Syscall]) -> Vec<Option<
         found.push(position.and_then(|position| {
             next.insert(failure.thread, from + position + 1);
             let syscall = &syscalls[from + position];
-            Some((answer(&syscall.tree, errno, failure.filtered)?, syscall))
+            Some((answer(syscall, errno, failure.filtered)?, syscall))
         }));
     }
     found
 }
 
-fn answer(tree: &Tree, errno: i32, filtered: bool) -> Option<Answer> {
-    let whole = if tree.complete {
-        Certainty::Likely
-    } else {
-        Certainty::Unknown
-    };
+fn answer(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
+    let tree = &syscall.tree;
     if tree.roots.is_empty() {
-        let origin = match (filtered, errno) {
-            (_, ENOSYS) if !filtered => Origin::NoCall,
-            (true, _) => Origin::Filter,
-            _ => return None,
-        };
-        return Some(Answer {
-            chain: Vec::new(),
-            origin,
-            check: None,
-            certainty: whole,
-        });
+        return refused_before(syscall, errno, filtered);
     }
     let explanation = tree.explain(errno)?;
     let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
@@ -154,5 +140,26 @@ fn answer(tree: &Tree, errno: i32, filtered: bool) -> Option<Answer> {
         origin,
         check,
         certainty: explanation.certainty,
+    })
+}
+
+/// A call that ran through no function: a filter refuses before the kernel says that a call is entered, and a number that has
+/// no function is entered and left again.
+fn refused_before(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
+    let entered = syscall.time.0.is_some();
+    let (origin, fits) = match (filtered, errno) {
+        (true, _) => (Origin::Filter, !entered),
+        (false, ENOSYS) => (Origin::NoCall, entered),
+        (false, _) => return None,
+    };
+    Some(Answer {
+        chain: Vec::new(),
+        origin,
+        check: None,
+        certainty: match (syscall.tree.complete, fits) {
+            (false, _) => Certainty::Unknown,
+            (true, false) => Certainty::Likely,
+            (true, true) => Certainty::Certain,
+        },
     })
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::btf::{BtfError, Functions, Returns};
-use crate::call_tree::Call;
+use crate::call_tree::{Call, Certainty};
 use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
@@ -20,8 +20,10 @@ use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
 const VERSION: u32 = 1;
+/// Functions that load an errno and return what another one put in its place.
+const HANDED_OVER: [&str; 1] = ["inet_accept"];
 /// Functions that are probed in one run; each has up to 20 probes.
-const SUSPECTS_MAX: usize = 16;
+const SUSPECTS_MAX: usize = 128;
 /// Functions that are probed at most: each takes the kernel some milliseconds to set up.
 const PROBED: usize = 4000;
 
@@ -39,6 +41,8 @@ pub struct Recording {
     formats: Vec<String>,
     symbols: Symbols,
     functions: Functions,
+    /// Functions that have an instruction to load the errno that they made.
+    loading: Vec<(String, i32)>,
     /// Whose returns were probed.
     probed: Probed,
     /// Functions whose instructions were probed, and addresses at which the kernel let none be.
@@ -124,6 +128,7 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
         let seen = session.finish()?;
         let recording = Recording::new(header, formats, seen, &report.failures)?;
         Ok(Recording {
+            loading: recording.loading()?,
             suspects: wanted.instructions,
             refused,
             has_returns,
@@ -199,6 +204,7 @@ impl Recording {
             symbols,
             functions,
             probed: seen.probed,
+            loading: Vec::new(),
             suspects: Vec::new(),
             refused: Vec::new(),
             has_returns: false,
@@ -295,11 +301,42 @@ impl Recording {
         let syscalls = self.syscalls()?;
         let answers = origin::answers(&self.failures, &syscalls).into_iter();
         let exact = answers.map(|found| {
-            let (answer, syscall) = found?;
+            let (mut answer, syscall) = found?;
+            self.doubt(&mut answer, syscall);
             let exact = site::exact(&self.suspects, &self.refused, syscall, &answer);
             Some((answer, exact))
         });
         Ok(exact.collect())
+    }
+
+    /// A function that has no instruction to load its errno has it from elsewhere: from a field where another one put it
+    /// (an error of a socket), or from a function that is not in the trace. Of some it is known that they do either.
+    fn doubt(&self, answer: &mut Answer, syscall: &Syscall) {
+        let Origin::Function(function) = &answer.origin else {
+            return;
+        };
+        let errno = i32::try_from(-syscall.returned).unwrap_or(0);
+        let loads = self
+            .loading
+            .iter()
+            .any(|(name, made)| name == function && *made == errno);
+        if answer.certainty == Certainty::Certain && (!loads || HANDED_OVER.contains(&function.as_str())) {
+            answer.certainty = Certainty::Likely;
+        }
+    }
+
+    /// Which functions that made errnos in this recording load them, by the code of the kernel that runs here; none if that
+    /// cannot be read.
+    fn loading(&self) -> Result<Vec<(String, i32)>, Error> {
+        match self.suspects() {
+            Ok(suspects) => Ok(suspects
+                .into_iter()
+                .filter(|suspect| !suspect.probes().is_empty())
+                .map(|suspect| (suspect.function, suspect.errno))
+                .collect()),
+            Err(Error::Code(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The functions that made errnos in this recording, as the code of the kernel that runs here has them.

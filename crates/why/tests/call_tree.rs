@@ -202,3 +202,14 @@ fn a_callee_that_returned_no_errno_leaves_certainty_and_one_of_another_type_that
     assert_eq!(certainty(quiet(Returns::Int)), Certainty::Certain);
     assert_eq!(certainty(value(0xffff_fff7, Returns::Other)), Certainty::Likely);
 }
+
+#[test]
+fn a_tree_deeper_than_any_kernel_draws_is_cut() {
+    let entries = (0..1_000_000).map(|depth| Event::Entry {
+        time: 1,
+        function: "f".to_owned(),
+        depth,
+    });
+    let tree = Tree::build(entries);
+    assert!(!tree.complete && tree.explain(1).is_none());
+}
