@@ -17,6 +17,8 @@ use crate::trace::Syscall;
 const PROBES_MAX: usize = 20;
 /// Functions that never return; what lies behind a call of them belongs to something else.
 const ENDLESS: [&str; 4] = ["__stack_chk_fail", "panic", "__fortify_panic", "usercopy_abort"];
+/// Beginnings of the names of system calls' functions, which are followed by the call's name.
+const SYSCALLS: [&str; 2] = ["__x64_sys_", "__arm64_sys_"];
 /// Functions of one name that are told apart by their hits.
 const NAMESAKES_MAX: usize = 4;
 
@@ -27,8 +29,8 @@ pub struct Suspect {
     pub function: String,
     /// The errno.
     pub errno: i32,
-    /// Its code, and what the compiler took for cold of it.
-    pieces: Vec<Range<u64>>,
+    /// Its code by name: first its own.
+    pieces: Vec<(String, Range<u64>)>,
     sites: Vec<Site>,
     /// Every byte of it was understood.
     whole: bool,
@@ -93,37 +95,38 @@ impl Suspect {
         let endless = ENDLESS.iter().flat_map(|name| symbols.ranges(name));
         let endless: Vec<u64> = endless.map(|range| range.start).collect();
         let named = symbols.ranges(function);
-        let cold = symbols.ranges(&format!("{function}.cold"));
-        let one = named.len() == 1 && cold.len() == 1;
+        let more = if named.len() == 1 {
+            further_pieces(function, symbols)
+        } else {
+            Vec::new()
+        };
         let mut found = Vec::new();
         for range in named.into_iter().take(NAMESAKES_MAX) {
-            let mut pieces = vec![range];
-            if one {
-                pieces.extend(cold.iter().cloned());
-            }
+            let mut pieces = vec![(function.to_owned(), range)];
+            pieces.extend(more.iter().cloned());
             let bytes: Vec<_> = pieces
                 .iter()
-                .map(|piece| memory.read(piece))
+                .map(|(_, piece)| memory.read(piece))
                 .collect::<Result<_, _>>()?;
             found.push(Self::decode(function, errno, pieces, &bytes, (decoder, &endless)));
         }
         Ok(found)
     }
 
-    /// Decodes a function from the addresses and the bytes of its pieces, with what knows the instructions and the
+    /// Decodes a function from the names, addresses and bytes of its pieces, with what knows the instructions and the
     /// functions that never return.
     #[must_use]
     pub fn decode(
         function: &str,
         errno: i32,
-        pieces: Vec<Range<u64>>,
+        pieces: Vec<(String, Range<u64>)>,
         bytes: &[Vec<u8>],
         (decoder, endless): (&dyn Decoder, &[u64]),
     ) -> Self {
         let parts: Vec<_> = pieces
             .iter()
             .zip(bytes)
-            .map(|(range, bytes)| Piece {
+            .map(|((_, range), bytes)| Piece {
                 address: range.start,
                 bytes,
             })
@@ -163,15 +166,16 @@ impl Suspect {
 
     /// Whether no instruction that loads the errno can have been run unseen.
     fn all_probed(&self, refused: &[u64]) -> bool {
-        let probed = self.probes();
-        let mut sites = self.sites.iter();
-        self.whole && sites.all(|site| probed.contains(&site.address) && !refused.contains(&site.address))
+        self.whole && self.sites.iter().all(|site| self.is_probed(site.address, refused))
+    }
+
+    fn is_probed(&self, address: u64, refused: &[u64]) -> bool {
+        self.probes().contains(&address) && !refused.contains(&address)
     }
 
     /// The test that decided, from what was hit before and after a site.
     fn test(&self, site: &Site, hits: (&[u64], &[u64]), refused: &[u64]) -> Test {
-        let probed = self.probes();
-        let seen = |address: &u64| probed.contains(address) && !refused.contains(address);
+        let seen = |address: &u64| self.is_probed(*address, refused);
         let tests = site.tests();
         let later = matches!(site.fate, Fate::Tested(_));
         if !tests.iter().all(|test| seen(&test.address)) || site.more && !later {
@@ -195,13 +199,31 @@ impl Suspect {
     }
 
     fn place(&self, address: u64) -> String {
-        let piece = self.pieces.iter().position(|piece| piece.contains(&address));
-        let start = piece
-            .and_then(|piece| self.pieces.get(piece))
-            .map_or(0, |piece| piece.start);
-        let cold = if piece == Some(1) { ".cold" } else { "" };
-        format!("{}{cold}+{:#x}", self.function, address - start)
+        let piece = self.pieces.iter().find(|(_, range)| range.contains(&address));
+        piece.map_or_else(
+            || format!("{address:#x}"),
+            |(name, range)| format!("{name}+{:#x}", address - range.start),
+        )
     }
+}
+
+/// What belongs to a function and is no function of its own to the tracer: what the compiler took for cold of it, and the
+/// body of a system call, which is inline and thus not traced (`__SYSCALL_DEFINEx` of Linux).
+fn further_pieces(function: &str, symbols: &Symbols) -> Vec<(String, Range<u64>)> {
+    let body = SYSCALLS.iter().find_map(|prefix| function.strip_prefix(prefix));
+    let body = body.map(|call| format!("__do_sys_{call}"));
+    let names = [
+        Some(format!("{function}.cold")),
+        body.as_ref().map(|body| format!("{body}.cold")),
+        body,
+    ];
+    let found = names.into_iter().flatten().filter_map(|name| {
+        let mut ranges = symbols.ranges(&name);
+        // Which one of several belongs to it is not known.
+        let one = ranges.len() == 1;
+        ranges.pop().filter(|_| one).map(|range| (name, range))
+    });
+    found.collect()
 }
 
 /// The instruction that made the errno of a call, if probes of `suspects` saw it. `refused` are addresses at which the
@@ -227,9 +249,8 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
         })
     });
     let Some((at, suspect, site)) = found else {
-        let none = asked().next().is_some() && asked().all(|suspect| suspect.all_probed(refused));
-        let none = none && answer.certainty != Certainty::Unknown;
-        return none.then(|| Exact::NotLoaded(function.clone()));
+        let certain_of_none = answer.certainty != Certainty::Unknown && asked().all(|suspect| suspect.whole);
+        return certain_of_none.then(|| not_hit(function, asked(), refused)).flatten();
     };
     let made = answer.chain.last() == Some(function) && suspect.all_probed(refused);
     let test = suspect.test(site, (&hits[..at], &hits[at + 1..]), refused);
@@ -245,6 +266,29 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
         test,
         certainty,
     }))
+}
+
+/// What is known if no instruction was hit: it was one that could not be probed, if there is but one.
+fn not_hit<'s>(function: &str, asked: impl Iterator<Item = &'s Suspect>, refused: &[u64]) -> Option<Exact> {
+    let asked: Vec<_> = asked.collect();
+    let unseen = asked.iter().flat_map(|suspect| {
+        let unseen = suspect
+            .sites
+            .iter()
+            .filter(|site| !suspect.is_probed(site.address, refused));
+        unseen.map(move |site| (suspect, site))
+    });
+    let mut unseen = unseen.fuse();
+    match (unseen.next(), unseen.next()) {
+        (None, _) => (!asked.is_empty()).then(|| Exact::NotLoaded(function.to_owned())),
+        (Some((suspect, site)), None) => Some(Exact::Loaded(Load {
+            place: suspect.place(site.address),
+            errno: suspect.errno,
+            test: Test::Unknown,
+            certainty: Certainty::Likely,
+        })),
+        _ => None,
+    }
 }
 
 /// The last run of a function that ended with this errno.
@@ -276,4 +320,24 @@ fn hits(run: &Call, hits: &[(u64, u64)]) -> Vec<u64> {
             && !windows.iter().any(|window| within(*time, *window))
     });
     of_run.map(|(_, address)| *address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_of_a_system_call_and_cold_code_belong_to_it() {
+        let text = "1000 t __do_sys_prctl\n2000 T __x64_sys_prctl\n2100 t __do_sys_prctl.cold\n2200 t other\n\
+                    3000 t f\n3100 t f.cold\n3200 t g\n3300 t f.cold\n3400 t end\n";
+        let symbols = Symbols::parse(text);
+        let pieces = further_pieces("__x64_sys_prctl", &symbols);
+        let expected = [
+            ("__do_sys_prctl.cold".to_owned(), 0x2100..0x2200),
+            ("__do_sys_prctl".to_owned(), 0x1000..0x2000),
+        ];
+        assert_eq!(pieces, expected);
+        // One of two.
+        assert_eq!(further_pieces("f", &symbols), []);
+    }
 }

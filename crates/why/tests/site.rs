@@ -26,7 +26,7 @@ fn suspect(bytes: &[u8]) -> Suspect {
     Suspect::decode(
         "f",
         EINVAL,
-        std::iter::once(AT..end).collect(),
+        vec![("f".to_owned(), AT..end)],
         &[bytes.to_vec()],
         (&X86_64, &[]),
     )
@@ -220,7 +220,13 @@ fn a_function_that_loaded_nothing_is_told_only_if_all_could_be_seen() {
         exact(&[suspect(&MERGED)], &[], &none, &answer()),
         Some(Exact::NotLoaded("f".to_owned()))
     );
-    assert_eq!(exact(&[suspect(&MERGED)], &[AT + 0x12], &none, &answer()), None);
+    // The one that could not be seen it was, then.
+    assert_eq!(
+        exact(&[suspect(&MERGED)], &[AT + 0x12], &none, &answer()),
+        found("f+0x12", Test::Unknown, Certainty::Likely)
+    );
+    let two = [MERGED, MERGED].concat();
+    assert_eq!(exact(&[suspect(&two)], &[AT + 0x12, AT + 0x2a], &none, &answer()), None);
     assert_eq!(exact(&[], &[], &none, &answer()), None);
     let lost = Answer {
         certainty: Certainty::Unknown,
