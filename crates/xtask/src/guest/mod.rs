@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::accelerator::Accelerator;
 use crate::setup::{Parts, copy_root};
+use crate::test::GuestPrograms;
 use console::Console;
 use daemon::{Daemon, Program, Share, Sharing, WindowCounts};
 use qemu::{QemuCommand, Variant};
@@ -45,8 +46,7 @@ pub(crate) struct Lab {
     pub(crate) parts: Parts,
     pub(crate) accelerator: Accelerator,
     pub(crate) daemon: Program,
-    /// The program of the crate `exercise`, which needs no library in the guest.
-    pub(crate) exercise: PathBuf,
+    pub(crate) programs: GuestPrograms,
 }
 
 /// One guest to be: where its files lie and what it is made of.
@@ -68,7 +68,7 @@ impl<'lab> Guest<'lab> {
         fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
         copy_root(&lab.parts.root, &root)?;
         fs::write(root.join("job"), job).context("cannot write the job")?;
-        fs::copy(&lab.exercise, root.join("bin/exercise")).context("cannot copy `exercise` into the root")?;
+        fs::copy(&lab.programs.exercise, root.join("bin/exercise")).context("cannot copy `exercise` into the root")?;
         let sockets = tempfile::Builder::new()
             .prefix("innkeeper-test-")
             .tempdir()

@@ -216,25 +216,29 @@ pub(crate) fn build_innkeeper() -> Result<PathBuf> {
     Ok(target()?.join("release/innkeeper"))
 }
 
-/// Builds the program that exercises files in the guest, which has no C library, and returns where it is.
-pub(crate) fn build_exercise() -> Result<PathBuf> {
+/// Programs that run in guests, which have no C library for them.
+pub(crate) struct GuestPrograms {
+    /// Of the crate `exercise`: uses files in every way that the tests ask about.
+    pub(crate) exercise: PathBuf,
+    pub(crate) innkeeper: PathBuf,
+}
+
+/// Builds the programs for guests.
+pub(crate) fn build_guest_programs() -> Result<GuestPrograms> {
     // Apart from the rest, which other flags would have rebuilt.
     let directory = target()?.join("guest-programs");
-    let mut command = cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "exercise",
-        "--target",
-        TARGET,
-    ]);
+    let mut command = cargo(&["build", "--release", "--locked", "--target", TARGET]);
     command
+        .args(["--package", "exercise", "--package", "innkeeper"])
         .arg("--target-dir")
         .arg(&directory)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     succeed(command)?;
-    Ok(directory.join(TARGET).join("release/exercise"))
+    let built = directory.join(TARGET).join("release");
+    Ok(GuestPrograms {
+        exercise: built.join("exercise"),
+        innkeeper: built.join("innkeeper"),
+    })
 }
 
 /// The target directory: this very program lies in its `debug`.

@@ -4,6 +4,7 @@ mod boot;
 mod dax;
 mod root;
 mod suites;
+mod tracefs;
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{build_exercise, build_innkeeper, target};
+use super::{build_guest_programs, build_innkeeper, target};
 use crate::accelerator::Accelerator;
 use crate::guest::Lab;
 use crate::guest::daemon::Program;
@@ -71,6 +72,9 @@ fn cases(ours: bool) -> Vec<Case> {
             variant(Device::HostFs, false, 1),
             boot::boot_with_modules,
         );
+        let one = variant(Device::HostFs, false, 1);
+        add("why-instance", one, tracefs::own_instance);
+        add("why-top", one, tracefs::shared_top);
         // The one device that shows the guest a window.
         let generic = variant(Device::NewGeneric, true, 1);
         for &(name, body) in dax::CASES {
@@ -133,14 +137,14 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
 
 /// Where guests run, with `daemon` for their shares.
 pub(crate) fn lab(parts: &Parts, daemon: Program) -> Result<Lab> {
-    let exercise = build_exercise()?;
+    let programs = build_guest_programs()?;
     let accelerator = Accelerator::probe(&parts.qemu, &parts.kernel);
     println!("guests run on {accelerator:?}");
     Ok(Lab {
         parts: parts.clone(),
         accelerator,
         daemon,
-        exercise,
+        programs,
     })
 }
 
