@@ -101,7 +101,7 @@ pub(crate) struct Share {
     pub(crate) process: Process,
 }
 
-/// What is told of errors that the guest gets.
+/// What is told of errors that the guest gets; in `boot` of those of the root and of every further share.
 #[derive(Debug, Args)]
 pub(crate) struct LogErrors {
     /// Write a line for every errno that the guest is given: who asked for what, and which system call of the host failed
@@ -205,6 +205,8 @@ pub(crate) struct Boot {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) export: Export,
+    #[command(flatten)]
+    pub(crate) errors: LogErrors,
     #[command(flatten)]
     pub(crate) process: Process,
     /// Command to run in the guest

@@ -16,9 +16,11 @@ mod wiring;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use accelerator::Accelerator;
 use console::Console;
+use fuse::failure::Failures;
 use kernel::Kernel;
 use qemu::{Machine, Qemu};
 use root::Root;
@@ -28,6 +30,7 @@ use wiring::{Event, Wiring};
 
 use crate::args::{Boot, Ring, SharedDirectory};
 use crate::error::Error;
+use crate::error_log::ErrorLog;
 use crate::signals::{ENDING, Signals};
 use crate::{export, limits};
 
@@ -58,6 +61,8 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     // Before the first thread, which would take the signals otherwise.
     let signals =
         Signals::take(&[&ENDING[..], &[libc::SIGWINCH]].concat()).map_err(Error::system("wait for signals"))?;
+    let errors = ErrorLog::open(&args.errors)?;
+    let failures = errors.clone().map(|errors| errors as Arc<dyn Failures>);
     let (console, guest_console) = pair()?;
     let (channel, guest_channel) = if args.command.is_empty() { None } else { Some(pair()?) }.unzip();
     let machine = Machine {
@@ -69,7 +74,7 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
         words: start.words,
         shares: shares
             .iter()
-            .map(|share| serve(share, args))
+            .map(|share| serve(share, args, failures.clone()))
             .collect::<Result<_, _>>()?,
         export: &args.export,
         packed: args.export.ring != Ring::Split,
@@ -87,7 +92,11 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
         .map_err(Error::system("switch the terminal to raw mode"))?;
     let qemu = machine.start(&program)?;
     let wiring = Wiring::start(console, channel, args.verbose, signals)?;
-    supervise(qemu, wiring)
+    let ended = supervise(qemu, wiring);
+    if let Some(errors) = errors {
+        errors.end();
+    }
+    ended
 }
 
 /// The root and what `--share` names, each with a tag of its own.
@@ -107,8 +116,8 @@ fn all_shares(args: &Boot) -> Result<Vec<SharedDirectory>, Error> {
     }
 }
 
-fn serve(share: &SharedDirectory, args: &Boot) -> Result<qemu::Share, Error> {
-    let device = export::device(&share.directory, &share.tag, &args.export, None)?;
+fn serve(share: &SharedDirectory, args: &Boot, failures: Option<Arc<dyn Failures>>) -> Result<qemu::Share, Error> {
+    let device = export::device(&share.directory, &share.tag, &args.export, failures)?;
     Ok(qemu::Share {
         tag: share.tag.clone(),
         socket: export::serve_connected(device, &args.export)?,

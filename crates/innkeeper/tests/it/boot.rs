@@ -102,6 +102,31 @@ fn a_qemu_that_dies_at_once_is_quoted() {
 }
 
 #[test]
+fn the_log_of_errors_is_made_and_never_behind_a_link() {
+    let root = root_with_kernel();
+    let qemu = qemu(root.path(), "exit 3");
+    let (log, link) = (root.path().join("errors.log"), root.path().join("link"));
+    std::os::unix::fs::symlink("precious", &link).unwrap();
+    let boot = |log: &Path| {
+        let to = log.to_str().unwrap();
+        let options = [
+            "--qemu",
+            &qemu,
+            "--append",
+            "init=/bin/sh",
+            "--log-errors=json",
+            "--log-errors-to",
+            to,
+        ];
+        boot(root.path(), &options)
+    };
+    assert_refused(&boot(&link), 125, &["a symbolic link lies on the way"]);
+    assert!(!root.path().join("precious").exists());
+    assert_refused(&boot(&log), 125, &["QEMU ended before the guest did"]);
+    assert_eq!(fs::read(&log).unwrap(), b"");
+}
+
+#[test]
 fn a_kernel_without_virtio_fs_is_told_in_a_sentence() {
     let root = root_with_kernel();
     let modules = root.path().join("lib/modules/6.1");
