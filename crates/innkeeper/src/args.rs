@@ -64,6 +64,17 @@ pub(crate) struct Why {
     #[arg(long, requires = "command")]
     pub(crate) again: bool,
 
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+
+    /// Write the report to FILE in place of standard error
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Print the report as one JSON object (version 1)
+    #[arg(long)]
+    pub(crate) json: bool,
+
     /// Put tracefs back as the journal on standard input says
     #[arg(long, hide = true, exclusive = true)]
     pub(crate) guardian: bool,
@@ -71,6 +82,39 @@ pub(crate) struct Why {
     /// Command to run
     #[arg(last = true, required_unless_present_any = ["explain", "guardian"], value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Which failures are told.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Filter {
+    /// Tell only failures of this system call; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) syscall: Vec<String>,
+
+    /// Tell only failures with this errno (EACCES); may be given more than once
+    #[arg(long, value_name = "NAME", value_parser = parse_errno)]
+    pub(crate) errno: Vec<String>,
+
+    /// Tell everyday failures too: what the dynamic loader looks for, "not now", questions such as isatty()
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+impl Filter {
+    /// Whether the options ask for this failure.
+    pub(crate) fn wants(&self, failure: &why::ptrace::Failure) -> bool {
+        let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+        named(&self.syscall, &failure.call) && named(&self.errno, &failure.outcome.name())
+    }
+}
+
+fn parse_errno(text: &str) -> Result<String, String> {
+    let name = text.to_uppercase();
+    if (1..4096).any(|number| why::errno_name(number) == Some(&name)) {
+        Ok(name)
+    } else {
+        Err("there is no such errno; write it as in EACCES".to_owned())
+    }
 }
 
 /// Serve a directory to a virtual machine through a vhost-user socket.

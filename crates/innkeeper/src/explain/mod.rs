@@ -1,18 +1,20 @@
 //! The job `why`: which system calls of a command failed, and which function of the kernel refused them.
 
+mod everyday;
+mod report;
+mod told;
+
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use why::call_tree::Certainty;
-use why::origin::{Answer, Origin};
-use why::ptrace::{self, Failure, Outcome};
+use why::ptrace;
 use why::recording::{self, Found, Recording, Run, Wanted};
-use why::site::{Exact, Jump, Test};
 use why::tracefs::guardian;
 
 use crate::args::Why;
+use report::Report;
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.
 const FAILED: u8 = 125;
@@ -26,8 +28,8 @@ pub(crate) fn run(job: Why) -> ExitCode {
     if let Some(file) = &job.explain {
         return match read(file) {
             Ok((recording, answers)) => {
-                report(&recording.failures, &answers, job.kernel);
-                ExitCode::SUCCESS
+                let report = Report::new(&recording.failures, &answers, Some(recording.kernel), None, &job.filter);
+                tell(&report, &job).map_or_else(|sentence| failed(&sentence), |()| ExitCode::SUCCESS)
             }
             Err(sentence) => failed(&sentence),
         };
@@ -52,7 +54,12 @@ pub(crate) fn run(job: Why) -> ExitCode {
         },
         Err(refused) => eprintln!("innkeeper: no kernel functions: {refused}"),
     }
-    report(&run.report.failures, &answers, job.kernel);
+    let kernel = run.recording.as_ref().ok().map(|recording| recording.kernel.clone());
+    let status = run.report.status;
+    let report = Report::new(&run.report.failures, &answers, kernel, Some(status), &job.filter);
+    if let Err(sentence) = tell(&report, &job) {
+        return failed(&sentence);
+    }
     if run.report.dropped > 0 {
         eprintln!("innkeeper: {} more calls failed and were not kept", run.report.dropped);
     }
@@ -66,7 +73,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
 
 /// Runs the command, and again for what only an earlier run can tell to look for, if that is wanted. Gives the last run.
 fn runs(job: &Why) -> Result<Run, ptrace::Error> {
-    let run = |wanted| recording::run(job.command.clone(), this_as_guardian(), &[], wanted);
+    let run = |wanted| recording::run(job.command.clone(), this_as_guardian(), &job.filter.syscall, wanted);
     let mut last = run(Wanted::default())?;
     let mut returns = Vec::new();
     if let (true, Ok(recording)) = (job.again, &last.recording)
@@ -110,6 +117,17 @@ fn not_again(run: Run, why: &str) -> Run {
     run
 }
 
+/// Prints the report where it is wanted.
+fn tell(report: &Report, job: &Why) -> Result<(), String> {
+    let text = report.print(job).map_err(|error| error.to_string())?;
+    match &job.output {
+        Some(file) => fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display())),
+        None => io::stderr()
+            .write_all(text.as_bytes())
+            .map_err(|error| format!("cannot write to standard error: {error}")),
+    }
+}
+
 fn failed(sentence: &str) -> ExitCode {
     eprintln!("innkeeper: {sentence}");
     FAILED.into()
@@ -146,98 +164,4 @@ fn read(file: &Path) -> Result<(Recording, Vec<Option<Found>>), String> {
 fn write(file: &Path, recording: &Recording) -> Result<(), String> {
     let text = recording.to_json().map_err(|error| error.to_string())?;
     fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
-}
-
-fn report(failures: &[Failure], answers: &[Option<Found>], kernel: bool) {
-    for (failure, answer) in failures.iter().zip(answers) {
-        match answer {
-            Some((answer, exact)) => {
-                eprintln!("{}\n{}", head(failure), explained(answer, exact.as_ref(), kernel));
-            }
-            None => eprintln!("{}", describe(failure)),
-        }
-    }
-}
-
-fn explained(answer: &Answer, exact: Option<&Exact>, kernel: bool) -> String {
-    let certainty = word(answer.certainty);
-    let mut text = match &answer.origin {
-        Origin::Function(function) => format!("  where:  {function}()    {certainty}"),
-        Origin::Remote { function, asked } => {
-            format!("  where:  {asked} said so, asked by {function}()    {certainty}")
-        }
-        Origin::Filter => format!("  where:  a seccomp filter, before the call began    {certainty}"),
-        Origin::NoCall => format!("  where:  this kernel has no such system call    {certainty}"),
-    };
-    if let Some(check) = &answer.check {
-        let said = check.errno.map_or_else(|| "no".to_owned(), negative);
-        text.push_str(&format!("\n  proof:  {}() said {said} before", check.function));
-    }
-    if let Some(Exact::NotLoaded(function)) = exact {
-        text.push_str(&format!(
-            "\n  exact:  {function} loaded no such errno itself: it computed it, read it, or was told it unseen    likely"
-        ));
-    }
-    if let Some(Exact::Loaded(exact)) = exact {
-        let led = match &exact.test {
-            Test::Before(Jump { place, taken }) => match taken {
-                Some(true) => format!(", reached by the jump at {place}"),
-                Some(false) => format!(", reached past the jump at {place}, which was not taken"),
-                None => format!(", reached after the test at {place}"),
-            },
-            Test::After(Jump { place, taken }) => match taken {
-                Some(true) => format!(" in advance, and the test at {place} held"),
-                Some(false) => format!(" in advance, and the test at {place} did not hold"),
-                None => format!(" in advance, and the test at {place} decided"),
-            },
-            Test::None => " without a test".to_owned(),
-            Test::Unknown => String::new(),
-        };
-        let (place, made, certainty) = (&exact.place, negative(exact.errno), word(exact.certainty));
-        text.push_str(&format!("\n  exact:  {place} loads {made}{led}    {certainty}"));
-    }
-    if kernel {
-        for (depth, function) in answer.chain.iter().enumerate() {
-            text.push_str(&format!("\n  {}{function}", "  ".repeat(depth)));
-        }
-    }
-    text
-}
-
-fn word(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Certain => "certain",
-        Certainty::Likely => "likely",
-        Certainty::Unknown => "unknown",
-    }
-}
-
-fn negative(errno: i32) -> String {
-    why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}"))
-}
-
-fn head(failure: &Failure) -> String {
-    let program = failure.program.as_deref().unwrap_or("?");
-    let call = format!("{}({})", failure.call, failure.arguments.join(", "));
-    let result = if matches!(failure.outcome, Outcome::Sigsys) {
-        ""
-    } else {
-        "-1 "
-    };
-    format!(
-        "{call} = {result}{}    {program}[{}]",
-        failure.outcome.name(),
-        failure.thread
-    )
-}
-
-fn describe(failure: &Failure) -> String {
-    let why = match failure.outcome {
-        Outcome::Errno(_) if failure.filtered => {
-            "a seccomp filter is on this thread and may have refused it    unknown"
-        }
-        Outcome::Errno(_) => "the kernel refused it; ptrace sees no kernel function    unknown",
-        Outcome::Sigsys => "a seccomp filter refused it before the kernel began    certain",
-    };
-    format!("{}\n  why:    {why}", head(failure))
 }

@@ -1,0 +1,138 @@
+//! The report: which failures are told, and how they are printed.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use why::ptrace::Failure;
+use why::recording::Found;
+
+use super::everyday::is_everyday;
+use super::told::{Line, Told, tell};
+use crate::args::{Filter, Why};
+
+/// Version of the JSON report.
+const VERSION: u32 = 1;
+
+/// All that is told of a command.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    version: u32,
+    /// Release of the kernel whose functions were seen, if they were.
+    kernel: Option<String>,
+    /// The command's exit status; none for a recording.
+    status: Option<u8>,
+    failures: Vec<Told>,
+    /// Failures of everyday kinds that are not told.
+    hidden: usize,
+}
+
+impl Report {
+    /// Chooses what is told: what the filter wants, and of that no everyday failures, unless they are wanted or a command
+    /// that failed has no others.
+    pub(super) fn new(
+        failures: &[Failure],
+        found: &[Option<Found>],
+        kernel: Option<String>,
+        status: Option<u8>,
+        filter: &Filter,
+    ) -> Self {
+        let wanted: Vec<_> = failures
+            .iter()
+            .zip(found)
+            .filter(|(failure, _)| filter.wants(failure))
+            .collect();
+        let all = filter.all || status != Some(0) && wanted.iter().all(|(failure, _)| is_everyday(failure));
+        let mut told: Vec<Told> = Vec::new();
+        let mut hidden = 0;
+        for (failure, found) in wanted {
+            if !all && is_everyday(failure) {
+                hidden += 1;
+                continue;
+            }
+            let next = tell(failure, found.as_ref());
+            match told.iter_mut().find(|before| before.is_like(&next)) {
+                Some(before) => before.times += 1,
+                None => told.push(next),
+            }
+        }
+        Self {
+            version: VERSION,
+            kernel,
+            status,
+            failures: told,
+            hidden,
+        }
+    }
+
+    /// As the options want it.
+    pub(super) fn print(&self, job: &Why) -> Result<String, serde_json::Error> {
+        if job.json {
+            return Ok(serde_json::to_string(self)? + "\n");
+        }
+        let mut text = String::new();
+        for told in &self.failures {
+            told.print(job.kernel, &mut text);
+        }
+        if self.failures.is_empty() {
+            text.push_str("innkeeper: no call failed that is worth telling\n");
+        }
+        if self.hidden > 0 {
+            // Writing to a string cannot fail.
+            let _written = writeln!(
+                text,
+                "innkeeper: {} failures of everyday kinds are not told; --all tells them",
+                self.hidden
+            );
+        }
+        Ok(text)
+    }
+}
+
+impl Told {
+    /// Whether a reader would learn nothing new from the other.
+    fn is_like(&self, other: &Self) -> bool {
+        let key = |told: &Self| {
+            (
+                told.call.clone(),
+                told.errno.clone(),
+                told.program.clone(),
+                told.place.clone(),
+            )
+        };
+        key(self) == key(other)
+    }
+
+    fn print(&self, chain: bool, text: &mut String) {
+        let result = if self.errno == "SIGSYS" { "" } else { "-1 " };
+        let program = self.program.as_deref().unwrap_or("?");
+        let times = if self.times > 1 {
+            format!(", {} times", self.times)
+        } else {
+            String::new()
+        };
+        // Writing to a string cannot fail.
+        let _written = writeln!(
+            text,
+            "{} = {result}{}    {program}[{}]{times}",
+            self.call, self.errno, self.thread
+        );
+        let lines = [
+            ("why", &self.reason),
+            ("where", &self.place),
+            ("proof", &self.proof),
+            ("exact", &self.exact),
+            ("manual", &self.manual),
+            ("try", &self.attempt),
+        ];
+        for (name, line) in lines {
+            if let Some(Line { text: told, certainty }) = line {
+                let _written = writeln!(text, "  {:8}{told}    {certainty}", format!("{name}:"));
+            }
+        }
+        if chain {
+            for (depth, function) in self.chain.iter().enumerate() {
+                let _written = writeln!(text, "  {}{function}", "  ".repeat(depth));
+            }
+        }
+    }
+}

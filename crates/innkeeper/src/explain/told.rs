@@ -1,0 +1,150 @@
+//! What is told of one failed call, whatever form it is printed in.
+
+use serde::Serialize;
+use why::call_tree::Certainty;
+use why::origin::{Answer, Origin};
+use why::ptrace::{Failure, Outcome};
+use why::recording::Found;
+use why::site::{Exact, Jump, Test};
+
+/// A failed call and what is known of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    /// The call as a program writes it, with its arguments.
+    pub(super) call: String,
+    /// Name of the call alone.
+    pub(super) name: String,
+    /// Name of the errno, or SIGSYS.
+    pub(super) errno: String,
+    pub(super) program: Option<String>,
+    pub(super) thread: i32,
+    /// How often the same call of the same program failed in the same way.
+    pub(super) times: u32,
+    /// For a person: what was wrong.
+    #[serde(rename = "why")]
+    pub(super) reason: Option<Line>,
+    /// The kernel function that made the errno, or who else did.
+    #[serde(rename = "where")]
+    pub(super) place: Option<Line>,
+    /// What that was told before, if it did not decide by itself.
+    pub(super) proof: Option<Line>,
+    /// The instruction that made it, and the test before it.
+    pub(super) exact: Option<Line>,
+    /// What the installed manual page says.
+    pub(super) manual: Option<Line>,
+    /// What to do.
+    #[serde(rename = "try")]
+    pub(super) attempt: Option<Line>,
+    /// The functions that handed the errno on, outermost first.
+    pub(super) chain: Vec<String>,
+}
+
+/// One line of what is told, and how far it is to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Line {
+    pub(super) text: String,
+    pub(super) certainty: &'static str,
+}
+
+impl Line {
+    fn new(text: String, certainty: Certainty) -> Option<Self> {
+        let certainty = word(certainty);
+        Some(Self { text, certainty })
+    }
+}
+
+/// Puts together what is known of a failure.
+pub(super) fn tell(failure: &Failure, found: Option<&Found>) -> Told {
+    let answer = found.map(|(answer, _)| answer);
+    Told {
+        call: format!("{}({})", failure.call, failure.arguments.join(", ")),
+        name: failure.call.clone(),
+        errno: failure.outcome.name(),
+        program: failure.program.clone(),
+        thread: failure.thread,
+        times: 1,
+        reason: reason(failure, answer),
+        place: answer.and_then(place),
+        proof: answer.and_then(proof),
+        exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
+        manual: None,
+        attempt: None,
+        chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
+    }
+}
+
+fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+    let (text, certainty) = match (failure.outcome, answer) {
+        (Outcome::Sigsys, _) => (
+            "a seccomp filter refused it before the kernel began",
+            Certainty::Certain,
+        ),
+        (Outcome::Errno(_), None) if failure.filtered => (
+            "a seccomp filter is on this thread and may have refused it",
+            Certainty::Unknown,
+        ),
+        (Outcome::Errno(_), None) => (
+            "the kernel refused it; which function did was not seen",
+            Certainty::Unknown,
+        ),
+        (Outcome::Errno(_), Some(_)) => return None,
+    };
+    Line::new(text.to_owned(), certainty)
+}
+
+fn place(answer: &Answer) -> Option<Line> {
+    let text = match &answer.origin {
+        Origin::Function(function) => format!("{function}()"),
+        Origin::Remote { function, asked } => format!("{asked} said so, asked by {function}()"),
+        Origin::Filter => "a seccomp filter, before the call began".to_owned(),
+        Origin::NoCall => "this kernel has no such system call".to_owned(),
+    };
+    Line::new(text, answer.certainty)
+}
+
+fn proof(answer: &Answer) -> Option<Line> {
+    let check = answer.check.as_ref()?;
+    let said = check.errno.map_or_else(|| "no".to_owned(), negative);
+    Line::new(format!("{}() said {said} before", check.function), answer.certainty)
+}
+
+fn instruction(exact: &Exact) -> Option<Line> {
+    let exact = match exact {
+        Exact::Loaded(exact) => exact,
+        Exact::NotLoaded(function) => {
+            let text =
+                format!("{function} loaded no such errno itself: it computed it, read it, or was told it unseen");
+            return Line::new(text, Certainty::Likely);
+        }
+    };
+    let led = match &exact.test {
+        Test::Before(Jump { place, taken }) => match taken {
+            Some(true) => format!(", reached by the jump at {place}"),
+            Some(false) => format!(", reached past the jump at {place}, which was not taken"),
+            None => format!(", reached after the test at {place}"),
+        },
+        Test::After(Jump { place, taken }) => match taken {
+            Some(true) => format!(" in advance, and the test at {place} held"),
+            Some(false) => format!(" in advance, and the test at {place} did not hold"),
+            None => format!(" in advance, and the test at {place} decided"),
+        },
+        Test::None => " without a test".to_owned(),
+        Test::Unknown => String::new(),
+    };
+    Line::new(
+        format!("{} loads {}{led}", exact.place, negative(exact.errno)),
+        exact.certainty,
+    )
+}
+
+fn word(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Certain => "certain",
+        Certainty::Likely => "likely",
+        Certainty::Unknown => "unknown",
+    }
+}
+
+fn negative(errno: i32) -> String {
+    why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}"))
+}
