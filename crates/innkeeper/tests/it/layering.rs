@@ -28,7 +28,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "why",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["why"]),
     ("exercise", &[]),
 ];
 

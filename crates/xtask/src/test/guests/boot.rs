@@ -19,16 +19,21 @@ pub(super) fn boot(lab: &Lab, variant: Variant, directory: &Path) -> Result<Stri
 
 /// The kernel has virtio-fs as a module in the root, so that `boot` has to build an initramfs.
 pub(super) fn boot_with_modules(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let installed = &lab.parts.kernel_with_modules;
-    let library = directory.join("root/lib");
+    copy_modules(lab, &directory.join("root"))?;
+    boot_command(lab, variant, directory, &lab.parts.kernel_with_modules.join("vmlinuz"))
+}
+
+/// Puts the modules of the kernel that has virtio-fs among them into a root.
+pub(super) fn copy_modules(lab: &Lab, root: &Path) -> Result<()> {
+    let library = root.join("lib");
     fs::create_dir_all(&library)?;
     let copied = Command::new("cp")
         .arg("-a")
-        .arg(installed.join("lib/modules"))
+        .arg(lab.parts.kernel_with_modules.join("lib/modules"))
         .arg(&library)
         .status()?;
     ensure!(copied.success(), "cannot copy the modules into the root");
-    boot_command(lab, variant, directory, &installed.join("vmlinuz"))
+    Ok(())
 }
 
 /// `innkeeper boot` runs a command in the guest, and the command's words, files and exit status come back.

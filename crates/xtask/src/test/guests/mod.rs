@@ -5,6 +5,7 @@ mod dax;
 mod root;
 mod suites;
 mod tracefs;
+mod why;
 
 use std::fs;
 use std::path::Path;
@@ -75,6 +76,8 @@ fn cases(ours: bool) -> Vec<Case> {
         let one = variant(Device::HostFs, false, 1);
         add("why-instance", one, tracefs::own_instance);
         add("why-top", one, tracefs::shared_top);
+        add("why-6.12", one, why::on_6_12);
+        add("why-6.1", one, why::on_6_1);
         // The one device that shows the guest a window.
         let generic = variant(Device::NewGeneric, true, 1);
         for &(name, body) in dax::CASES {

@@ -1,0 +1,155 @@
+//! `innkeeper why` in a guest: a hundred refused calls, and whether the function that it names is the one of the source.
+
+mod origins;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use why::call_tree::Certainty;
+use why::ptrace::Outcome;
+use why::recording::Recording;
+
+use super::boot::copy_modules;
+use crate::guest::Lab;
+use crate::guest::daemon::Program;
+use crate::guest::qemu::Variant;
+use crate::run::shown;
+use crate::setup::copy_root;
+use origins::{Known, ORIGINS};
+
+/// Three runs of a hundred processes with thousands of probes, under TCG on a busy machine.
+const LIMIT: &str = "900";
+
+/// One kernel: what is asked of `why` there, and what of a hundred answers must be right.
+struct Kernel {
+    /// Its place in [`Known::functions`].
+    column: usize,
+    options: &'static str,
+    /// Right origins, of a hundred.
+    right: usize,
+    /// Exact instructions, of a hundred answers; not asked for where this is 0.
+    exact: usize,
+}
+
+pub(super) fn on_6_12(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let kernel = Kernel {
+        column: 0,
+        options: "--exact",
+        right: 96,
+        exact: 80,
+    };
+    refused_calls(lab, variant, directory, &lab.parts.kernel, &kernel)
+}
+
+pub(super) fn on_6_1(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    copy_modules(lab, &directory.join("root"))?;
+    let kernel = Kernel {
+        column: 1,
+        options: "--again",
+        right: 80,
+        exact: 0,
+    };
+    let image = lab.parts.kernel_with_modules.join("vmlinuz");
+    refused_calls(lab, variant, directory, &image, &kernel)
+}
+
+fn refused_calls(lab: &Lab, variant: Variant, directory: &Path, image: &Path, kernel: &Kernel) -> Result<String> {
+    let Program::Innkeeper(innkeeper) = &lab.daemon else {
+        bail!("only our own program boots")
+    };
+    let root = directory.join("root");
+    fs::create_dir_all(root.join("shared"))?;
+    copy_root(&lab.parts.root, &root)?;
+    for (program, name) in [
+        (&lab.programs.innkeeper, "innkeeper"),
+        (&lab.programs.exercise, "exercise"),
+    ] {
+        fs::copy(program, root.join("bin").join(name)).with_context(|| format!("cannot put {name} into the root"))?;
+    }
+    // What a run leaves behind would be in the next one's way.
+    let cases = "rm -rf /tmp/local/* /shared/*; exec exercise refuse --local /tmp/local --shared /shared > /cases";
+    let options = kernel.options;
+    let script = format!(
+        "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip link set lo up && mount -t sysfs none /sys \
+         && mount -t tracefs none /sys/kernel/tracing && chmod 755 / \
+         && innkeeper why --record /recording {options} -- sh -c '{cases}' 2> /told"
+    );
+    let mut command = Command::new("timeout");
+    command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
+    command.arg("--kernel").arg(image);
+    command.arg("--qemu").arg(variant.program(&lab.parts));
+    command.args(["--", "/bin/sh", "-c", &script]);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
+    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    ensure!(
+        output.status.success(),
+        "`{}` ended with {}, printed {:?} and said {:?}; why told:\n{told}",
+        shown(&command),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| format!("no /{name} of the guest"));
+    let recording = Recording::from_json(&read("recording")?)?;
+    judge(&recording, &read("cases")?, kernel)
+}
+
+/// Compares the answers with what is known, and says how many are what.
+fn judge(recording: &Recording, cases: &str, kernel: &Kernel) -> Result<String> {
+    let answers = recording.explain_exactly()?;
+    let (mut right, mut certain, mut exact) = (0, 0, 0);
+    let mut wrong = Vec::new();
+    for known in ORIGINS {
+        let wanted = known.functions[kernel.column];
+        let (process, number, errno) = made(cases, known)?;
+        let call = recording.failures.iter().zip(&answers).rev().find(|(failure, _)| {
+            failure.thread == process && failure.number == number && failure.outcome == Outcome::Errno(errno)
+        });
+        let Some((_, Some((answer, site)))) = call else {
+            wrong.push(format!("{}: no answer, and it is {wanted}", known.case));
+            continue;
+        };
+        // Copies that the compiler made of a function go by its name.
+        let named = answer.origin.function().split('.').next().unwrap_or_default();
+        if named == wanted {
+            right += 1;
+            certain += usize::from(answer.certainty == Certainty::Certain);
+            exact += usize::from(site.is_some());
+        } else {
+            let told = format!("{}: {named}, and it is {wanted} ({})", known.case, known.check);
+            ensure!(answer.certainty != Certainty::Certain, "certain and wrong: {told}");
+            wrong.push(told);
+        }
+    }
+    let all = ORIGINS.len();
+    let seen = format!(
+        "{}: {right} of {all} origins right, {certain} of them certain, {exact} with the instruction; not right: {}",
+        recording.kernel,
+        if wrong.is_empty() {
+            "none".to_owned()
+        } else {
+            wrong.join("; ")
+        }
+    );
+    ensure!(right * 100 >= kernel.right * all, "too few are right: {seen}");
+    ensure!(
+        exact * 100 >= kernel.exact * all,
+        "too few instructions are named: {seen}"
+    );
+    Ok(seen)
+}
+
+/// Process, number and errno of a case's call, as `exercise` printed them.
+fn made(cases: &str, known: &Known) -> Result<(i32, u64, i32)> {
+    let line = cases
+        .lines()
+        .find_map(|line| line.strip_prefix(known.case)?.strip_prefix(' '));
+    let line = line.with_context(|| format!("the guest did not make the call of {}", known.case))?;
+    let mut words = line.split(' ');
+    let mut word = || words.next().with_context(|| format!("half a line of {}", known.case));
+    Ok((word()?.parse()?, word()?.parse()?, word()?.parse()?))
+}
