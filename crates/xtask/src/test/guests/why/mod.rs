@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use why::call_tree::Certainty;
 use why::ptrace::Outcome;
 use why::recording::Recording;
+use why::site::Exact;
 
 use super::boot::copy_modules;
 use crate::guest::Lab;
@@ -72,7 +73,7 @@ fn refused_calls(lab: &Lab, variant: Variant, directory: &Path, image: &Path, ke
     let cases = "rm -rf /tmp/local/* /shared/*; exec exercise refuse --local /tmp/local --shared /shared > /cases";
     let options = kernel.options;
     let script = format!(
-        "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip link set lo up && mount -t sysfs none /sys \
+        "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip link set lo up \
          && mount -t tracefs none /sys/kernel/tracing && chmod 755 / \
          && innkeeper why --record /recording {options} -- sh -c '{cases}' 2> /told"
     );
@@ -118,7 +119,7 @@ fn judge(recording: &Recording, cases: &str, kernel: &Kernel) -> Result<String> 
         if named == wanted {
             right += 1;
             certain += usize::from(answer.certainty == Certainty::Certain);
-            exact += usize::from(site.is_some());
+            exact += usize::from(matches!(site, Some(Exact::Loaded(_))));
         } else {
             let told = format!("{}: {named}, and it is {wanted} ({})", known.case, known.check);
             ensure!(answer.certainty != Certainty::Certain, "certain and wrong: {told}");
