@@ -1,11 +1,18 @@
 //! What is told of one failed call, whatever form it is printed in.
 
+use std::fs;
+
 use serde::Serialize;
 use why::call_tree::Certainty;
+use why::hints::{self, Hint};
+use why::manual;
 use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
 use why::recording::Found;
 use why::site::{Exact, Jump, Test};
+
+/// Characters of a manual page's entry that are told.
+const MANUAL_MAX: usize = 300;
 
 /// A failed call and what is known of it.
 #[derive(Debug, Serialize)]
@@ -67,8 +74,8 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>) -> Told {
         place: answer.and_then(place),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
-        manual: None,
-        attempt: None,
+        manual: manual(failure, answer),
+        attempt: answer.and_then(|answer| attempt(failure, answer)),
         chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
     }
 }
@@ -87,9 +94,59 @@ fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
             "the kernel refused it; which function did was not seen",
             Certainty::Unknown,
         ),
-        (Outcome::Errno(_), Some(_)) => return None,
+        (Outcome::Errno(_), Some(answer)) => {
+            let hint = hint(failure, answer)?;
+            return Line::new(hint.reason.to_owned(), answer.certainty);
+        }
     };
     Line::new(text.to_owned(), certainty)
+}
+
+fn hint(failure: &Failure, answer: &Answer) -> Option<Hint> {
+    hints::hint(answer.origin.function(), &failure.outcome.name())
+}
+
+/// What to do, with the present value of what decides.
+fn attempt(failure: &Failure, answer: &Answer) -> Option<Line> {
+    let hint = hint(failure, answer)?;
+    let value = hint.sysctl.and_then(|path| {
+        let value = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
+        Some(format!(" ({} is {})", path.replace('/', "."), value.trim()))
+    });
+    if hint.attempt.is_empty() {
+        return None;
+    }
+    Line::new(hint.attempt.to_owned() + &value.unwrap_or_default(), Certainty::Likely)
+}
+
+/// The entry of the installed page that fits best.
+fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+    let errno = failure.outcome.name();
+    let mut entries = manual::entries(&failure.call, &errno)?;
+    let arguments = failure.arguments.join(" ");
+    let mut words = vec![arguments.as_str()];
+    let check = answer.and_then(|answer| answer.check.as_ref());
+    words.extend(answer.map(|answer| answer.origin.function()));
+    words.extend(check.map(|check| check.function.as_str()));
+    words.extend(answer.and_then(|answer| hint(failure, answer)).map(|hint| hint.reason));
+    manual::rank(&mut entries, &words);
+    let count = entries.len();
+    let entry = entries.into_iter().next()?;
+    let mut text: String = entry.text.chars().take(MANUAL_MAX).collect();
+    if text.len() < entry.text.len() {
+        text.push_str("...");
+    }
+    let of = if count > 1 {
+        format!(", 1 of {count} entries")
+    } else {
+        String::new()
+    };
+    let certainty = if count > 1 {
+        Certainty::Likely
+    } else {
+        Certainty::Certain
+    };
+    Line::new(format!("{}: {text} [{}{of}]", entry.heading, entry.page), certainty)
 }
 
 fn place(answer: &Answer) -> Option<Line> {

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::boot::copy_modules;
 use crate::guest::Lab;
 use crate::guest::daemon::Program;
 use crate::guest::qemu::Variant;
@@ -26,13 +27,8 @@ pub(super) fn own_instance(lab: &Lab, variant: Variant, directory: &Path) -> Res
 /// A kernel whose one tracer all share.
 pub(super) fn shared_top(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let root = root(lab, directory)?;
-    let installed = &lab.parts.kernel_with_modules;
-    let library = root.join("lib");
-    fs::create_dir_all(&library)?;
-    let mut copy = Command::new("cp");
-    copy.arg("-a").arg(installed.join("lib/modules")).arg(&library);
-    ensure!(copy.status()?.success(), "cannot copy the modules into the root");
-    check(lab, variant, &root, &installed.join("vmlinuz"))
+    copy_modules(lab, &root)?;
+    check(lab, variant, &root, &lab.parts.kernel_with_modules.join("vmlinuz"))
 }
 
 fn root(lab: &Lab, directory: &Path) -> Result<PathBuf> {
