@@ -49,7 +49,7 @@ impl Report {
                 hidden += 1;
                 continue;
             }
-            let next = tell(failure, found.as_ref());
+            let next = tell(failure, found.as_ref(), status.is_some());
             match told.iter_mut().find(|before| before.is_like(&next)) {
                 Some(before) => before.times += 1,
                 None => told.push(next),

@@ -60,8 +60,8 @@ impl Line {
     }
 }
 
-/// Puts together what is known of a failure.
-pub(super) fn tell(failure: &Failure, found: Option<&Found>) -> Told {
+/// Puts together what is known of a failure; `here` says that it was seen on this system, whose settings then tell more.
+pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool) -> Told {
     let answer = found.map(|(answer, _)| answer);
     Told {
         call: format!("{}({})", failure.call, failure.arguments.join(", ")),
@@ -75,7 +75,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>) -> Told {
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
         manual: manual(failure, answer),
-        attempt: answer.and_then(|answer| attempt(failure, answer)),
+        attempt: answer.and_then(|answer| attempt(failure, answer, here)),
         chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
     }
 }
@@ -107,9 +107,9 @@ fn hint(failure: &Failure, answer: &Answer) -> Option<Hint> {
 }
 
 /// What to do, with the present value of what decides.
-fn attempt(failure: &Failure, answer: &Answer) -> Option<Line> {
+fn attempt(failure: &Failure, answer: &Answer, here: bool) -> Option<Line> {
     let hint = hint(failure, answer)?;
-    let value = hint.sysctl.and_then(|path| {
+    let value = hint.sysctl.filter(|_| here).and_then(|path| {
         let value = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
         Some(format!(" ({} is {})", path.replace('/', "."), value.trim()))
     });
@@ -119,8 +119,11 @@ fn attempt(failure: &Failure, answer: &Answer) -> Option<Line> {
     Line::new(hint.attempt.to_owned() + &value.unwrap_or_default(), Certainty::Likely)
 }
 
-/// The entry of the installed page that fits best.
+/// The entry of the installed page that fits best. A page speaks of what the call's own function refuses.
 fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+    if answer.is_some_and(|answer| matches!(answer.origin, Origin::Filter | Origin::NoCall)) {
+        return None;
+    }
     let errno = failure.outcome.name();
     let mut entries = manual::entries(&failure.call, &errno)?;
     let arguments = failure.arguments.join(" ");
@@ -141,12 +144,10 @@ fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     } else {
         String::new()
     };
-    let certainty = if count > 1 {
-        Certainty::Likely
-    } else {
-        Certainty::Certain
-    };
-    Line::new(format!("{}: {text} [{}{of}]", entry.heading, entry.page), certainty)
+    Line::new(
+        format!("{}: {text} [{}{of}]", entry.heading, entry.page),
+        Certainty::Likely,
+    )
 }
 
 fn place(answer: &Answer) -> Option<Line> {
