@@ -4,8 +4,9 @@
 //! tracer wrote, whatever its version. [`btf`] knows what functions return, and [`call_tree`] finds the one that failed.
 //! [`tracefs`] runs the tracer, [`recording`] is all that it saw of one command, and [`origin`] names for each failed call
 //! the function that made its errno. [`code`] finds in that function's machine code what may have loaded it, and [`site`]
-//! what did. [`manual`] is what the installed manual pages say about an errno, [`hints`] what a newcomer is told of the
-//! function, and [`meaning`] what an errno means where neither knows.
+//! what did. [`request`] names what a FUSE server was asked when it said no. [`manual`] is what the installed manual pages
+//! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
+//! knows.
 
 pub mod btf;
 pub mod call_tree;
@@ -17,6 +18,7 @@ mod names;
 pub mod origin;
 pub mod ptrace;
 pub mod recording;
+pub mod request;
 pub mod ring_buffer;
 pub mod site;
 pub mod symbols;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::call_tree::{Cause, Certainty};
+use crate::call_tree::{Call, Cause, Certainty};
 use crate::ptrace::{Failure, Outcome};
+use crate::request::{self, Refused};
 use crate::trace::Syscall;
 
 /// Functions that ask somebody else, and who that is: an errno of theirs was made outside of this thread.
@@ -28,6 +29,8 @@ pub struct Answer {
     pub origin: Origin,
     /// What the origin had been told before, if it did not decide by itself.
     pub check: Option<Check>,
+    /// What was refused, if the origin asked a FUSE server.
+    pub request: Option<Refused>,
     /// How far this is to be trusted.
     pub certainty: Certainty,
 }
@@ -104,14 +107,18 @@ fn answer(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
     }
     let explanation = tree.explain(errno)?;
     let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
-    let remote = |function: &str| {
-        REMOTE
-            .iter()
-            .find(|(name, _)| *name == function)
-            .map(|(_, asked)| *asked)
-    };
+    let mut certainty = explanation.certainty;
     let (made, check) = match explanation.cause {
-        Cause::None => (chain.last()?.clone(), None),
+        Cause::None => match asked_before(&explanation.chain, errno) {
+            Some(call) => {
+                certainty = match certainty {
+                    Certainty::Certain => Certainty::Likely,
+                    lower => lower,
+                };
+                (call.function.clone(), None)
+            }
+            None => (chain.last()?.clone(), None),
+        },
         Cause::Recreated(call) => (call.function.clone(), None),
         Cause::Translated(call) => {
             let check = Check {
@@ -136,11 +143,32 @@ fn answer(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
         (None, None) => Origin::Function(made),
     };
     Some(Answer {
+        request: request::refused(syscall, origin.function(), errno),
         chain,
         origin,
         check,
-        certainty: explanation.certainty,
+        certainty,
     })
+}
+
+/// Who is asked by this function of the kernel, if anybody is.
+fn remote(function: &str) -> Option<&'static str> {
+    let found = REMOTE.iter().find(|(name, _)| *name == function);
+    found.map(|(_, asked)| *asked)
+}
+
+/// What was asked of somebody else just before the origin ran, and answered with the same errno: a lookup turns that into
+/// a name that is known not to be there, which the next step of the walk (`step_into`) makes into the errno again.
+fn asked_before<'t>(chain: &[&'t Call], errno: i32) -> Option<&'t Call> {
+    fn asked<'t>(call: &'t Call, errno: i32) -> Option<&'t Call> {
+        if remote(&call.function).is_some() && call.hands_on(errno) {
+            return Some(call);
+        }
+        call.children.iter().rev().find_map(|child| asked(child, errno))
+    }
+    let [.., parent, origin] = chain else { return None };
+    let at = parent.children.iter().position(|child| std::ptr::eq(child, *origin))?;
+    parent.children[..at].iter().rev().find_map(|call| asked(call, errno))
 }
 
 /// A call that ran through no function: a filter refuses before the kernel says that a call is entered, and a number that has
@@ -156,6 +184,7 @@ fn refused_before(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answe
         chain: Vec::new(),
         origin,
         check: None,
+        request: None,
         certainty: match (syscall.tree.complete, fits) {
             (false, _) => Certainty::Unknown,
             (true, false) => Certainty::Likely,

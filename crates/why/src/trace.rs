@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::btf::{Functions, Returns};
 use crate::call_tree::{Event, Tree, Value};
+use crate::request::Request;
 use crate::ring_buffer::{Events, Layout, Missed, Page};
 use crate::symbols::Symbols;
+
+/// Events of a session's own probe on requests to FUSE servers, with `opcode` and `unique`: a request leaves; or the one that
+/// has left by the kernel's own event has got its number.
+pub(crate) const SENT: &str = "fuse_sent";
+pub(crate) const NUMBERED: &str = "fuse_numbered";
 
 /// One system call of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub struct Syscall {
     pub tree: Tree,
     /// Probed instructions that it ran through: when, and their addresses, in order.
     pub hits: Vec<(u64, u64)>,
+    /// What it asked of FUSE servers, in order.
+    pub requests: Vec<Request>,
 }
 
 /// The functions whose return was probed: where such a one left no value, it returned no errno.
@@ -81,6 +89,19 @@ enum What {
     Hit {
         address: u64,
     },
+    /// A request leaves for a FUSE server.
+    Sent(Request),
+    /// The number of the request that has just left.
+    Numbered {
+        opcode: u32,
+        unique: u64,
+    },
+    /// A request of any thread was answered, with this number of an errno.
+    Answered {
+        connection: u64,
+        unique: u64,
+        errno: i32,
+    },
     Enter,
     Leave {
         number: u64,
@@ -102,6 +123,7 @@ struct Open {
     events: Vec<Event>,
     base: Option<usize>,
     hits: Vec<(u64, u64)>,
+    requests: Vec<Request>,
 }
 
 impl Reader<'_> {
@@ -137,6 +159,7 @@ impl Reader<'_> {
                             time: (open.entered, time),
                             tree: Tree::build(open.events),
                             hits: open.hits,
+                            requests: open.requests,
                         });
                     }
                 }
@@ -160,6 +183,31 @@ impl Reader<'_> {
                 What::Hit { address } => {
                     if let Some(open) = threads.get_mut(&thread) {
                         open.hits.push((time, address));
+                    }
+                }
+                What::Sent(request) => {
+                    if let Some(open) = threads.get_mut(&thread) {
+                        open.requests.push(Request { time, ..request });
+                    }
+                }
+                What::Numbered { opcode, unique } => {
+                    let last = threads.get_mut(&thread).and_then(|open| open.requests.last_mut());
+                    if let Some(request) = last
+                        && (request.opcode, request.unique) == (opcode, 0)
+                    {
+                        request.unique = unique;
+                    }
+                }
+                What::Answered {
+                    connection,
+                    unique,
+                    errno,
+                } => {
+                    // Whoever asked is still waiting; who answers is a thread of its own.
+                    let mut waiting = threads.values_mut().flat_map(|open| &mut open.requests);
+                    let asked = waiting.find(|request| (request.connection, request.unique) == (connection, unique));
+                    if let Some(request) = asked {
+                        request.answered = Some(errno);
                     }
                 }
                 What::Returned { function, value } => {
@@ -267,6 +315,30 @@ impl Reader<'_> {
                 number: unsigned("id")?,
                 returned: signed("ret")?,
             },
+            // Since Linux 6.12 virtio-fs gives a request its number after this event, which then says 0.
+            "fuse_request_send" => What::Sent(Request {
+                time: 0,
+                connection: unsigned("connection")?,
+                unique: unsigned("unique")?,
+                opcode: u32::try_from(unsigned("opcode")?).ok()?,
+                answered: None,
+            }),
+            "fuse_request_end" => What::Answered {
+                connection: unsigned("connection")?,
+                unique: unsigned("unique")?,
+                errno: i32::try_from(signed("error")?.checked_neg()?).ok()?,
+            },
+            NUMBERED => What::Numbered {
+                opcode: u32::try_from(unsigned("opcode")?).ok()?,
+                unique: unsigned("unique")?,
+            },
+            SENT => What::Sent(Request {
+                time: 0,
+                connection: 0,
+                unique: unsigned("unique")?,
+                opcode: u32::try_from(unsigned("opcode")?).ok()?,
+                answered: None,
+            }),
             name if name.starts_with("site") => What::Hit {
                 address: unsigned("__probe_ip")?,
             },

@@ -57,6 +57,7 @@ fn refused(hits: &[(u64, u64)]) -> Syscall {
             complete: true,
         },
         hits: hits.iter().map(|(time, offset)| (*time, AT + offset)).collect(),
+        requests: Vec::new(),
     }
 }
 
@@ -65,6 +66,7 @@ fn answer() -> Answer {
         chain: vec!["__x64_sys_mmap".to_owned(), "f".to_owned()],
         origin: Origin::Function("f".to_owned()),
         check: None,
+        request: None,
         certainty: Certainty::Certain,
     }
 }

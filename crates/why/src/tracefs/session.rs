@@ -10,7 +10,7 @@ use super::capture::{Capture, Page};
 use super::files::{self, Tracefs};
 use super::guardian::{Guardian, Undo};
 use crate::ring_buffer::{Events, Format, Layout};
-use crate::trace::Probed;
+use crate::trace::{NUMBERED, Probed, SENT};
 
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
@@ -22,6 +22,14 @@ const ALL_CALLS: &str = "__x64_sys_*";
 const ENDINGS: &str = "!__x64_sys_exit*";
 /// What a return register holds that is an errno: as a `long`, or as an `int`, which is zero-extended.
 const IS_ERRNO: &str = "(value<0 && value>=-4095) || (value>=0xfffff001 && value<=0xffffffff)";
+/// A request leaves for a FUSE server, and is answered (Linux 6.10 and later).
+const FUSE_EVENTS: [&str; 2] = ["fuse/fuse_request_send", "fuse/fuse_request_end"];
+/// A request enters a queue of virtio-fs. Earlier kernels have this alone; since Linux 6.12 it is here that requests have their
+/// numbers, which they get after the first of those events. The second argument is a `struct fuse_req`, which has the header
+/// of the request (`struct fuse_in_header`) at 56 from Linux 5.4, the first with virtio-fs, to 6.12 at least.
+///
+/// A return probe on `fuse_get_unique` would need no layout, but beside a graph and an fprobe it hangs Linux 6.12.
+const FUSE_QUEUED: &str = "virtio_fs_enqueue_req opcode=+60($arg2):u32 unique=+64($arg2):u64";
 
 /// Where return values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +98,7 @@ impl Session {
         setup.buffer(&directory, calls)?;
         let (method, probes) = setup.returns(&directory, probed)?;
         let refused = setup.sites(&directory, sites)?;
+        setup.requests(&directory)?;
         let page_size = directory.read("buffer_subbuf_size_kb").ok();
         let page_size = page_size
             .and_then(|kib| kib.parse::<usize>().ok())
@@ -347,6 +356,26 @@ impl Setup {
         Ok(refused)
     }
 
+    /// Has requests to FUSE servers recorded, as far as the kernel lets it.
+    fn requests(&mut self, directory: &Tracefs) -> Result<(), Error> {
+        let mut name = SENT;
+        if FUSE_EVENTS.iter().all(|event| self.top.has(&format!("events/{event}"))) {
+            for event in FUSE_EVENTS {
+                self.set(directory, &format!("events/{event}/enable"), "1")?;
+            }
+            name = NUMBERED;
+        }
+        let definition = format!("p:{}/{name} {FUSE_QUEUED}", self.group);
+        let probes = self.top.path("dynamic_events");
+        self.guardian
+            .note(&Undo::Append(probes.clone(), format!("-:{}/{name}", self.group)))?;
+        // Without the function there is no virtio-fs here, and nothing to record.
+        if files::write(&probes, &definition, true).is_ok() {
+            self.enable(directory, name, None)?;
+        }
+        Ok(())
+    }
+
     /// Records one of our events, or all for the empty name, where the filter lets it.
     fn enable(&mut self, directory: &Tracefs, event: &str, filter: Option<&str>) -> Result<(), Error> {
         let group = directory.path(&format!("events/{}", self.group));
@@ -366,10 +395,13 @@ impl Setup {
             "raw_syscalls/sys_enter".to_owned(),
             "raw_syscalls/sys_exit".to_owned(),
         ];
+        let fuse = FUSE_EVENTS.iter().map(|&event| event.to_owned());
+        names.extend(fuse.filter(|event| self.top.has(&format!("events/{event}"))));
         let group = self.top.path(&format!("events/{}", self.group));
         for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("returned") || name.starts_with("site") {
+            let own = name.starts_with("returned") || name.starts_with("site");
+            if own || [NUMBERED, SENT].contains(&name.as_str()) {
                 names.push(format!("{}/{name}", self.group));
             }
         }
