@@ -119,6 +119,7 @@ impl Told {
         let lines = [
             ("why", &self.reason),
             ("where", &self.place),
+            ("host", &self.host),
             ("proof", &self.proof),
             ("exact", &self.exact),
             ("manual", &self.manual),

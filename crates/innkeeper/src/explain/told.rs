@@ -33,6 +33,8 @@ pub(super) struct Told {
     /// The kernel function that made the errno, or who else did.
     #[serde(rename = "where")]
     pub(super) place: Option<Line>,
+    /// What the host of a FUSE mount was asked.
+    pub(super) host: Option<Line>,
     /// What that was told before, if it did not decide by itself.
     pub(super) proof: Option<Line>,
     /// The instruction that made it, and the test before it.
@@ -72,6 +74,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool) -> Told
         times: 1,
         reason: reason(failure, answer),
         place: answer.and_then(place),
+        host: answer.and_then(host),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
         manual: manual(failure, answer),
@@ -158,6 +161,16 @@ fn place(answer: &Answer) -> Option<Line> {
         Origin::NoCall => "this kernel has no such system call".to_owned(),
     };
     Line::new(text, answer.certainty)
+}
+
+/// What the FUSE server refused.
+fn host(answer: &Answer) -> Option<Line> {
+    let request = answer.request.as_ref()?;
+    let operation = &request.operation;
+    match request.unique {
+        Some(unique) => Line::new(format!("refused {operation}, request {unique}"), Certainty::Certain),
+        None => Line::new(format!("refused {operation}"), Certainty::Likely),
+    }
 }
 
 fn proof(answer: &Answer) -> Option<Line> {
