@@ -160,7 +160,7 @@ fn remote(function: &str) -> Option<&'static str> {
 /// What was asked of somebody else just before the origin ran, and answered with the same errno: a lookup turns that into
 /// a name that is known not to be there, which the next step of the walk (`step_into`) makes into the errno again.
 fn asked_before<'t>(chain: &[&'t Call], errno: i32) -> Option<&'t Call> {
-    fn asked<'t>(call: &'t Call, errno: i32) -> Option<&'t Call> {
+    fn asked(call: &Call, errno: i32) -> Option<&Call> {
         if remote(&call.function).is_some() && call.hands_on(errno) {
             return Some(call);
         }
