@@ -149,7 +149,7 @@ pub(super) const CASES: &[&Case] = &[
     } },
     &Case { name: "execve-bad-interpreter", prepare: |places| {
         let program = places.local.join("script");
-        fs::write(&program, "#!/no/such/interpreter\n")?;
+        fs::write(&program, format!("#!{}\n", places.local.join("interpreter").display()))?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         execute(&program)
     } },
