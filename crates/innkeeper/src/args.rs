@@ -64,6 +64,13 @@ pub(crate) struct Why {
     #[arg(long, requires = "command")]
     pub(crate) again: bool,
 
+    /// Take from FILE what the host of a share says of each request that it refused: what `share --log-errors` writes there
+    ///
+    /// FILE may lie in the share, and is read once COMMAND ended. Without root this tells the host's part all the same,
+    /// by thread, name and errno.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_log: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) filter: Filter,
 

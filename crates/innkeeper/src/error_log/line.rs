@@ -128,7 +128,9 @@ fn json(record: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use fuse::fs::NodeId;
+    use fuse::wire::Opcode;
     use serde_json::{Value, json};
+    use why::host_log::HostLog;
 
     use super::*;
 
@@ -198,6 +200,43 @@ mod tests {
             read(lines.gap(TIME, 3)),
             json!({ "version": 1, "time": TIME, "lost": 3 })
         );
+    }
+
+    #[test]
+    fn what_is_written_is_understood_by_why() {
+        for opcode in Opcode::ALL {
+            let name = opcode.name();
+            assert_eq!(why::request::operation(*opcode as u32), Some(name.as_str()));
+        }
+        let refused = why::request::Refused {
+            operation: "RENAME2".to_owned(),
+            unique: Some(12),
+        };
+        let failed = why::ptrace::Failure {
+            thread: 5,
+            program: None,
+            number: 264,
+            call: "rename".to_owned(),
+            arguments: Vec::new(),
+            outcome: why::ptrace::Outcome::Errno(Errno::ENFILE.0),
+            filtered: false,
+        };
+        let written = "renameat2(\"a: \\\"b\", 0)";
+        for cause in [call(written, Errno::EMFILE), Some(Cause::Rule("unknown: nodeid")), None] {
+            for format in [ErrorFormat::Text, ErrorFormat::Json] {
+                let path = "/dir/\"a\\\n\u{202e}: \" to \"".as_bytes();
+                let line = Lines(format).failure(TIME, &failure(path, Some(path), cause.clone()));
+                let log = HostLog::parse(&line);
+                let (line, _) = log.find(&failed, Some(&refused)).unwrap();
+                assert_eq!(line.path, Some(Escaped::end(path, PATH_MAX).to_string()));
+                let expected = match &cause {
+                    Some(Cause::Call { .. }) => (Some(format!("{written} = EMFILE")), None),
+                    Some(Cause::Rule(rule)) => (None, Some((*rule).to_owned())),
+                    None => (None, None),
+                };
+                assert_eq!((line.call.clone(), line.rule.clone()), expected);
+            }
+        }
     }
 
     #[test]

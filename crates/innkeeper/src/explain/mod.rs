@@ -1,6 +1,7 @@
 //! The job `why`: which system calls of a command failed, and which function of the kernel refused them.
 
 mod everyday;
+mod host;
 mod report;
 mod told;
 
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use why::host_log::HostLog;
 use why::ptrace;
 use why::recording::{self, Found, Recording, Run, Wanted};
 use why::tracefs::guardian;
@@ -28,7 +30,9 @@ pub(crate) fn run(job: Why) -> ExitCode {
     if let Some(file) = &job.explain {
         return match read(file) {
             Ok((recording, answers)) => {
-                let report = Report::new(&recording.failures, &answers, Some(recording.kernel), None, &job.filter);
+                let log = host_log(&job);
+                let (kernel, failures) = (Some(recording.kernel), &recording.failures);
+                let report = Report::new(failures, &answers, kernel, None, &job.filter, log.as_ref());
                 tell(&report, &job).map_or_else(|sentence| failed(&sentence), |()| ExitCode::SUCCESS)
             }
             Err(sentence) => failed(&sentence),
@@ -56,7 +60,8 @@ pub(crate) fn run(job: Why) -> ExitCode {
     }
     let kernel = run.recording.as_ref().ok().map(|recording| recording.kernel.clone());
     let status = run.report.status;
-    let report = Report::new(&run.report.failures, &answers, kernel, Some(status), &job.filter);
+    let (failures, log) = (&run.report.failures, host_log(&job));
+    let report = Report::new(failures, &answers, kernel, Some(status), &job.filter, log.as_ref());
     if let Err(sentence) = tell(&report, &job) {
         return failed(&sentence);
     }
@@ -69,6 +74,17 @@ pub(crate) fn run(job: Why) -> ExitCode {
         return failed(&sentence);
     }
     run.report.status.into()
+}
+
+/// What the host says, where that is wanted and can be read.
+fn host_log(job: &Why) -> Option<HostLog> {
+    match host::read(job.host_log.as_deref()?) {
+        Ok(log) => Some(log),
+        Err(sentence) => {
+            eprintln!("innkeeper: nothing from the host: {sentence}");
+            None
+        }
+    }
 }
 
 /// Runs the command, and again for what only an earlier run can tell to look for, if that is wanted. Gives the last run.

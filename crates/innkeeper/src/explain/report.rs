@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use why::host_log::HostLog;
 use why::ptrace::Failure;
 use why::recording::Found;
 
@@ -35,6 +36,7 @@ impl Report {
         kernel: Option<String>,
         status: Option<u8>,
         filter: &Filter,
+        log: Option<&HostLog>,
     ) -> Self {
         let wanted: Vec<_> = failures
             .iter()
@@ -49,7 +51,7 @@ impl Report {
                 hidden += 1;
                 continue;
             }
-            let next = tell(failure, found.as_ref(), status.is_some());
+            let next = tell(failure, found.as_ref(), status.is_some(), log);
             match told.iter_mut().find(|before| before.is_like(&next)) {
                 Some(before) => before.times += 1,
                 None => told.push(next),

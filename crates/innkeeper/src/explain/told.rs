@@ -5,6 +5,7 @@ use std::fs;
 use serde::Serialize;
 use why::call_tree::Certainty;
 use why::hints::{self, Hint};
+use why::host_log::HostLog;
 use why::manual;
 use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
@@ -63,8 +64,10 @@ impl Line {
 }
 
 /// Puts together what is known of a failure; `here` says that it was seen on this system, whose settings then tell more.
-pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool) -> Told {
+pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool, log: Option<&HostLog>) -> Told {
     let answer = found.map(|(answer, _)| answer);
+    // What there is to do about a FUSE server is to give its log.
+    let open = answer.filter(|answer| log.is_none() || answer.request.is_none());
     Told {
         call: format!("{}({})", failure.call, failure.arguments.join(", ")),
         name: failure.call.clone(),
@@ -74,11 +77,11 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool) -> Told
         times: 1,
         reason: reason(failure, answer),
         place: answer.and_then(place),
-        host: answer.and_then(host),
+        host: host(failure, answer, log),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
         manual: manual(failure, answer),
-        attempt: answer.and_then(|answer| attempt(failure, answer, here)),
+        attempt: open.and_then(|answer| attempt(failure, answer, here)),
         chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
     }
 }
@@ -163,13 +166,34 @@ fn place(answer: &Answer) -> Option<Line> {
     Line::new(text, answer.certainty)
 }
 
-/// What the FUSE server refused.
-fn host(answer: &Answer) -> Option<Line> {
-    let request = answer.request.as_ref()?;
+/// What the FUSE server refused, and why by its own log, where there is one. Without any answer the log may still know.
+fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Option<Line> {
+    let request = answer.and_then(|answer| answer.request.as_ref());
+    if answer.is_some() && request.is_none() {
+        return None;
+    }
+    if let Some((line, certainty)) = log.and_then(|log| log.find(failure, request)) {
+        let cause = match (&line.call, &line.rule) {
+            (Some(call), _) => match call.rsplit_once(" = ") {
+                Some((call, errno)) => format!("{call} = -1 {errno}  on the host"),
+                None => format!("{call} failed on the host"),
+            },
+            (None, Some(rule)) => format!("refused by a rule: {rule}"),
+            (None, None) => "refused without a call of the host that failed".to_owned(),
+        };
+        let name = line.name().map_or_else(String::new, |name| format!(" \"{name}\""));
+        let (operation, unique) = (&line.operation, line.unique);
+        return Line::new(format!("{cause}, for {operation}{name}, request {unique}"), certainty);
+    }
+    let request = request?;
+    let not_there = log.map_or("", |_| "; the host's log has no line of it");
     let operation = &request.operation;
     match request.unique {
-        Some(unique) => Line::new(format!("refused {operation}, request {unique}"), Certainty::Certain),
-        None => Line::new(format!("refused {operation}"), Certainty::Likely),
+        Some(unique) => {
+            let text = format!("refused {operation}, request {unique}{not_there}");
+            Line::new(text, Certainty::Certain)
+        }
+        None => Line::new(format!("refused {operation}{not_there}"), Certainty::Likely),
     }
 }
 

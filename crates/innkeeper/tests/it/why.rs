@@ -24,3 +24,30 @@ fn why_ends_like_a_shell_for_a_command_that_cannot_be_run() {
     assert_eq!(why(&["/no/such/program"]).status.code(), Some(127));
     assert_eq!(why(&["/etc/passwd"]).status.code(), Some(126));
 }
+
+#[test]
+fn why_finds_in_the_hosts_log_who_refused_a_name_also_without_the_kernels_functions() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let written =
+        r#"2026-11-25T00:51:04.664934Z LOOKUP unique=18 uid=0 gid=0 pid=$$ \"/such\": ENOENT: statx(parent) = ENOENT"#;
+    let script = format!("echo \"{written}\" >{}; exec cat /no/such/file", log.display());
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    let why = innkeeper.args(["why", "--host-log"]).arg(&log);
+    let output = why.args(["--", "sh", "-c", &script]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !told.contains("no kernel functions") {
+        return eprintln!("skipped: the kernel's functions are seen here, and no FUSE server is among them");
+    }
+    let line = r#"  host:   statx(parent) = -1 ENOENT  on the host, for LOOKUP "such", request 18    likely"#;
+    assert!(told.contains(line), "{told}");
+    std::fs::remove_file(&log).unwrap();
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    let output = innkeeper
+        .args(["why", "--host-log"])
+        .arg(&log)
+        .args(["--", "false"])
+        .output();
+    let told = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(told.contains("nothing from the host: cannot read"), "{told}");
+}
