@@ -7,6 +7,7 @@ use why::call_tree::Certainty;
 use why::hints::{self, Hint};
 use why::host_log::HostLog;
 use why::manual;
+use why::meaning::meaning;
 use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
 use why::recording::Found;
@@ -101,8 +102,11 @@ fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
             Certainty::Unknown,
         ),
         (Outcome::Errno(_), Some(answer)) => {
-            let hint = hint(failure, answer)?;
-            return Line::new(hint.reason.to_owned(), answer.certainty);
+            return match hint(failure, answer) {
+                Some(hint) => Line::new(hint.reason.to_owned(), answer.certainty),
+                // What the errno means in general need not be what this function means by it.
+                None => Line::new(meaning(&failure.outcome.name())?.to_owned(), Certainty::Likely),
+            };
         }
     };
     Line::new(text.to_owned(), certainty)
