@@ -62,7 +62,7 @@ pub(super) const ORIGINS: &[Known] = &[
     changed("ftruncate-read-only", ["do_ftruncate", "do_sys_ftruncate"], "!(file->f_mode & FMODE_WRITE)"),
     known("getdents-file", "iterate_dir", "no iterate operation"),
     known("ioctl-no-terminal", "__x64_sys_ioctl", "vfs_ioctl: !filp->f_op->unlocked_ioctl"),
-    changed("execve-bad-interpreter", FUSE, "load_script: open_exec() of the interpreter; the reply to LOOKUP of /no"),
+    known("execve-bad-interpreter", "step_into", "load_script: open_exec() of the interpreter, a negative dentry"),
     known("execve-not-executable", "generic_permission", "do_open_execat: MAY_EXEC and no x bit"),
     known("mount-as-user", "path_mount", "!may_mount()"),
     known("mount-unknown-type", "path_mount", "do_new_mount: !get_fs_type(fstype)"),
