@@ -10,6 +10,8 @@ pub(super) fn is_everyday(failure: &Failure) -> bool {
     let first = failure.arguments.first().map_or("", String::as_str);
     let second = failure.arguments.get(1).map_or("", String::as_str);
     match (failure.call.as_str(), errno) {
+        // These ran into a limit, which waiting does not lift.
+        ("clone" | "clone3" | "fork" | "vfork" | "mlock" | "mmap" | "setuid", libc::EAGAIN) => false,
         // Not now: the caller waits, or asks again.
         (_, libc::EAGAIN | libc::EINPROGRESS | libc::EALREADY | libc::EINTR) => true,
         // The dynamic loader, the locale's and the character sets' files are looked for in many places.
@@ -69,6 +71,10 @@ mod tests {
     fn questions_that_fail_for_an_answer_are_everyday() {
         assert!(is_everyday(&failed("ioctl", &["1", "TCGETS"], libc::ENOTTY)));
         assert!(is_everyday(&failed("read", &["3"], libc::EAGAIN)));
+        assert!(
+            !is_everyday(&failed("clone", &["SIGCHLD"], libc::EAGAIN)),
+            "too many processes"
+        );
         assert!(!is_everyday(&failed("read", &["3"], libc::EIO)));
     }
 }
