@@ -1,9 +1,9 @@
 //! When a lane looks at its empty ring for a while before it sleeps, so that neither side needs a system call to go on.
 //!
 //! It pays where the next request comes soon from a driver on another processor. A lane that has slept for less than it may poll
-//! polls from then on; when it finds nothing it stops, so that an idle lane sleeps. Where the driver waits for the lane's own
-//! processor, polling only delays it, and yet every sleep is short: so a lane that has polled in vain tries again after more and
-//! more short sleeps.
+//! polls from then on; when it finds nothing it stops, so that an idle lane sleeps. Where the driver, or anybody else, waits for the
+//! lane's own processor, polling only delays them, and yet every sleep is short: so a lane that has polled in vain, or was taken off
+//! the processor meanwhile, tries again after more and more short sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -52,18 +52,27 @@ impl Polling {
 
     /// Looks until `found`, the end of the time, or `stop`. Whether to look at the ring for good, and not to sleep.
     pub(crate) fn run(&mut self, found: impl Fn() -> bool, stop: impl Fn() -> bool) -> bool {
-        let start = Instant::now();
+        self.look(found, stop, Instant::now)
+    }
+
+    fn look(&mut self, found: impl Fn() -> bool, stop: impl Fn() -> bool, mut now: impl FnMut() -> Instant) -> bool {
+        let start = now();
+        let mut looked = start;
         while !stop() {
-            if found() {
-                self.patience = 1;
-                return true;
-            }
-            if start.elapsed() >= self.most {
+            let found = found();
+            let time = now();
+            // Two looks so far apart: another thread ran here in between.
+            if time - looked >= self.most || (!found && time - start >= self.most) {
                 self.on = false;
                 self.left = self.patience;
                 self.patience = (2 * self.patience).min(PATIENCE_MOST);
-                return false;
+                return found;
             }
+            if found {
+                self.patience = 1;
+                return true;
+            }
+            looked = time;
             std::hint::spin_loop();
         }
         false
@@ -74,9 +83,23 @@ impl Polling {
 mod tests {
     use super::*;
 
-    const MOST: Duration = Duration::from_micros(20);
+    const MOST: Duration = Duration::from_micros(50);
     const NEVER: fn() -> bool = || false;
     const ALWAYS: fn() -> bool = || true;
+
+    /// A clock that goes on by `step` with each look at it.
+    fn clock(step: Duration) -> impl FnMut() -> Instant {
+        let mut now = Instant::now();
+        move || {
+            now += step;
+            now
+        }
+    }
+
+    /// Looks undisturbed.
+    fn run(polling: &mut Polling, found: fn() -> bool, stop: fn() -> bool) -> bool {
+        polling.look(found, stop, clock(Duration::from_micros(1)))
+    }
 
     /// Short sleeps until it polls.
     fn sleeps(polling: &mut Polling) -> usize {
@@ -95,9 +118,9 @@ mod tests {
         polling.slept(MOST + Duration::from_nanos(1));
         assert!(!polling.is_on(), "it would have been in vain");
         assert_eq!(sleeps(&mut polling), 1);
-        assert!(polling.run(ALWAYS, NEVER));
+        assert!(run(&mut polling, ALWAYS, NEVER));
         assert!(polling.is_on(), "it was worth it");
-        assert!(!polling.run(NEVER, NEVER));
+        assert!(!run(&mut polling, NEVER, NEVER));
         assert!(!polling.is_on());
     }
 
@@ -106,11 +129,11 @@ mod tests {
         let mut polling = Polling::new(MOST);
         for expected in [1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024] {
             assert_eq!(sleeps(&mut polling), expected);
-            assert!(!polling.run(NEVER, NEVER));
+            assert!(!run(&mut polling, NEVER, NEVER));
         }
         sleeps(&mut polling);
-        assert!(polling.run(ALWAYS, NEVER));
-        assert!(!polling.run(NEVER, NEVER));
+        assert!(run(&mut polling, ALWAYS, NEVER));
+        assert!(!run(&mut polling, NEVER, NEVER));
         assert_eq!(sleeps(&mut polling), 1, "it was worth it once");
     }
 
@@ -118,7 +141,7 @@ mod tests {
     fn a_command_ends_it_and_proves_nothing() {
         let mut polling = Polling::new(Duration::MAX);
         sleeps(&mut polling);
-        assert!(!polling.run(NEVER, ALWAYS));
+        assert!(!run(&mut polling, NEVER, ALWAYS));
         assert!(polling.is_on());
     }
 
@@ -127,5 +150,19 @@ mod tests {
         let polling = Polling::new(Duration::ZERO);
         assert!(polling.sleep().is_none(), "no sleep is measured");
         assert!(!polling.is_on());
+    }
+
+    #[test]
+    fn whoever_else_wants_the_processor_gets_it() {
+        let mut polling = Polling::new(MOST);
+        sleeps(&mut polling);
+        assert!(
+            polling.look(ALWAYS, NEVER, clock(MOST)),
+            "what came meanwhile is served"
+        );
+        assert!(!polling.is_on());
+        sleeps(&mut polling);
+        assert!(!polling.look(NEVER, NEVER, clock(MOST)));
+        assert_eq!(sleeps(&mut polling), 2, "it is tried less");
     }
 }
