@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use guestmem::Window;
 use rustix::event::{EventfdFlags, eventfd};
@@ -43,6 +44,12 @@ pub trait Lane: Send {
     /// Serves what is available, within a bound of its own: `more` in the answer asks to be called again at once. `early` is for
     /// [`Queue::serve_early`].
     fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation>;
+
+    /// How long the lane may rest after it has served, with kicks off, before it looks for more: what nobody waits for needs no prompt
+    /// answer, and comes cheaper many at a time. Zero: it does not rest, and may poll instead.
+    fn rest(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Completes the chains that were kept and are finished by now. Called when the lane was woken, also while the ring is disabled.
     fn complete(&mut self, _queue: &mut Queue) {}

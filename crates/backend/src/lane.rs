@@ -67,7 +67,8 @@ impl LaneHandle {
         let index = start.index;
         let waker = start.waker.clone();
         let (commands, inbox) = channel();
-        let polling = Polling::new(start.poll);
+        let rest = start.lane.rest();
+        let polling = Polling::new(if rest.is_zero() { start.poll } else { Duration::ZERO });
         let runner = Runner {
             start,
             inbox,
@@ -76,6 +77,8 @@ impl LaneHandle {
             unreachable: false,
             early: Experience::new(),
             polling,
+            rest,
+            resting: false,
         };
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -152,6 +155,10 @@ struct Runner {
     unreachable: bool,
     early: Experience,
     polling: Polling,
+    /// See [`Lane::rest`].
+    rest: Duration,
+    /// It rests when it has nothing to do, instead of waiting for a kick.
+    resting: bool,
 }
 
 /// What there is to do after a wake-up.
@@ -177,7 +184,7 @@ impl Runner {
                     return self.start.queue;
                 }
             }
-            self.more |= woken.kick || woken.command;
+            self.more |= woken.kick || woken.command || self.resting;
             if self.ready() && self.more {
                 self.more = self.serve();
             }
@@ -188,17 +195,23 @@ impl Runner {
         self.start.enabled && !self.failed && !self.unreachable
     }
 
-    /// Waits for a command or a kick; not at all when there is more to serve.
+    /// Waits for a command or a kick, or for the end of a rest; not at all when there is more to serve.
     fn wait(&mut self, kicks: bool, at_once: bool) -> Woken {
         self.start.waker.0.raised.swap(false, Ordering::AcqRel);
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let rests = kicks && self.resting;
+        let limit = match (at_once, rests) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(self.rest),
+            (false, false) => None,
+        };
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut descriptors = [
             PollFd::new(&self.start.waker.0.descriptor, PollFlags::IN),
             PollFd::new(&self.start.kick, PollFlags::IN),
         ];
         let sleep = self.polling.sleep().filter(|_| !at_once);
-        let watched = &mut descriptors[..if kicks { 2 } else { 1 }];
-        match poll(watched, at_once.then_some(&now)) {
+        let watched = &mut descriptors[..if kicks && !rests { 2 } else { 1 }];
+        match poll(watched, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => {
                 // Nothing is known to be ready; `obey` finds out about commands without blocking.
@@ -293,8 +306,12 @@ impl Runner {
     /// Serves one bounded batch, and waits for the next while it is worth it; whether to go on at once.
     fn serve(&mut self) -> bool {
         let polled = self.polling.is_on();
-        self.start.queue.set_polled(polled);
+        // A rest follows what is served now; one that nothing came in was the last.
+        self.resting = !self.rest.is_zero() && self.start.queue.has_available();
+        self.start.queue.set_polled(polled || self.resting);
         let Served { more, put_back, .. } = self.serve_batch();
+        // What was put back is served when the lane is woken.
+        self.resting &= !put_back && !self.failed;
         if more || put_back || self.failed || !polled {
             return more;
         }

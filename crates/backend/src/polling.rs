@@ -1,9 +1,9 @@
 //! When a lane looks at its empty ring for a while before it sleeps, so that neither side needs a system call to go on.
 //!
-//! It pays where the next request comes soon from a driver on another processor. A lane that has slept for less than it may poll
-//! polls from then on; when it finds nothing it stops, so that an idle lane sleeps. Where the driver, or anybody else, waits for the
-//! lane's own processor, polling only delays them, and yet every sleep is short: so a lane that has polled in vain, or was taken off
-//! the processor meanwhile, tries again after more and more short sleeps.
+//! It pays where the next request comes soon. A lane that has slept for less than it may poll polls from then on; when it finds
+//! nothing it stops, so that an idle lane sleeps. Between two looks it offers its processor to others, which the driver may be waiting
+//! for. Others who keep it make the lane miss what comes meanwhile, for it asked for no kick: so a lane that was kept away, or has polled
+//! in vain, tries again after more and more short sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ pub(crate) struct Polling {
     left: u32,
     /// How many there will be if it is in vain again.
     patience: u32,
+    /// How often it was worth it since `patience` changed.
+    worth: u32,
 }
 
 impl Polling {
@@ -29,6 +31,7 @@ impl Polling {
             on: false,
             left: 0,
             patience: 1,
+            worth: 0,
         }
     }
 
@@ -61,21 +64,43 @@ impl Polling {
         while !stop() {
             let found = found();
             let time = now();
-            // Two looks so far apart: another thread ran here in between.
-            if time - looked >= self.most || (!found && time - start >= self.most) {
-                self.on = false;
-                self.left = self.patience;
-                self.patience = (2 * self.patience).min(PATIENCE_MOST);
+            let away = time - looked;
+            if away >= self.most {
+                self.in_vain(away);
                 return found;
             }
             if found {
-                self.patience = 1;
+                self.was_worth_it();
                 return true;
             }
+            if time - start >= self.most {
+                self.in_vain(self.most);
+                return false;
+            }
             looked = time;
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         false
+    }
+
+    /// What cost so much more than a poll that found something is not tried again before it has been saved so often.
+    fn in_vain(&mut self, cost: Duration) {
+        let times = cost.as_nanos() / self.most.as_nanos().max(1);
+        self.on = false;
+        self.left = self
+            .patience
+            .max(u32::try_from(times).unwrap_or(u32::MAX))
+            .min(PATIENCE_MOST);
+        self.patience = (2 * self.left).min(PATIENCE_MOST);
+        self.worth = 0;
+    }
+
+    fn was_worth_it(&mut self) {
+        self.worth += 1;
+        if self.worth >= self.patience {
+            self.patience = (self.patience / 2).max(1);
+            self.worth = 0;
+        }
     }
 }
 
@@ -132,9 +157,11 @@ mod tests {
             assert!(!run(&mut polling, NEVER, NEVER));
         }
         sleeps(&mut polling);
-        assert!(run(&mut polling, ALWAYS, NEVER));
+        for _ in 0..2 * 1024 {
+            assert!(run(&mut polling, ALWAYS, NEVER));
+        }
         assert!(!run(&mut polling, NEVER, NEVER));
-        assert_eq!(sleeps(&mut polling), 1, "it was worth it once");
+        assert_eq!(sleeps(&mut polling), 1, "it was worth it many times");
     }
 
     #[test]
@@ -153,16 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn whoever_else_wants_the_processor_gets_it() {
+    fn a_lane_that_was_kept_away_polls_less_the_longer_it_was() {
         let mut polling = Polling::new(MOST);
         sleeps(&mut polling);
         assert!(
-            polling.look(ALWAYS, NEVER, clock(MOST)),
+            polling.look(ALWAYS, NEVER, clock(60 * MOST)),
             "what came meanwhile is served"
         );
         assert!(!polling.is_on());
-        sleeps(&mut polling);
+        assert_eq!(sleeps(&mut polling), 60);
         assert!(!polling.look(NEVER, NEVER, clock(MOST)));
-        assert_eq!(sleeps(&mut polling), 2, "it is tried less");
+        assert_eq!(sleeps(&mut polling), 120, "less and less");
     }
 }

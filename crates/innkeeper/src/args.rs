@@ -284,9 +284,9 @@ pub(crate) struct Export {
     /// Let the guest gather writes in its cache
     #[arg(long)]
     pub(crate) writeback: bool,
-    /// Look for the next request for up to N microseconds before sleeping, if requests come that soon: faster where the guest has a
-    /// processor of its own, for the processor time of a queue's thread; an idle queue sleeps (0: never, 1000 at most)
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    /// Look for the next request for up to N microseconds before sleeping, while requests come that soon: spares both sides a wake-up,
+    /// for the processor time of a queue's thread that nobody else wants; an idle queue sleeps (0: never, 1000 at most)
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) poll_us: u32,
     /// Refuse extended attributes
     #[arg(long, conflicts_with = "posix_acl")]

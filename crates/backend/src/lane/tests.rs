@@ -18,12 +18,19 @@ const BUFFER: Buffer = Buffer {
 };
 
 /// Completes every chain, and counts how often it is asked to.
-struct Counting(Arc<AtomicUsize>);
+struct Counting {
+    turns: Arc<AtomicUsize>,
+    rest: Duration,
+}
 
 impl Lane for Counting {
     fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
-        self.0.fetch_add(1, SeqCst);
+        self.turns.fetch_add(1, SeqCst);
         queue.serve_early(64, early, |chain| chain.done(8))
+    }
+
+    fn rest(&self) -> Duration {
+        self.rest
     }
 }
 
@@ -37,6 +44,10 @@ struct World {
 
 impl World {
     fn new(packed: bool, event_idx: bool, poll: Duration) -> World {
+        World::with_rest(packed, event_idx, poll, Duration::ZERO)
+    }
+
+    fn with_rest(packed: bool, event_idx: bool, poll: Duration, rest: Duration) -> World {
         let (memory, _file) = Memory::memfd("guest", 0x1_0000, 0).unwrap();
         let config = QueueConfig {
             packed,
@@ -56,7 +67,10 @@ impl World {
         let lane = LaneHandle::start(Start {
             index: 0,
             queue: config.start(&memory).unwrap(),
-            lane: Box::new(Counting(Arc::clone(&turns))),
+            lane: Box::new(Counting {
+                turns: Arc::clone(&turns),
+                rest,
+            }),
             waker: Waker::new().unwrap(),
             kick: kick.try_clone().unwrap(),
             call: None,
@@ -163,4 +177,55 @@ fn without_polling_every_sleep_ends_with_a_kick(#[values(false, true)] packed: b
         signal(&world.kick, "the lane");
         world.reap();
     }
+}
+
+#[rstest]
+fn a_lane_that_rests_serves_what_comes_meanwhile_without_kicks(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] event_idx: bool,
+) {
+    let mut world = World::with_rest(packed, event_idx, FOR_EVER, Duration::from_millis(500));
+    world.turns_at_rest();
+    assert!(world.post());
+    signal(&world.kick, "the lane");
+    world.reap();
+    let turns = world.turns.load(SeqCst);
+    for _ in 0..5 {
+        assert!(!world.post(), "it will look by itself");
+    }
+    for _ in 0..5 {
+        world.reap();
+    }
+    assert_eq!(world.turns.load(SeqCst), turns + 1, "all at once");
+    // A command is obeyed within a rest as well.
+    world.lane.stop().unwrap();
+}
+
+#[rstest]
+fn a_rest_that_nothing_comes_in_is_the_last(#[values(false, true)] packed: bool) {
+    let mut world = World::with_rest(packed, true, FOR_EVER, Duration::from_millis(1));
+    for _ in 0..3 {
+        let turns = world.turns_at_rest();
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(world.turns.load(SeqCst), turns, "nothing woke it");
+        assert!(world.post(), "it has asked for a kick");
+        signal(&world.kick, "the lane");
+        world.reap();
+    }
+}
+
+#[rstest]
+fn a_disabled_lane_does_not_wake_from_rests(#[values(false, true)] packed: bool) {
+    let mut world = World::with_rest(packed, true, FOR_EVER, Duration::from_millis(1));
+    world.turns_at_rest();
+    assert!(world.post());
+    signal(&world.kick, "the lane");
+    world.reap();
+    world.lane.enable(false);
+    let turns = world.turns.load(SeqCst);
+    world.post();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(world.turns.load(SeqCst), turns);
+    world.lane.enable(true);
+    world.reap();
 }
