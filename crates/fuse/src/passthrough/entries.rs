@@ -75,9 +75,8 @@ impl Passthrough {
         let Some(anchor) = self.anchors.known(stat.stx_mnt_id) else {
             return Ok(None);
         };
-        let handle = match FileHandle::at(directory, name.as_c_str()) {
-            Ok(handle) if handle.inode() == Some(stat.stx_ino) => handle,
-            _ => return Ok(None),
+        let Some(handle) = handle_at(directory, name, stat) else {
+            return Ok(None);
         };
         self.count(stat, Some(handle), Some(name), || {
             Ok(Identity::Handle {
@@ -281,7 +280,13 @@ impl Passthrough {
             return None;
         }
         let permit = self.budget.take().ok()?;
-        if let Some(node) = self.inodes.known_by_attributes(attr::place(&stat), birth::of(&stat)) {
+        let place = attr::place(&stat);
+        let known = self.inodes.known_by_attributes(place, birth::of(&stat));
+        let known = known.or_else(|| {
+            let handle = Some(handle_at(directory, name, &stat)?);
+            self.inodes.known(&Key { place, handle })
+        });
+        if let Some(node) = known {
             let fd = node.descriptor().ok()?;
             return Some(LastName { node, fd, permit });
         }
@@ -304,6 +309,12 @@ impl Passthrough {
         let target = readlinkat(&node.descriptor()?, c"", Vec::new()).of(|| "readlinkat(node, \"\")".into())?;
         Ok(target.into_bytes())
     }
+}
+
+/// The handle of what `stat` is of, if it says that it is one of that inode.
+fn handle_at(directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Option<FileHandle> {
+    let handle = FileHandle::at(directory, name.as_c_str()).ok()?;
+    (handle.inode() == Some(stat.stx_ino)).then_some(handle)
 }
 
 /// A node that is about to lose its last name.
