@@ -13,8 +13,15 @@ use crate::args::Process;
 ///
 /// Starts the daemons on files it makes inside of DIRECTORY and removes at the end, and drives them straight over the
 /// ring, with no kernel in the way. The contenders take turns round by round.
+///
+/// Then tools of the host work on a source tree, through `innkeeper mount` and on the directory itself: untar, git-status, git-clone,
+/// rm, grep and compile. A round is one run, with a new daemon and a new mount, whose caches are empty; the host's own
+/// caches have all files. It takes root and /dev/fuse; nobody else sees these mounts.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0; 128+N after signal N; 2 for a wrong command line; 1 for any other failure.")]
+#[command(
+    after_help = "Exit status: 0; 128+N after signal N; 2 for a wrong command line; 1 for any other failure, also where what \
+                  --workload names cannot be measured here."
+)]
 pub(crate) struct Bench {
     /// Where to make the files to measure with
     #[arg(value_name = "DIRECTORY")]
@@ -22,9 +29,9 @@ pub(crate) struct Bench {
     /// Daemon to compare with, as a command with {socket} and {directory}
     #[arg(long, value_name = "COMMAND")]
     pub(super) against: Vec<String>,
-    /// What to measure, with @N for N operations at a time [default: all]
+    /// What to measure: over the ring, with @N for N operations at a time, or a tool through a mount [default: all]
     #[arg(long = "workload", value_name = "NAME")]
-    tasks: Vec<Task>,
+    pub(super) tasks: Vec<Task>,
     /// Rounds of each contender
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rounds: u32,
@@ -52,6 +59,9 @@ pub(crate) struct Bench {
     /// Files to look up for `memory`
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) known_files: u32,
+    /// Files of the source tree that tools work on
+    #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u32).range(24..=999_999))]
+    pub(super) tree_files: u32,
     /// Write all figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
@@ -66,7 +76,8 @@ pub(crate) struct Bench {
 /// costs more than many a request: rounds would differ by more than daemons do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Placement {
-    /// The driving threads on the first, the daemons on the others, as with a virtual machine that has its own
+    /// The driving threads, or a tool and its mount, on the first, the daemons on the others, as with a virtual machine
+    /// that has its own
     Apart,
     /// All on the first: no wake-up of another processor, so that the work itself is compared
     Together,

@@ -73,14 +73,14 @@ pub(super) struct Contender {
 }
 
 impl Contender {
-    /// Starts the daemon and connects as soon as it listens.
+    /// Starts the daemon, which is to listen on `socket`.
     pub(super) fn start(
         recipe: &Recipe,
         directory: &Path,
         socket: &Path,
         queues: u16,
         processors: &Processors,
-    ) -> Result<(Self, UnixStream), Error> {
+    ) -> Result<Self, Error> {
         let mut command = recipe.command(directory, socket, queues)?;
         // A group of its own: Ctrl-C is for us, and what it forks ends with it.
         command
@@ -98,14 +98,23 @@ impl Contender {
             let said = Arc::clone(&said);
             thread::spawn(move || collect(stderr, &said));
         }
-        let mut contender = Self {
+        let contender = Self {
             name: recipe.name.clone(),
             child,
             said,
         };
         processors.bind_daemon(Pid::from_child(&contender.child))?;
-        let stream = contender.connect(socket)?;
-        Ok((contender, stream))
+        Ok(contender)
+    }
+
+    /// Connects as soon as the daemon listens.
+    pub(super) fn connect(&mut self, socket: &Path) -> Result<UnixStream, Error> {
+        self.wait_for(|| UnixStream::connect(socket).ok())
+    }
+
+    /// Leaves it to others to connect: many a daemon serves the first and then ends.
+    pub(super) fn wait_until_it_listens(&mut self, socket: &Path) -> Result<(), Error> {
+        self.wait_for(|| listens(socket).then_some(()))
     }
 
     /// The last that the daemon said on standard error, in one line.
@@ -148,11 +157,11 @@ impl Contender {
         found
     }
 
-    fn connect(&mut self, socket: &Path) -> Result<UnixStream, Error> {
+    fn wait_for<T>(&mut self, attempt: impl Fn() -> Option<T>) -> Result<T, Error> {
         let deadline = Instant::now() + START;
         loop {
-            if let Ok(stream) = UnixStream::connect(socket) {
-                return Ok(stream);
+            if let Some(done) = attempt() {
+                return Ok(done);
             }
             if let Some(status) = self.child.try_wait().map_err(Error::system("look after the daemon"))? {
                 // Its last words may still be on their way through the pipe.
@@ -183,6 +192,15 @@ impl Drop for Contender {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether somebody listens on a socket; its file is there a moment before.
+fn listens(socket: &Path) -> bool {
+    // `__SO_ACCEPTCON` (linux/net.h).
+    const LISTENING: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let mut sockets = sockets.lines().map(|line| line.split_whitespace());
+    sockets.any(|mut fields| fields.nth(3) == Some(LISTENING) && fields.next_back() == socket.to_str())
 }
 
 /// Thread ids of a process.

@@ -27,6 +27,14 @@ pub(crate) enum Error {
         /// What the daemon said last, or nothing.
         said: String,
     },
+    #[error("cannot mount what it shares: {said}")]
+    Mount { said: String },
+    #[error("cannot run {tool}: {source}")]
+    RunTool { tool: String, source: io::Error },
+    #[error("{tool} ended ({status}), saying: {said}")]
+    Tool { tool: String, status: String, said: String },
+    #[error("{tool} on {who} ended well, and its work is not done")]
+    Undone { tool: String, who: String },
     #[error("{}", whole(.0))]
     Driver(#[from] driver::Error),
     #[error("the reply of {written} bytes to request {unique} breaks the rules of virtio-fs")]

@@ -48,13 +48,10 @@ impl Start<'_> {
         let Self {
             scratch, connection, ..
         } = self;
-        Contender::start(
-            recipe,
-            &scratch.share(),
-            &scratch.socket(),
-            connection.queues,
-            self.processors,
-        )
+        let socket = scratch.socket();
+        let mut contender = Contender::start(recipe, &scratch.share(), &socket, connection.queues, self.processors)?;
+        let stream = contender.connect(&socket)?;
+        Ok((contender, stream))
     }
 
     /// Milliseconds from the start of each daemon to its answer to GET_FEATURES.

@@ -11,9 +11,9 @@ use super::drive::Tally;
 pub(super) struct Round {
     /// Items a second.
     pub(super) rate: f64,
-    /// CPU time of the daemon an operation, in nanoseconds.
+    /// CPU time of the daemon an operation, in nanoseconds; of the host, that of its own calls, and of a tool nothing.
     #[serde(rename = "cpu_ns")]
-    pub(super) cpu: f64,
+    pub(super) cpu: Option<f64>,
     /// Latency of an operation in nanoseconds.
     #[serde(rename = "p50_ns")]
     pub(super) p50: f64,
@@ -28,9 +28,22 @@ impl Round {
         let operations = tally.latency.len().max(1) as f64;
         Self {
             rate: tally.items as f64 / seconds,
-            cpu: cpu.as_nanos() as f64 / operations,
+            cpu: Some(cpu.as_nanos() as f64 / operations),
             p50: tally.latency.value_at_quantile(0.5) as f64,
             p99: tally.latency.value_at_quantile(0.99) as f64,
+        }
+    }
+}
+
+impl Round {
+    /// The one run of a tool that makes a round.
+    pub(super) fn of_run(elapsed: Duration, cpu: Option<Duration>) -> Self {
+        let nanoseconds = elapsed.as_nanos() as f64;
+        Self {
+            rate: 1.0 / elapsed.as_secs_f64(),
+            cpu: cpu.map(|cpu| cpu.as_nanos() as f64),
+            p50: nanoseconds,
+            p99: nanoseconds,
         }
     }
 }
@@ -98,7 +111,7 @@ mod tests {
                 rates
                     .map(|rate| Round {
                         rate,
-                        cpu: 0.0,
+                        cpu: None,
                         p50: 0.0,
                         p99: 0.0,
                     })

@@ -1,4 +1,5 @@
-//! `innkeeper bench`: drives daemons straight over the ring, with no kernel in the way, and compares them.
+//! `innkeeper bench`: drives daemons straight over the ring, with no kernel in the way, has tools work on mounts of them, and
+//! compares them.
 
 mod arguments;
 mod contender;
@@ -16,6 +17,7 @@ mod scratch;
 mod session;
 mod steps;
 mod table;
+mod tools;
 mod workload;
 
 use std::io::{IsTerminal, Write as _};
@@ -36,7 +38,8 @@ use placement::Processors;
 use report::{Description, Report};
 use scratch::{Scratch, Sizes, own_directory};
 use session::{Connection, Session};
-use workload::{Figure, Task, Workload};
+use tools::{Missing, Tool, Workshop};
+use workload::{Figure, Task, Unit, Workload};
 
 use crate::signals::{ENDING, Signals};
 
@@ -48,16 +51,30 @@ pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
     crate::limits::raise_open_files(None)?;
     let interrupt = Interrupt::watch()?;
     match measure(args, &interrupt) {
-        Ok(()) => Ok(0),
+        Ok(All::Measured) => Ok(0),
+        Ok(All::ButMissing) if args.tasks.is_empty() => Ok(0),
+        Ok(All::ButMissing) => Ok(1),
         // Whatever went wrong after a signal went wrong because of it.
         Err(_) if interrupt.signal() != 0 => Ok(128 + u8::try_from(interrupt.signal()).unwrap_or(0)),
         Err(error) => Err(error.into()),
     }
 }
 
-fn measure(args: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
+/// Whether all that was asked for was measured.
+enum All {
+    Measured,
+    ButMissing,
+}
+
+fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
     let recipes = args.recipes();
-    let tasks = args.tasks();
+    let mut tasks = args.tasks();
+    let tools: Vec<Tool> = tasks.iter().filter_map(Task::tool).collect();
+    let (tools, missing) = tools::available(&tools);
+    for missing in &missing {
+        warn(missing);
+    }
+    tasks.retain(|task| task.tool().is_none_or(|tool| tools.contains(&tool)));
     let sizes = Sizes {
         files: args.files,
         entries: args.entries,
@@ -67,6 +84,11 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
         } else {
             0
         },
+    };
+    let sizes = if tasks.iter().any(|task| task.tool().is_none()) {
+        sizes
+    } else {
+        Sizes::LEAST
     };
     progress("making files");
     // The host is a contender like the daemons, with a directory of its own to write to.
@@ -102,21 +124,35 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
     };
     let mut report = Report::new(args.rounds, args.seconds_per_round, described.chain([host]).collect());
     let mut rates = 0;
+    let mut workshop = None;
 
-    say(&table::introduction(
-        args.rounds,
-        args.seconds_per_round,
-        &report.contenders,
-    ))?;
+    say(&table::introduction(&report.contenders))?;
     for task in tasks {
         match task {
             Task::Rate(workload) => {
                 let rounds = measure_one(workload, &mut sides, &scratch, args, interrupt)?;
                 if rates == 0 {
-                    say(&table::heading())?;
+                    say(&table::heading(args.rounds, args.seconds_per_round))?;
                 }
                 rates += 1;
-                say(&table::lines(report.add(workload, &rounds)))?;
+                say(&table::lines(report.add(
+                    workload.to_string(),
+                    workload.kind.unit(),
+                    &rounds,
+                )))?;
+            }
+            Task::Tool(tool) => {
+                let workshop = match &workshop {
+                    Some(workshop) => workshop,
+                    None => {
+                        progress("making files for tools");
+                        let made = Workshop::make(start, args.tree_files, &tools)?;
+                        say(&table::tools_heading(args.rounds))?;
+                        workshop.insert(made)
+                    }
+                };
+                let rounds = workshop.measure(tool, args.rounds, &report.contenders)?;
+                say(&table::tool_lines(report.add(tool.to_string(), Unit::Runs, &rounds)))?;
             }
             Task::Figure(figure) => {
                 progress("starting, idling and looking up");
@@ -142,7 +178,21 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<(), Error> {
     if let Some(path) = &args.plot {
         report::write(path, &plot::draw(&report))?;
     }
-    Ok(())
+    Ok(if missing.is_empty() {
+        All::Measured
+    } else {
+        All::ButMissing
+    })
+}
+
+/// Says what is not measured, while the others are.
+fn warn(missing: &Missing) {
+    let names: Vec<String> = missing.tools.iter().map(Tool::to_string).collect();
+    eprintln!(
+        "innkeeper: not measured: {}, since {}",
+        names.join(", "),
+        missing.reason
+    );
 }
 
 /// Prints what is known already, so that a reader has something to read.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::Error;
 use super::figures::Values;
 use super::measure::{Round, Rounds, Spread};
-use super::workload::{Unit, Workload};
+use super::workload::Unit;
 
 /// Goes up when a field changes its meaning or goes away.
 const VERSION: u32 = 1;
@@ -51,7 +51,7 @@ pub(super) struct Measurement {
     /// Medians of the rounds, in nanoseconds.
     pub(super) p50_ns: f64,
     pub(super) p99_ns: f64,
-    pub(super) cpu_ns: f64,
+    pub(super) cpu_ns: Option<f64>,
     /// Our rate in times of this one's; nothing for ourselves.
     pub(super) ratio: Option<Spread>,
     rounds: Vec<Round>,
@@ -80,20 +80,20 @@ impl Report {
     }
 
     /// Adds the rounds of all contenders, in their order.
-    pub(super) fn add(&mut self, workload: Workload, rounds: &[Rounds]) -> &Measured {
+    pub(super) fn add(&mut self, name: String, unit: Unit, rounds: &[Rounds]) -> &Measured {
         let results = self.contenders.iter().zip(rounds).enumerate();
         let results = results.map(|(index, (contender, own))| Measurement {
             contender: contender.name.clone(),
             rate: own.spread(|round| round.rate),
             p50_ns: own.spread(|round| round.p50).median,
             p99_ns: own.spread(|round| round.p99).median,
-            cpu_ns: own.spread(|round| round.cpu).median,
+            cpu_ns: Spread::of(own.0.iter().filter_map(|round| round.cpu)).map(|cpu| cpu.median),
             ratio: rounds.first().filter(|_| index > 0).and_then(|ours| ours.ratio(own)),
             rounds: own.0.clone(),
         });
         let measured = Measured {
-            name: workload.to_string(),
-            unit: workload.kind.unit(),
+            name,
+            unit,
             results: results.collect(),
         };
         self.workloads.push(measured);

@@ -22,6 +22,16 @@ pub(super) struct Sizes {
     pub(super) known: u32,
 }
 
+impl Sizes {
+    /// Enough for a session in which nothing is measured.
+    pub(super) const LEAST: Self = Self {
+        files: 1,
+        entries: 1,
+        data: 1 << 20,
+        known: 0,
+    };
+}
+
 /// Bytes of a small file.
 pub(super) const FILE_BYTES: u32 = 4096;
 
@@ -84,6 +94,11 @@ impl Scratch {
     /// What is shared.
     pub(super) fn share(&self) -> PathBuf {
         self.directory.path().join("share")
+    }
+
+    /// Where the tools may have their files, outside of what is shared; nobody makes it here.
+    pub(super) fn workshop(&self) -> PathBuf {
+        self.directory.path().join("workshop")
     }
 
     /// Where the next daemon is to listen: no two at the same place.

@@ -8,25 +8,51 @@ use super::report::{Description, Measured};
 use super::workload::Unit;
 
 /// What is compared.
-pub(super) fn introduction(rounds: u32, seconds: f64, contenders: &[Description]) -> String {
-    let mut text = format!(
-        "Rings driven by one process that sleeps until replies come; medians of {rounds} rounds of {seconds} s in turns.\n"
-    );
+pub(super) fn introduction(contenders: &[Description]) -> String {
+    let mut text = String::new();
     for contender in contenders {
         let line = match (&contender.command, contender.ring) {
             (Some(command), Some(ring)) => format!("{ring} ring, {} request queue(s): {command}", contender.queues),
-            _ => "the same system calls by this process".into(),
+            _ => "the same system calls by this process, the same tools on the directory itself".into(),
         };
         add(&mut text, format_args!("{}: {line}\n", contender.name));
     }
     text
 }
 
-pub(super) fn heading() -> String {
+pub(super) fn heading(rounds: u32, seconds: f64) -> String {
     format!(
-        "\n{:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}   {}\n",
+        "\nRings driven by one process that sleeps until replies come; medians of {rounds} rounds of {seconds} s in turns.\n\n\
+         {:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}   {}\n",
         "workload", "who", "rate/s", "p50 us", "p99 us", "CPU us", "innkeeper's rate in times of it (least to most)"
     )
+}
+
+pub(super) fn tools_heading(rounds: u32) -> String {
+    format!(
+        "\nTools on a mount of each daemon (innkeeper mount); medians of {rounds} runs in turns. Each run has a new daemon and a new mount, whose\n\
+         caches are empty; the host's caches have all files.\n\n{:<24}{:<14}{:>13}  {:>9}   {}\n",
+        "workload", "who", "seconds", "CPU s", "innkeeper's speed in times of it (least to most)"
+    )
+}
+
+/// The lines of one tool.
+pub(super) fn tool_lines(measured: &Measured) -> String {
+    let mut text = String::new();
+    for (index, result) in measured.results.iter().enumerate() {
+        let title = if index == 0 { measured.name.as_str() } else { "" };
+        let cpu = result
+            .cpu_ns
+            .map_or_else(|| "-".into(), |cpu| format!("{:.3}", cpu / 1e9));
+        let line = format!(
+            "{title:<24}{:<14}{:>13.3}  {cpu:>9}   {}",
+            result.contender,
+            result.p50_ns / 1e9,
+            result.ratio.map(times).unwrap_or_default(),
+        );
+        add(&mut text, format_args!("{}\n", line.trim_end()));
+    }
+    text
 }
 
 /// The lines of one workload.
@@ -41,14 +67,14 @@ pub(super) fn lines(measured: &Measured) -> String {
         };
         let rate = match measured.unit {
             Unit::Bytes => result.rate.median / f64::from(1 << 20),
-            Unit::Operations | Unit::Entries => result.rate.median,
+            Unit::Operations | Unit::Entries | Unit::Runs => result.rate.median,
         };
         let line = format!(
             "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}   {}",
             result.contender,
             result.p50_ns / 1000.0,
             result.p99_ns / 1000.0,
-            result.cpu_ns / 1000.0,
+            result.cpu_ns.unwrap_or_default() / 1000.0,
             result.ratio.map(times).unwrap_or_default(),
         );
         add(&mut text, format_args!("{}\n", line.trim_end()));

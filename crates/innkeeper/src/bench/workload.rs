@@ -6,12 +6,23 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::session::DEPTH_MOST;
+use super::tools::{TOOLS, Tool};
 
 /// What a user can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     Rate(Workload),
+    Tool(Tool),
     Figure(Figure),
+}
+
+impl Task {
+    pub(super) fn tool(&self) -> Option<Tool> {
+        match self {
+            Self::Tool(tool) => Some(*tool),
+            Self::Rate(_) | Self::Figure(_) => None,
+        }
+    }
 }
 
 /// What is measured otherwise than by rounds of operations.
@@ -37,7 +48,11 @@ pub(super) fn all() -> Vec<Task> {
         let workload = |&depth| Workload { kind: *kind, depth };
         depths.iter().map(workload).map(Task::Rate)
     });
-    rates.chain(FIGURES.map(|(_, figure)| Task::Figure(figure))).collect()
+    let tools = TOOLS.map(|(_, tool)| Task::Tool(tool));
+    rates
+        .chain(tools)
+        .chain(FIGURES.map(|(_, figure)| Task::Figure(figure)))
+        .collect()
 }
 
 /// One thing to do over and over, so many at a time.
@@ -71,6 +86,8 @@ pub(super) enum Unit {
     Operations,
     Entries,
     Bytes,
+    /// Of a tool, from its start to its end.
+    Runs,
 }
 
 const KINDS: [(&str, Kind); 11] = [
@@ -136,10 +153,15 @@ impl FromStr for Task {
         if let Some((_, figure)) = FIGURES.iter().find(|(name, _)| *name == text) {
             return Ok(Self::Figure(*figure));
         }
+        if let Some((_, tool)) = TOOLS.iter().find(|(name, _)| *name == text) {
+            return Ok(Self::Tool(*tool));
+        }
         let (name, depth) = text.split_once('@').unwrap_or((text, "1"));
         let kind = KINDS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
             let kinds = KINDS.iter().map(|(name, _)| *name);
-            let names: Vec<_> = kinds.chain(FIGURES.iter().map(|(name, _)| *name)).collect();
+            let tools = TOOLS.iter().map(|(name, _)| *name);
+            let figures = FIGURES.iter().map(|(name, _)| *name);
+            let names: Vec<_> = kinds.chain(tools).chain(figures).collect();
             format!("choose one of {}", names.join(", "))
         })?;
         let depth = depth.parse().ok().filter(|depth| (1..=DEPTH_MOST).contains(depth));
@@ -159,6 +181,7 @@ mod tests {
         for task in all() {
             let name = match task {
                 Task::Rate(workload) => workload.to_string(),
+                Task::Tool(tool) => tool.to_string(),
                 Task::Figure(figure) => FIGURES.iter().find(|(_, known)| *known == figure).unwrap().0.into(),
             };
             assert_eq!(name.parse(), Ok(task));
@@ -172,6 +195,7 @@ mod tests {
             "read-4k@x",
             "@4",
             "idle@2",
+            "grep@2",
         ] {
             assert!(wrong.parse::<Task>().is_err(), "{wrong} is nothing to measure");
         }

@@ -2,6 +2,8 @@
 
 /// `bench`: what it prints, refuses and leaves behind.
 mod bench;
+/// `bench` with tools that work on mounts.
+mod bench_tools;
 /// `boot`: what it refuses, and real guests.
 mod boot;
 /// `share --log-errors`: what it tells of errors that guests get.

@@ -137,7 +137,7 @@ fn start(directory: &Path, options: &[&str]) -> (Child, String) {
 }
 
 /// Whether this process may mount. Where it may not, the test says so and does nothing.
-fn permitted() -> bool {
+pub(crate) fn permitted() -> bool {
     let permitted = rustix::process::geteuid().is_root()
         && OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok()
         && rustix::mount::fsopen("fuse", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC).is_ok();
@@ -148,7 +148,7 @@ fn permitted() -> bool {
 }
 
 #[track_caller]
-fn wait_for(mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "it never came");
@@ -157,7 +157,7 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
 }
 
 #[track_caller]
-fn end_of(child: &mut Child) -> ExitStatus {
+pub(crate) fn end_of(child: &mut Child) -> ExitStatus {
     let mut status = None;
     wait_for(|| {
         status = child.try_wait().unwrap();
