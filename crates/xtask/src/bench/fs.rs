@@ -1,4 +1,4 @@
-//! Innkeeper, virtiofsd and the host over the ring, held against what innkeeper is to reach.
+//! Innkeeper, virtiofsd and the host over the ring and through a mount, held against what innkeeper is to reach.
 
 use std::fs;
 use std::path::Path;
@@ -52,7 +52,15 @@ pub(super) fn run() -> Result<()> {
             "together",
             &[&["--placement", "together", "--plot", picture][..], &targets::rates()].concat(),
         )?,
-        apart: measure("apart", &["--placement", "apart", "--known-files", KNOWN])?,
+        apart: measure(
+            "apart",
+            &[
+                &["--placement", "apart", "--known-files", KNOWN][..],
+                &targets::rates(),
+                &targets::figures(),
+            ]
+            .concat(),
+        )?,
         two_queues: measure(
             "two-queues",
             &[
@@ -67,6 +75,10 @@ pub(super) fn run() -> Result<()> {
             ],
         )?,
         one_queue: measure("one-queue", &["--placement", "free", "--workload", "read-4k@32"])?,
+        through_mount: measure(
+            "through-mount",
+            &[&["--placement", "free"][..], &targets::tools()].concat(),
+        )?,
     };
     fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     println!("\n{}", targets::table(&measured)?);
