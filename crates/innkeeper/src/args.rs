@@ -82,9 +82,9 @@ pub(crate) struct Why {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Put tracefs back as the journal on standard input says
-    #[arg(long, hide = true, exclusive = true)]
-    pub(crate) guardian: bool,
+    /// Put tracefs back as this journal says, once the process that writes it is gone
+    #[arg(long, hide = true, exclusive = true, value_name = "FILE")]
+    pub(crate) guardian: Option<PathBuf>,
 
     /// Command to run
     #[arg(last = true, required_unless_present_any = ["explain", "guardian"], value_name = "COMMAND")]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::btf::{BtfError, Functions, Returns};
+use crate::btf::{Functions, Returns};
 use crate::call_tree::{Call, Certainty};
 use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
@@ -20,6 +20,11 @@ use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
 const VERSION: u32 = 1;
+/// The types of the kernel's functions.
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+/// What to say where the kernel tells no addresses.
+const NO_NAMES: &str = "functions go by their addresses: the kernel hides its symbols (/proc/kallsyms), which \
+                        `sysctl kernel.kptr_restrict=1` shows to root";
 /// Functions that load an errno and return what another one put in its place.
 const HANDED_OVER: [&str; 1] = ["inet_accept"];
 /// Functions that are probed in one run; each has up to 20 probes.
@@ -74,9 +79,6 @@ pub enum Error {
     /// The kernel's code cannot be read.
     #[error(transparent)]
     Code(#[from] code::Error),
-    /// The kernel's type information is missing or broken.
-    #[error("the kernel's type information (/sys/kernel/btf/vmlinux) cannot be read: {0}")]
-    Btf(#[from] BtfError),
 }
 
 /// What came of a command and of tracing it.
@@ -86,6 +88,8 @@ pub struct Run {
     pub report: Report,
     /// What the kernel's tracer saw, or why it saw nothing.
     pub recording: Result<Recording, Refused>,
+    /// What else there is to know, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Why the kernel's part is missing.
@@ -119,6 +123,10 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
     let sites: BTreeSet<u64> = wanted.instructions.iter().flat_map(Suspect::probes).collect();
     let sites: Vec<u64> = sites.into_iter().collect();
     let mut tracing = Tracing(Session::start(guardian, calls, &wanted.returns, &sites));
+    let mut notes = tracing
+        .0
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |session| session.notes().to_vec());
     let report = ptrace::run_watched(command, &mut tracing)?;
     let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
@@ -126,7 +134,7 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
         let refused = session.refused().to_vec();
         let has_returns = session.method() != Method::None;
         let seen = session.finish()?;
-        let recording = Recording::new(header, formats, seen, &report.failures)?;
+        let recording = Recording::new(header, formats, seen, &report.failures, &mut notes)?;
         Ok(Recording {
             loading: recording.loading()?,
             suspects: wanted.instructions,
@@ -135,7 +143,11 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
             ..recording
         })
     });
-    Ok(Run { report, recording })
+    Ok(Run {
+        report,
+        recording,
+        notes,
+    })
 }
 
 /// Tells the session of the command's calls; what comes in between ends it.
@@ -169,14 +181,23 @@ impl Recording {
         formats: Vec<String>,
         seen: tracefs::Seen,
         failures: &[Failure],
+        notes: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let (layout, events) = tracefs::understand(&header, &formats)?;
         let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-        // Without type information no return is known to be an errno, and no answer is certain.
-        let functions = match fs::read("/sys/kernel/btf/vmlinux") {
-            Ok(bytes) => Functions::parse(&bytes, &modules())?,
-            Err(_) => Functions::default(),
-        };
+        if symbols.is_empty() {
+            notes.push(NO_NAMES.to_owned());
+        }
+        let types = fs::read(TYPES).map_err(|error| error.to_string());
+        let functions = types.and_then(|bytes| Functions::parse(&bytes, &modules()).map_err(|error| error.to_string()));
+        // Without type information a return is an errno if it looks like one, and no answer is certain.
+        let functions = functions.unwrap_or_else(|error| {
+            notes.push(format!(
+                "no answer is certain without the kernel's type information ({TYPES}: {error}), which a kernel with \
+                 CONFIG_DEBUG_INFO_BTF has"
+            ));
+            Functions::default()
+        });
         let reader = Reader {
             layout: &layout,
             events: &events,

@@ -67,6 +67,12 @@ impl Symbols {
         named.map(|((start, _), end)| *start..*end).collect()
     }
 
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
     /// The names, by address.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_address.values().map(String::as_str)

@@ -2,14 +2,17 @@
 //!
 //! Every change is told to a [`guardian`] before it is made, so that tracefs is as before also after `kill -9`.
 
+mod ability;
 mod capture;
 mod files;
 pub mod guardian;
+mod journal;
 mod session;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use ability::Ability;
 pub use capture::{Capture, Page};
 pub use files::Tracefs;
 pub use session::{Method, Seen, Session, understand};
@@ -17,14 +20,24 @@ pub use session::{Method, Seen, Session, understand};
 /// Why the kernel's functions cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no tracefs.
-    #[error("tracefs is not mounted; `mount -t tracefs nodev /sys/kernel/tracing` mounts it")]
+    /// The kernel was built without.
+    #[error("this kernel has no tracefs (CONFIG_TRACING), and so no tracer")]
+    NoTracefs,
+    /// It is not mounted, and this process may not mount it.
+    #[error(
+        "tracefs is not mounted, and may not be here; root mounts it by `mount -t tracefs nodev /sys/kernel/tracing`"
+    )]
     NotMounted,
     /// The files are root's.
-    #[error("no permission for {0}: only root may trace the kernel's functions")]
+    #[error("no permission for {0}: only root may trace the kernel's functions; sudo makes you that")]
     NotAllowed(PathBuf),
+    /// The files are the system's root's.
+    #[error("this root is one of a container (a user namespace), and only the system's own may trace; run it there")]
+    NotRootEnough,
     /// Lockdown in its confidentiality mode.
-    #[error("the kernel is locked down for confidentiality, which forbids tracing")]
+    #[error(
+        "the kernel is locked down for confidentiality, which forbids tracing; a boot with lockdown=integrity allows it"
+    )]
     Lockdown,
     /// Process numbers here are not those of the tracer.
     #[error(
@@ -32,7 +45,7 @@ pub enum Error {
     )]
     PidNamespace,
     /// Somebody else is tracing.
-    #[error("another tracer is at work ({0}), and is left alone")]
+    #[error("another tracer is at work ({0}) and is left alone; try again once that is off")]
     Busy(String),
     /// The kernel was built without.
     #[error("this kernel has no function_graph tracer (CONFIG_FUNCTION_GRAPH_TRACER)")]
@@ -55,7 +68,24 @@ pub enum Error {
         /// What is wrong.
         source: crate::ring_buffer::FormatError,
     },
-    /// The process that puts everything back could not be started or talked to.
+    /// The process that puts everything back could not be started.
     #[error("cannot start the process that puts tracefs back: {0}")]
     Guardian(io::Error),
+    /// What is to be put back could not be written down or read.
+    #[error("cannot keep a journal of what is to be put back, in /run or /dev/shm: {0}")]
+    Journal(io::Error),
+}
+
+/// What the system's tracer can do.
+///
+/// # Errors
+/// It cannot be used here.
+pub fn ability() -> Result<Ability, Error> {
+    Ability::of(&Tracefs::find()?)
+}
+
+/// How many runs were killed together with their guardians, and left tracefs changed.
+#[must_use]
+pub fn left_behind() -> usize {
+    journal::sessions_left_behind()
 }

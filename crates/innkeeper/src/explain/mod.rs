@@ -16,6 +16,7 @@ use why::recording::{self, Found, Recording, Run, Wanted};
 use why::tracefs::guardian;
 
 use crate::args::Why;
+use crate::signals::{ENDING, Signals};
 use report::Report;
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.
@@ -24,8 +25,8 @@ const NOT_THERE: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 pub(crate) fn run(job: Why) -> ExitCode {
-    if job.guardian {
-        return guard();
+    if let Some(journal) = &job.guardian {
+        return guard(journal);
     }
     if let Some(file) = &job.explain {
         return match read(file) {
@@ -50,6 +51,9 @@ pub(crate) fn run(job: Why) -> ExitCode {
             .into();
         }
     };
+    for note in &run.notes {
+        eprintln!("innkeeper: {note}");
+    }
     let mut answers = vec![None; run.report.failures.len()];
     match &run.recording {
         Ok(recording) => match recording.explain_exactly() {
@@ -156,8 +160,10 @@ fn this_as_guardian() -> Command {
     command
 }
 
-fn guard() -> ExitCode {
-    let failures = guardian::run(io::stdin().lock());
+fn guard(journal: &Path) -> ExitCode {
+    // What ends other processes, at a shutdown of a service say, must not come before tracefs is put back.
+    let _blocked = Signals::take(&ENDING);
+    let failures = guardian::run(journal).unwrap_or_else(|error| vec![error.to_string()]);
     for failure in &failures {
         eprintln!("innkeeper: tracefs is not as it was: {failure}");
     }

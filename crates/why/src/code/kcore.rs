@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 const KCORE: &str = "/proc/kcore";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
@@ -63,7 +64,12 @@ impl Memory {
     /// # Errors
     /// There is none, or it may not be read.
     pub fn open() -> Result<Self, Error> {
-        let file = File::open(KCORE).map_err(|source| match source.kind() {
+        Self::open_at(Path::new(KCORE))
+    }
+
+    /// As [`Self::open`], of a system whose files are elsewhere.
+    pub(crate) fn open_at(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Missing,
             io::ErrorKind::PermissionDenied if locked_down() => Error::Lockdown,
             io::ErrorKind::PermissionDenied => Error::NotAllowed,

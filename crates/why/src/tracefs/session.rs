@@ -2,34 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
 use super::Error;
+use super::ability::{self, FUSE_EVENTS};
 use super::capture::{Capture, Page};
 use super::files::{self, Tracefs};
-use super::guardian::{Guardian, Undo};
+use super::guardian::Guardian;
+use super::journal::{self, Undo};
 use crate::ring_buffer::{Events, Format, Layout};
 use crate::trace::{NUMBERED, Probed, SENT};
 
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
-/// What `set_graph_function` says when there is none.
-const NO_FUNCTIONS: &str = "#### all functions enabled ####";
 /// Every system call's function, by the kernel's own patterns.
 const ALL_CALLS: &str = "__x64_sys_*";
 /// Of these the functions that never return, and take all memory apart in some ten thousand others.
 const ENDINGS: &str = "!__x64_sys_exit*";
 /// What a return register holds that is an errno: as a `long`, or as an `int`, which is zero-extended.
 const IS_ERRNO: &str = "(value<0 && value>=-4095) || (value>=0xfffff001 && value<=0xffffffff)";
-/// A request leaves for a FUSE server, and is answered (Linux 6.10 and later).
-const FUSE_EVENTS: [&str; 2] = ["fuse/fuse_request_send", "fuse/fuse_request_end"];
 /// A request enters a queue of virtio-fs. Earlier kernels have this alone; since Linux 6.12 it is here that requests have their
 /// numbers, which they get after the first of those events. The second argument is a `struct fuse_req`, which has the header
 /// of the request (`struct fuse_in_header`) at 56 from Linux 5.4, the first with virtio-fs, to 6.12 at least.
 ///
 /// A return probe on `fuse_get_unique` would need no layout, but beside a graph and an fprobe it hangs Linux 6.12.
 const FUSE_QUEUED: &str = "virtio_fs_enqueue_req opcode=+60($arg2):u32 unique=+64($arg2):u64";
+
+/// The driver whose function that is.
+const VIRTIO_FS: &str = "/sys/bus/virtio/drivers/virtiofs";
 
 /// Where return values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub struct Session {
     header: [String; 2],
     formats: Vec<String>,
     capture: Capture,
+    notes: Vec<String>,
     guardian: Guardian,
 }
 
@@ -78,19 +80,15 @@ impl Session {
     /// Tracing is not possible or not allowed here, or somebody else is tracing. Nothing is left behind.
     pub fn start(guardian: Command, calls: &[String], probed: &[String], sites: &[u64]) -> Result<Self, Error> {
         let top = Tracefs::find()?;
-        if !top
-            .read("available_tracers")?
-            .split(' ')
-            .any(|name| name == "function_graph")
-        {
-            return Err(Error::NoGraph);
-        }
-        refuse_to_disturb(&top)?;
+        ability::has_graph(&top)?;
+        let healed = journal::heal(&top);
+        ability::refuse_to_disturb_graphs(&top)?;
         let mut setup = Setup {
             guardian: Guardian::start(guardian)?,
             group: format!("why_{}", process::id()),
             top,
         };
+        setup.errors()?;
         let directory = match setup.instance()? {
             Some(instance) => instance,
             None => setup.whole()?,
@@ -111,6 +109,7 @@ impl Session {
         Ok(Self {
             capture: Capture::start(&directory, page_size)?,
             guardian: setup.guardian,
+            notes: healed.notes(),
             directory,
             method,
             probes,
@@ -124,6 +123,12 @@ impl Session {
     #[must_use]
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// What there is to say of earlier sessions, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Addresses at which the kernel let no probe be set: of code that probes themselves run through, or that it changes.
@@ -203,15 +208,12 @@ impl Probes {
     }
 }
 
-fn refuse_to_disturb(top: &Tracefs) -> Result<(), Error> {
-    let tracer = top.read("current_tracer")?;
-    if tracer != "nop" {
-        return Err(Error::Busy(format!("current_tracer is {tracer}")));
-    }
-    if top.read("set_graph_function")? != NO_FUNCTIONS {
-        return Err(Error::Busy("set_graph_function is set".to_owned()));
-    }
-    Ok(())
+/// The size to put back for what `buffer_size_kb` says: `1408`, or `7 (expanded: 1408)` while nothing was ever traced, which
+/// the kernel turns into the larger number for good at the first use; none for `X`, which stands for several.
+fn whole_size(text: &str) -> Option<&str> {
+    let text = text.split_once("expanded: ").map_or(text, |(_, size)| size);
+    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    (end > 0).then(|| &text[..end])
 }
 
 /// Changes tracefs, each change noted before it is made.
@@ -224,19 +226,19 @@ struct Setup {
 impl Setup {
     /// A directory of our own, if graphs may be traced in one (Linux 6.11 and later).
     fn instance(&mut self) -> Result<Option<Tracefs>, Error> {
-        let path = self.top.path("instances").join(&self.group);
-        self.guardian.note(&Undo::Remove(path.clone()))?;
+        let instance = self.top.instance(&self.group);
+        let path = instance.path("");
+        self.guardian.note(&Undo::Remove(instance.relative("")))?;
         fs::create_dir(&path).map_err(|source| Error::File {
             doing: "create".to_owned(),
             path: path.clone(),
             source,
         })?;
-        let instance = Tracefs::at(path.clone());
         match files::write(&instance.path("current_tracer"), "function_graph", false) {
             Ok(()) => {
                 // An instance with a tracer cannot be removed.
                 self.guardian
-                    .note(&Undo::Write(instance.path("current_tracer"), "nop".to_owned()))?;
+                    .note(&Undo::Write(instance.relative("current_tracer"), "nop".to_owned()))?;
                 self.set(&instance, "tracing_on", "0")?;
                 Ok(Some(instance))
             }
@@ -251,26 +253,46 @@ impl Setup {
         }
     }
 
+    /// Probes that the kernel refuses leave a line in its log of errors, which then is emptied, if it was empty before.
+    fn errors(&mut self) -> Result<(), Error> {
+        if self.top.read("error_log").is_ok_and(|log| log.is_empty()) {
+            self.guardian.note(&Undo::Write("error_log".into(), String::new()))?;
+        }
+        Ok(())
+    }
+
+    fn note_probe(&mut self, name: &str) -> Result<(), Error> {
+        let removal = format!("-:{}/{name}", self.group);
+        self.guardian.note(&Undo::Append("dynamic_events".into(), removal))
+    }
+
+    /// Notes the sizes of the top level's buffers.
+    fn sizes(&mut self) -> Result<(), Error> {
+        let size = self.top.read("buffer_size_kb")?;
+        if let Some(size) = whole_size(&size) {
+            return self
+                .guardian
+                .note(&Undo::Write("buffer_size_kb".into(), size.to_owned()));
+        }
+        // Each processor's buffer has its own.
+        for entry in fs::read_dir(self.top.path("per_cpu")).into_iter().flatten().flatten() {
+            let file = Path::new("per_cpu").join(entry.file_name()).join("buffer_size_kb");
+            let size = fs::read_to_string(self.top.path(&file)).unwrap_or_default();
+            if let Some(size) = whole_size(size.trim()) {
+                self.guardian.note(&Undo::Write(file, size.to_owned()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The top level, which all share: only if nobody uses it.
     fn whole(&mut self) -> Result<Tracefs, Error> {
         let top = self.top.clone();
-        for (file, unused) in [
-            ("set_event", ""),
-            ("set_event_pid", "no pid"),
-            ("set_ftrace_pid", "no pid"),
-            ("set_ftrace_filter", NO_FUNCTIONS),
-        ] {
-            let text = top.read(file)?;
-            if !text.is_empty() && text != unused {
-                return Err(Error::Busy(format!("{file} is set")));
-            }
-        }
-        let size = top.read("buffer_size_kb")?;
-        let size = size.split(' ').next().unwrap_or_default().to_owned();
-        self.guardian.note(&Undo::Write(top.path("buffer_size_kb"), size))?;
+        ability::refuse_to_disturb_all(&top)?;
+        self.sizes()?;
         self.set(&top, "tracing_on", "0")?;
         for file in ["set_ftrace_pid", "set_event_pid"] {
-            self.guardian.note(&Undo::Write(top.path(file), " ".to_owned()))?;
+            self.guardian.note(&Undo::Write(file.into(), " ".to_owned()))?;
         }
         self.set(&top, "current_tracer", "function_graph")?;
         Ok(top)
@@ -286,10 +308,12 @@ impl Setup {
         // One clock for all processors, or threads that move from one to the other could not be followed.
         let clock = directory.read("trace_clock")?;
         let clock = clock.split(['[', ']']).nth(1).unwrap_or("local").to_owned();
-        self.guardian.note(&Undo::Write(directory.path("trace_clock"), clock))?;
+        self.guardian
+            .note(&Undo::Write(directory.relative("trace_clock"), clock))?;
         self.put(&directory.path("trace_clock"), "global")?;
         let functions = self.top.path("set_graph_function");
-        self.guardian.note(&Undo::Write(functions.clone(), " ".to_owned()))?;
+        self.guardian
+            .note(&Undo::Write("set_graph_function".into(), " ".to_owned()))?;
         if calls.is_empty() {
             self.put(&functions, ALL_CALLS)?;
             files::write(&functions, ENDINGS, true)?;
@@ -302,25 +326,23 @@ impl Setup {
 
     /// Has return values recorded, by the best way that the kernel has.
     fn returns(&mut self, directory: &Tracefs, probed: &[String]) -> Result<(Method, Probes), Error> {
-        if directory.has("options/funcgraph-retval") {
+        if ability::has_returns_in_graph(directory) {
             self.set(directory, "options/funcgraph-retval", "1")?;
             return Ok((Method::Graph, Probes::None));
         }
         // Registered after the graph: its values then come from the true return (facts: order matters).
         let probes = self.top.path("dynamic_events");
         let group = self.group.clone();
-        self.guardian
-            .note(&Undo::Append(probes.clone(), format!("-:{group}/returned")))?;
+        self.note_probe("returned")?;
         let all = format!("f:{group}/returned *%return value=$retval:s64");
-        if files::write(&probes, &all, true).is_ok() {
+        if ability::has_function_probes(&self.top)? && files::write(&probes, &all, true).is_ok() {
             self.enable(directory, "returned", Some(IS_ERRNO))?;
             return Ok((Method::Probe, Probes::All));
         }
         let mut made = BTreeMap::new();
         for (index, function) in probed.iter().enumerate() {
             let name = format!("returned{index}");
-            self.guardian
-                .note(&Undo::Append(probes.clone(), format!("-:{group}/{name}")))?;
+            self.note_probe(&name)?;
             // Some functions refuse probes; what they return stays unknown.
             let probe = format!("r32:{group}/{name} {function} value=$retval:s64");
             if files::write(&probes, &probe, true).is_ok() {
@@ -344,8 +366,7 @@ impl Setup {
         let mut refused = Vec::new();
         for (index, address) in sites.iter().enumerate() {
             let name = format!("site{index}");
-            self.guardian
-                .note(&Undo::Append(probes.clone(), format!("-:{group}/{name}")))?;
+            self.note_probe(&name)?;
             // By address, since a name may be of several functions.
             let probe = format!("p:{group}/{name} {address:#x}");
             let made = files::write(&probes, &probe, true);
@@ -359,17 +380,20 @@ impl Setup {
     /// Has requests to FUSE servers recorded, as far as the kernel lets it.
     fn requests(&mut self, directory: &Tracefs) -> Result<(), Error> {
         let mut name = SENT;
-        if FUSE_EVENTS.iter().all(|event| self.top.has(&format!("events/{event}"))) {
+        if ability::has_fuse_events(&self.top) {
             for event in FUSE_EVENTS {
                 self.set(directory, &format!("events/{event}/enable"), "1")?;
             }
             name = NUMBERED;
         }
+        // Without its driver there is no virtio-fs here, and nothing to probe.
+        if !Path::new(VIRTIO_FS).exists() {
+            return Ok(());
+        }
         let definition = format!("p:{}/{name} {FUSE_QUEUED}", self.group);
         let probes = self.top.path("dynamic_events");
-        self.guardian
-            .note(&Undo::Append(probes.clone(), format!("-:{}/{name}", self.group)))?;
-        // Without the function there is no virtio-fs here, and nothing to record.
+        self.note_probe(name)?;
+        // The function may go by another name in this kernel.
         if files::write(&probes, &definition, true).is_ok() {
             self.enable(directory, name, None)?;
         }
@@ -378,13 +402,15 @@ impl Setup {
 
     /// Records one of our events, or all for the empty name, where the filter lets it.
     fn enable(&mut self, directory: &Tracefs, event: &str, filter: Option<&str>) -> Result<(), Error> {
-        let group = directory.path(&format!("events/{}", self.group));
-        let file = group.join(event).join("enable");
-        self.guardian.note(&Undo::Write(file.clone(), "0".to_owned()))?;
+        let file = PathBuf::from(format!("events/{}", self.group))
+            .join(event)
+            .join("enable");
+        self.guardian
+            .note(&Undo::Write(directory.relative(&file), "0".to_owned()))?;
         if let Some(filter) = filter {
-            files::write(&file.with_file_name("filter"), filter, false)?;
+            files::write(&directory.path(file.with_file_name("filter")), filter, false)?;
         }
-        files::write(&file, "1", false)
+        files::write(&directory.path(file), "1", false)
     }
 
     /// The descriptions of all events that the session records, the probes' with the names that [`crate::trace`] knows.
@@ -397,7 +423,7 @@ impl Setup {
         ];
         let fuse = FUSE_EVENTS.iter().map(|&event| event.to_owned());
         names.extend(fuse.filter(|event| self.top.has(&format!("events/{event}"))));
-        let group = self.top.path(&format!("events/{}", self.group));
+        let group = self.top.path(format!("events/{}", self.group));
         for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let own = name.starts_with("returned") || name.starts_with("site");
@@ -417,7 +443,7 @@ impl Setup {
     /// Writes a value whose old one is put back.
     fn set(&mut self, directory: &Tracefs, file: &str, value: &str) -> Result<(), Error> {
         let before = directory.read(file)?;
-        self.guardian.note(&Undo::Write(directory.path(file), before))?;
+        self.guardian.note(&Undo::Write(directory.relative(file), before))?;
         files::write(&directory.path(file), value, false)
     }
 

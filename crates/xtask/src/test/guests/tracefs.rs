@@ -1,5 +1,6 @@
 //! `innkeeper why` in guests: what it finds with the kernel's tracer, and that it leaves the tracer as it was.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,44 +15,96 @@ use crate::run::shown;
 use crate::setup::copy_root;
 
 /// For the whole script: under TCG the kernel takes seconds to change all its functions, which each run has it do.
-const LIMIT_SECONDS: u32 = 600;
+const LIMIT_SECONDS: u32 = 1200;
 
 const SCRIPT: &str = include_str!("../../../guest/tracefs.sh");
 
 /// A kernel that traces graphs in instances, and probes the returns of all functions by one event.
 pub(super) fn own_instance(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let root = root(lab, directory)?;
+    let root = root(lab, directory, SCRIPT)?;
     check(lab, variant, &root, &lab.parts.kernel)
 }
 
 /// A kernel whose one tracer all share.
 pub(super) fn shared_top(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let root = root(lab, directory)?;
+    let root = root(lab, directory, SCRIPT)?;
     copy_modules(lab, &root)?;
     check(lab, variant, &root, &lab.parts.kernel_with_modules.join("vmlinuz"))
 }
 
-fn root(lab: &Lab, directory: &Path) -> Result<PathBuf> {
+/// A root with innkeeper and a script.
+pub(super) fn root(lab: &Lab, directory: &Path, script: &str) -> Result<PathBuf> {
     let root = directory.join("root");
     fs::create_dir_all(&root)?;
     copy_root(&lab.parts.root, &root)?;
     fs::copy(&lab.programs.innkeeper, root.join("bin/innkeeper")).context("cannot copy innkeeper into the root")?;
-    fs::write(root.join("script"), SCRIPT)?;
+    fs::write(root.join("script"), script)?;
     Ok(root)
 }
 
 /// Runs the script in a guest and looks at what it left in the root.
 fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<String> {
-    boot(lab, variant, root, kernel)?;
-    let told = fs::read_to_string(root.join("told/normal"))?;
+    boot(lab, variant, root, kernel, &[])?;
+    let told = |name: &str| fs::read_to_string(root.join("told").join(name)).with_context(|| format!("no told/{name}"));
+    let said = told("said")?;
     ensure!(
-        told.contains("= -1 ENOENT") && told.contains("  where:  "),
-        "no function of the kernel was named:\n{told}"
+        said.contains("= -1 ENOENT") && said.contains("  where:  "),
+        "no function of the kernel was named:\n{said}"
     );
-    Ok("a function was named".to_owned())
+    // The kernel has no way back from a buffer that was ever used to one that never was.
+    let (never, first) = (told("never-used")?, told("first")?);
+    let expected = never.lines().map(|line| {
+        if first.contains(line) {
+            line.to_owned()
+        } else {
+            used(line)
+        }
+    });
+    same("a first run", &expected.collect::<Vec<_>>().join("\n"), &first)?;
+    let before = told("before")?;
+    let mut ways = 0;
+    for entry in fs::read_dir(root.join("told"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("after-") {
+            same(&name, &before, &told(&name)?)?;
+            ways += 1;
+        }
+    }
+    ensure!(
+        told("left-behind")? != before && told("healed")?.contains("tracefs was put back after an earlier run"),
+        "a run was killed with its guardian, and the next one said:\n{}",
+        told("healed")?
+    );
+    let settings = before.lines().count();
+    Ok(format!("{settings} settings as before, {ways} times"))
 }
 
-fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<()> {
+/// What a line says of a buffer once that was used: `7 (expanded: 1408)` is `1408` from then on.
+fn used(line: &str) -> String {
+    let Some((start, size)) = line.split_once(" (expanded: ") else {
+        return line.to_owned();
+    };
+    let file = start.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    format!("{file}{}", size.trim_end_matches(')'))
+}
+
+/// Fails with the first lines that differ.
+fn same(way: &str, before: &str, after: &str) -> Result<()> {
+    let [before, after] = [before, after].map(|text| text.lines().collect::<BTreeSet<_>>());
+    let some = |lines: Vec<&&str>| lines.into_iter().take(8).copied().collect::<Vec<_>>().join("\n");
+    let (gone, come) = (
+        some(before.difference(&after).collect()),
+        some(after.difference(&before).collect()),
+    );
+    ensure!(
+        gone.is_empty() && come.is_empty(),
+        "tracefs is another after {way}: these lines are gone:\n{gone}\nand these have come:\n{come}"
+    );
+    Ok(())
+}
+
+/// Runs the script in a guest, with these words.
+pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path, words: &[&str]) -> Result<()> {
     let Program::Innkeeper(innkeeper) = &lab.daemon else {
         bail!("only our own program boots")
     };
@@ -59,7 +112,7 @@ fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<()> {
     command.arg(LIMIT_SECONDS.to_string()).arg(innkeeper);
     command.arg("boot").arg(root).arg("--kernel").arg(kernel);
     command.arg("--qemu").arg(variant.program(&lab.parts));
-    command.args(["--", "/bin/sh", "/script"]);
+    command.args(["--", "/bin/sh", "/script"]).args(words);
     let output = command
         .output()
         .with_context(|| format!("cannot start `{}`", shown(&command)))?;
