@@ -47,6 +47,12 @@ pub(crate) struct Why {
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     pub(crate) explain: Option<PathBuf>,
 
+    /// Say what a run could see on this system and what keeps it from seeing more, in place of running a command
+    ///
+    /// Exit status 0 if a run would name functions of the kernel, 1 if only the failed calls. With --json as one object.
+    #[arg(long, conflicts_with_all = ["command", "explain", "record", "kernel", "exact", "again", "host_log", "output"])]
+    pub(crate) doctor: bool,
+
     /// Show the functions that handed the error on
     #[arg(long)]
     pub(crate) kernel: bool,
@@ -87,7 +93,7 @@ pub(crate) struct Why {
     pub(crate) guardian: Option<PathBuf>,
 
     /// Command to run
-    #[arg(last = true, required_unless_present_any = ["explain", "guardian"], value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present_any = ["explain", "guardian", "doctor"], value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -6,11 +6,12 @@
 //! the function that made its errno. [`code`] finds in that function's machine code what may have loaded it, and [`site`]
 //! what did. [`request`] names what a FUSE server was asked when it said no, and [`host_log`] is what that server says of it. [`manual`] is what the installed manual pages
 //! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
-//! knows.
+//! knows. [`doctor`] says which of all this a system lets us have.
 
 pub mod btf;
 pub mod call_tree;
 pub mod code;
+pub mod doctor;
 pub mod hints;
 pub mod host_log;
 pub mod manual;

@@ -1,5 +1,6 @@
 //! The job `why`: which system calls of a command failed, and which function of the kernel refused them.
 
+mod doctor;
 mod everyday;
 mod host;
 mod report;
@@ -27,6 +28,9 @@ const NOT_EXECUTABLE: u8 = 126;
 pub(crate) fn run(job: Why) -> ExitCode {
     if let Some(journal) = &job.guardian {
         return guard(journal);
+    }
+    if job.doctor {
+        return doctor::run(job.json);
     }
     if let Some(file) = &job.explain {
         return match read(file) {

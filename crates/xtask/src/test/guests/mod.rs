@@ -76,6 +76,8 @@ fn cases(ours: bool) -> Vec<Case> {
         let one = variant(Device::HostFs, false, 1);
         add("why-instance", one, tracefs::own_instance);
         add("why-top", one, tracefs::shared_top);
+        add("why-conditions-6.12", one, why::conditions_on_6_12);
+        add("why-conditions-6.1", one, why::conditions_on_6_1);
         add("why-6.12", one, why::on_6_12);
         add("why-6.1", one, why::on_6_1);
         // The one device that shows the guest a window.

@@ -1,5 +1,6 @@
 //! `innkeeper why` in a guest: a hundred refused calls, and whether the function that it names is the one of the source.
 
+mod conditions;
 mod origins;
 
 use std::fs;
@@ -18,6 +19,7 @@ use crate::guest::daemon::Program;
 use crate::guest::qemu::Variant;
 use crate::run::shown;
 use crate::setup::copy_root;
+pub(super) use conditions::{conditions_on_6_1, conditions_on_6_12};
 use origins::{Known, ORIGINS};
 
 /// Three runs of a hundred processes with thousands of probes, under TCG on a busy machine.
