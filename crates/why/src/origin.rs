@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::alignment::{self, Known, Successes, Turn};
 use crate::call_tree::{Call, Cause, Certainty};
 use crate::ptrace::{Failure, Outcome};
 use crate::request::{self, Refused};
@@ -31,6 +32,8 @@ pub struct Answer {
     pub check: Option<Check>,
     /// What was refused, if the origin asked a FUSE server.
     pub request: Option<Refused>,
+    /// Where the call turned back, if that is all that the answer rests on.
+    pub turn: Option<Turn>,
     /// How far this is to be trusted.
     pub certainty: Certainty,
 }
@@ -75,8 +78,17 @@ pub struct Check {
 }
 
 /// Finds to each failure what the kernel's tracer saw of it, and explains that. With the answer comes what was seen.
+///
+/// `has_returns` says that it is known what functions returned; if not, calls that failed are compared with those that did
+/// not.
 #[must_use]
-pub fn answers<'s>(failures: &[Failure], syscalls: &'s [Syscall]) -> Vec<Option<(Answer, &'s Syscall)>> {
+pub fn answers<'s>(
+    failures: &[Failure],
+    syscalls: &'s [Syscall],
+    known: Known<'_>,
+    has_returns: bool,
+) -> Vec<Option<(Answer, &'s Syscall)>> {
+    let successes = (!has_returns).then(|| Successes::of(syscalls));
     // Of one thread both list the same calls in the same order; one of the lists may have holes.
     let mut next: BTreeMap<i32, usize> = BTreeMap::new();
     let mut found = Vec::with_capacity(failures.len());
@@ -94,27 +106,37 @@ pub fn answers<'s>(failures: &[Failure], syscalls: &'s [Syscall]) -> Vec<Option<
         found.push(position.and_then(|position| {
             next.insert(failure.thread, from + position + 1);
             let syscall = &syscalls[from + position];
-            Some((answer(syscall, errno, failure.filtered)?, syscall))
+            let answer = match &successes {
+                _ if syscall.tree.roots.is_empty() => refused_before(syscall, errno, failure.filtered),
+                Some(successes) => turned(syscall, errno, known, successes),
+                None => answer(syscall, errno, known),
+            };
+            Some((answer?, syscall))
         }));
     }
     found
 }
 
-fn answer(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
-    let tree = &syscall.tree;
-    if tree.roots.is_empty() {
-        return refused_before(syscall, errno, filtered);
-    }
-    let explanation = tree.explain(errno)?;
-    let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
+fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
+    let mut explanation = syscall.tree.explain(errno)?;
     let mut certainty = explanation.certainty;
+    let unproved = match certainty {
+        Certainty::Certain => Certainty::Likely,
+        lower => lower,
+    };
+    let asked = asked_before(&explanation.chain, errno);
+    if explanation.cause == Cause::None && asked.is_none() {
+        let missed = alignment::missed(explanation.chain.last()?, errno, known);
+        if !missed.is_empty() {
+            certainty = unproved;
+        }
+        explanation.chain.extend(missed);
+    }
+    let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
     let (made, check) = match explanation.cause {
-        Cause::None => match asked_before(&explanation.chain, errno) {
+        Cause::None => match asked {
             Some(call) => {
-                certainty = match certainty {
-                    Certainty::Certain => Certainty::Likely,
-                    lower => lower,
-                };
+                certainty = unproved;
                 (call.function.clone(), None)
             }
             None => (chain.last()?.clone(), None),
@@ -147,8 +169,40 @@ fn answer(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
         chain,
         origin,
         check,
+        turn: None,
         certainty,
     })
+}
+
+/// From where the call turned back, since nobody knows what its functions returned.
+fn turned(syscall: &Syscall, errno: i32, known: Known<'_>, successes: &Successes<'_>) -> Option<Answer> {
+    let turn = alignment::turn(&syscall.tree.roots, errno, known, successes)?;
+    let function = turn.chain.last()?.clone();
+    let asking = turn.chain.iter().rev().find_map(|call| Some((call, remote(call)?)));
+    let origin = match asking {
+        Some((function, asked)) => Origin::Remote {
+            function: function.clone(),
+            asked,
+        },
+        None => Origin::Function(function),
+    };
+    Some(Answer {
+        request: request::refused(syscall, origin.function(), errno),
+        chain: turn.chain.clone(),
+        origin,
+        check: None,
+        certainty: if syscall.tree.complete {
+            Certainty::Likely
+        } else {
+            Certainty::Unknown
+        },
+        turn: Some(turn),
+    })
+}
+
+/// Whether this function asks somebody else.
+pub(crate) fn asks(function: &str) -> bool {
+    remote(function).is_some()
 }
 
 /// Who is asked by this function of the kernel, if anybody is.
@@ -185,6 +239,7 @@ fn refused_before(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answe
         origin,
         check: None,
         request: None,
+        turn: None,
         certainty: match (syscall.tree.complete, fits) {
             (false, _) => Certainty::Unknown,
             (true, false) => Certainty::Likely,

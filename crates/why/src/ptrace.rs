@@ -99,15 +99,15 @@ pub enum Error {
 pub trait Watch {
     /// The process is there, and has not executed the command yet.
     fn started(&mut self, process: i32);
-    /// A thread is about to enter a call.
-    fn entered(&mut self, thread: i32);
+    /// A thread is about to enter the call of this number.
+    fn entered(&mut self, thread: i32, number: u64);
     /// A thread has returned from its call.
     fn left(&mut self, thread: i32, failed: bool);
 }
 
 impl Watch for () {
     fn started(&mut self, _: i32) {}
-    fn entered(&mut self, _: i32) {}
+    fn entered(&mut self, _: i32, _: u64) {}
     fn left(&mut self, _: i32, _: bool) {}
 }
 
@@ -197,7 +197,7 @@ impl<W: Watch> Trace<'_, W> {
         match sys::syscall_info(thread) {
             Some(sys::Info::Entry(call)) => {
                 self.calls.insert(thread, call);
-                self.watch.entered(thread);
+                self.watch.entered(thread, call.number);
             }
             Some(sys::Info::Exit { value, error }) => {
                 let errno = value.wrapping_neg();

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alignment::Known;
 use crate::btf::{Functions, Returns};
 use crate::call_tree::{Call, Certainty};
 use crate::code::{self, Memory};
@@ -15,11 +16,11 @@ use crate::ptrace::{self, Failure, Outcome, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
 use crate::site::{self, Exact, Suspect};
 use crate::symbols::Symbols;
-use crate::trace::{Probed, Reader, Syscall};
+use crate::trace::{Probed, Reader, Syscall, Which};
 use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The types of the kernel's functions.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// What to say where the kernel tells no addresses.
@@ -46,8 +47,9 @@ pub struct Recording {
     formats: Vec<String>,
     symbols: Symbols,
     functions: Functions,
-    /// Functions that have an instruction to load the errno that they made.
-    loading: Vec<(String, i32)>,
+    /// Functions that have an instruction to load the errno of a call that they ran in: those that made it, or all where it
+    /// is not seen which those are; none if the kernel's code could not be read.
+    loading: Option<BTreeSet<(String, i32)>>,
     /// Whose returns were probed.
     probed: Probed,
     /// Functions whose instructions were probed, and addresses at which the kernel let none be.
@@ -71,7 +73,10 @@ pub enum Error {
     #[error("this is no recording of `innkeeper why`: {0}")]
     Json(#[from] serde_json::Error),
     /// The file is of another version.
-    #[error("the recording has version {0}, and this program reads version {VERSION}")]
+    #[error(
+        "the recording has version {0}, and this innkeeper reads version {VERSION}: record the case again, or explain it \
+         with the innkeeper that recorded it"
+    )]
     Version(u32),
     /// The kernel's descriptions cannot be understood.
     #[error("the kernel's description of its trace cannot be read: {0}")]
@@ -134,12 +139,11 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
         let refused = session.refused().to_vec();
         let has_returns = session.method() != Method::None;
         let seen = session.finish()?;
-        let recording = Recording::new(header, formats, seen, &report.failures, &mut notes)?;
+        let recording = Recording::new(header, formats, seen, has_returns, &report.failures, &mut notes)?;
         Ok(Recording {
             loading: recording.loading()?,
             suspects: wanted.instructions,
             refused,
-            has_returns,
             ..recording
         })
     });
@@ -162,9 +166,9 @@ impl ptrace::Watch for Tracing {
         }
     }
 
-    fn entered(&mut self, thread: i32) {
+    fn entered(&mut self, thread: i32, number: u64) {
         if let Ok(session) = &mut self.0 {
-            session.capture().entered(thread);
+            session.capture().entered(thread, number);
         }
     }
 
@@ -180,6 +184,7 @@ impl Recording {
         header: [String; 2],
         formats: Vec<String>,
         seen: tracefs::Seen,
+        has_returns: bool,
         failures: &[Failure],
         notes: &mut Vec<String>,
     ) -> Result<Self, Error> {
@@ -206,7 +211,7 @@ impl Recording {
             probed: &seen.probed,
         };
         let mut pages = seen.pages;
-        keep_failures(&layout, &reader, &mut pages);
+        keep_calls(&layout, &reader, which(has_returns), &mut pages);
         let symbols = symbols.only(reader.addresses(pages.iter().map(|page| page.bytes.as_slice())));
         let functions = functions.only(symbols.names());
         let mut written: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -225,10 +230,10 @@ impl Recording {
             symbols,
             functions,
             probed: seen.probed,
-            loading: Vec::new(),
+            loading: None,
             suspects: Vec::new(),
             refused: Vec::new(),
-            has_returns: false,
+            has_returns,
             cut: seen.cut,
             pages: written,
         })
@@ -258,7 +263,7 @@ impl Recording {
         Ok(serde_json::to_string(self)?)
     }
 
-    /// The failed system calls with their functions, in the order of their returns.
+    /// The system calls that were recorded, with their functions, in the order of their returns.
     ///
     /// # Errors
     /// The kernel's descriptions cannot be understood.
@@ -272,7 +277,7 @@ impl Recording {
             probed: &self.probed,
         };
         let pages: Vec<Vec<u8>> = self.pages.values().flatten().map(|page| from_hex(page)).collect();
-        let mut syscalls = reader.failures(pages.iter().map(Vec::as_slice));
+        let mut syscalls = reader.syscalls(pages.iter().map(Vec::as_slice), which(self.has_returns));
         for syscall in &mut syscalls {
             syscall.tree.complete &= !self.cut;
         }
@@ -292,7 +297,7 @@ impl Recording {
             call.children.iter().for_each(|call| add(call, functions, names));
         }
         let mut names = BTreeSet::new();
-        for syscall in self.syscalls()? {
+        for syscall in self.syscalls()?.iter().filter(|syscall| syscall.failed()) {
             syscall
                 .tree
                 .roots
@@ -320,7 +325,11 @@ impl Recording {
     /// The kernel's descriptions cannot be understood.
     pub fn explain_exactly(&self) -> Result<Vec<Option<Found>>, Error> {
         let syscalls = self.syscalls()?;
-        let answers = origin::answers(&self.failures, &syscalls).into_iter();
+        let known = Known {
+            functions: &self.functions,
+            loading: self.loading.as_ref(),
+        };
+        let answers = origin::answers(&self.failures, &syscalls, known, self.has_returns).into_iter();
         let exact = answers.map(|found| {
             let (mut answer, syscall) = found?;
             self.doubt(&mut answer, syscall);
@@ -337,27 +346,75 @@ impl Recording {
             return;
         };
         let errno = i32::try_from(-syscall.returned).unwrap_or(0);
-        let loads = self
-            .loading
-            .iter()
-            .any(|(name, made)| name == function && *made == errno);
+        let loading = self.loading.as_ref();
+        let loads = loading.is_some_and(|loading| loading.contains(&(function.clone(), errno)));
         if answer.certainty == Certainty::Certain && (!loads || HANDED_OVER.contains(&function.as_str())) {
             answer.certainty = Certainty::Likely;
         }
     }
 
-    /// Which functions that made errnos in this recording load them, by the code of the kernel that runs here; none if that
-    /// cannot be read.
-    fn loading(&self) -> Result<Vec<(String, i32)>, Error> {
-        match self.suspects() {
-            Ok(suspects) => Ok(suspects
-                .into_iter()
-                .filter(|suspect| !suspect.probes().is_empty())
-                .map(|suspect| (suspect.function, suspect.errno))
-                .collect()),
-            Err(Error::Code(_)) => Ok(Vec::new()),
+    /// Which functions load errnos of this recording, by the code of the kernel that runs here; none if that cannot be read.
+    fn loading(&self) -> Result<Option<BTreeSet<(String, i32)>>, Error> {
+        let loading = |wanted: BTreeSet<(String, i32)>| match suspects(wanted) {
+            Ok(suspects) => {
+                let loading = suspects.into_iter().filter(|suspect| !suspect.probes().is_empty());
+                Ok(Some(loading.map(|suspect| (suspect.function, suspect.errno)).collect()))
+            }
+            Err(Error::Code(_)) => Ok(None),
             Err(error) => Err(error),
+        };
+        if !self.has_returns {
+            return loading(self.ran_in_failures(|_, _| true)?);
         }
+        let origins = self.origins()?;
+        let Some(mut known): Option<BTreeSet<_>> = loading(origins.clone())? else {
+            return Ok(None);
+        };
+        // What loads no errno may have been told it by a function that was not seen to return it.
+        let inside = self.ran_in_failures(|function, errno| {
+            let origin = (function.to_owned(), errno);
+            origins.contains(&origin) && !known.contains(&origin)
+        })?;
+        known.extend(loading(inside)?.unwrap_or_default());
+        Ok(Some(known))
+    }
+
+    /// Every function that a failed call ran through, with the call's errno, from functions on of which `wanted` is true.
+    fn ran_in_failures(&self, wanted: impl Fn(&str, i32) -> bool) -> Result<BTreeSet<(String, i32)>, Error> {
+        fn add(
+            call: &Call,
+            errno: i32,
+            inside: bool,
+            wanted: &dyn Fn(&str, i32) -> bool,
+            ran: &mut BTreeSet<(String, i32)>,
+        ) {
+            let inside = inside || wanted(&call.function, errno);
+            if inside {
+                ran.insert((call.function.clone(), errno));
+            }
+            let children = call.children.iter();
+            children.for_each(|call| add(call, errno, inside, wanted, ran));
+        }
+        let mut ran = BTreeSet::new();
+        for syscall in self.syscalls()?.iter().filter(|syscall| syscall.failed()) {
+            let errno = i32::try_from(-syscall.returned).unwrap_or(0);
+            let roots = syscall.tree.roots.iter();
+            roots.for_each(|call| add(call, errno, false, &wanted, &mut ran));
+        }
+        Ok(ran)
+    }
+
+    /// The functions that made errnos in this recording, each with its errno.
+    fn origins(&self) -> Result<BTreeSet<(String, i32)>, Error> {
+        let mut origins = BTreeSet::new();
+        for (failure, answer) in self.failures.iter().zip(self.explain()?) {
+            if let (Outcome::Errno(errno), Some(Origin::Function(function))) =
+                (failure.outcome, answer.map(|answer| answer.origin))
+            {
+                origins.insert((function, errno));
+            }
+        }
+        Ok(origins)
     }
 
     /// The functions that made errnos in this recording, as the code of the kernel that runs here has them.
@@ -365,23 +422,20 @@ impl Recording {
     /// # Errors
     /// The kernel's descriptions cannot be understood, or its code cannot be read.
     pub fn suspects(&self) -> Result<Vec<Suspect>, Error> {
-        let mut wanted: Vec<(String, i32)> = Vec::new();
-        for (failure, answer) in self.failures.iter().zip(self.explain()?) {
-            if let (Outcome::Errno(errno), Some(Origin::Function(function))) =
-                (failure.outcome, answer.map(|answer| answer.origin))
-                && !wanted.contains(&(function.clone(), errno))
-            {
-                wanted.push((function, errno));
-            }
-        }
-        let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-        let (decoder, memory) = (code::native()?, Memory::open()?);
-        let mut suspects = Vec::new();
-        for (function, errno) in wanted.into_iter().take(SUSPECTS_MAX) {
-            suspects.extend(Suspect::find(&function, errno, &symbols, &memory, decoder)?);
-        }
-        Ok(suspects)
+        suspects(self.origins()?.into_iter().take(SUSPECTS_MAX))
     }
+}
+
+/// These functions as the code of the kernel that runs here has them.
+fn suspects(wanted: impl IntoIterator<Item = (String, i32)>) -> Result<Vec<Suspect>, Error> {
+    let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
+    let symbols = symbols.by_name();
+    let (decoder, memory) = (code::native()?, Memory::open()?);
+    let mut suspects = Vec::new();
+    for (function, errno) in wanted {
+        suspects.extend(Suspect::find(&function, errno, &symbols, &memory, decoder)?);
+    }
+    Ok(suspects)
 }
 
 /// The type information of the modules that are loaded.
@@ -391,10 +445,15 @@ fn modules() -> Vec<Vec<u8>> {
     files.filter_map(|file| fs::read(file.path()).ok()).collect()
 }
 
-/// Drops the pages that hold nothing of a call that failed: a recording is to be sent around.
-fn keep_failures(layout: &Layout, reader: &Reader<'_>, pages: &mut Vec<tracefs::Page>) {
-    let failed = reader.failures(pages.iter().map(|page| page.bytes.as_slice()));
-    let windows: Vec<_> = failed
+/// The calls that an answer takes: where nobody knows what functions returned, also some that succeeded.
+fn which(has_returns: bool) -> Which {
+    if has_returns { Which::Failed } else { Which::All }
+}
+
+/// Drops the pages that hold nothing of these calls: a recording is to be sent around.
+fn keep_calls(layout: &Layout, reader: &Reader<'_>, which: Which, pages: &mut Vec<tracefs::Page>) {
+    let calls = reader.syscalls(pages.iter().map(|page| page.bytes.as_slice()), which);
+    let windows: Vec<_> = calls
         .iter()
         .map(|call| (call.time.0.unwrap_or(0), call.time.1))
         .collect();

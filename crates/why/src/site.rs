@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::call_tree::{Call, Certainty};
 use crate::code::{self, Code, Decoder, Fate, Memory, Piece, Site};
 use crate::origin::{Answer, Origin};
-use crate::symbols::Symbols;
+use crate::symbols::ByName;
 use crate::trace::Syscall;
 
 /// Each probe is a trap in the kernel's way.
@@ -88,7 +88,7 @@ impl Suspect {
     pub fn find(
         function: &str,
         errno: i32,
-        symbols: &Symbols,
+        symbols: &ByName<'_>,
         memory: &Memory,
         decoder: &dyn Decoder,
     ) -> Result<Vec<Self>, code::Error> {
@@ -101,8 +101,8 @@ impl Suspect {
             Vec::new()
         };
         let mut found = Vec::new();
-        for range in named.into_iter().take(NAMESAKES_MAX) {
-            let mut pieces = vec![(function.to_owned(), range)];
+        for range in named.iter().take(NAMESAKES_MAX) {
+            let mut pieces = vec![(function.to_owned(), range.clone())];
             pieces.extend(more.iter().cloned());
             let bytes: Vec<_> = pieces
                 .iter()
@@ -209,7 +209,7 @@ impl Suspect {
 
 /// What belongs to a function and is no function of its own to the tracer: what the compiler took for cold of it, and the
 /// body of a system call, which is inline and thus not traced (`__SYSCALL_DEFINEx` of Linux).
-fn further_pieces(function: &str, symbols: &Symbols) -> Vec<(String, Range<u64>)> {
+fn further_pieces(function: &str, symbols: &ByName<'_>) -> Vec<(String, Range<u64>)> {
     let body = SYSCALLS.iter().find_map(|prefix| function.strip_prefix(prefix));
     let body = body.map(|call| format!("__do_sys_{call}"));
     let names = [
@@ -218,10 +218,11 @@ fn further_pieces(function: &str, symbols: &Symbols) -> Vec<(String, Range<u64>)
         body,
     ];
     let found = names.into_iter().flatten().filter_map(|name| {
-        let mut ranges = symbols.ranges(&name);
         // Which one of several belongs to it is not known.
-        let one = ranges.len() == 1;
-        ranges.pop().filter(|_| one).map(|range| (name, range))
+        match symbols.ranges(&name) {
+            [range] => Some((name, range.clone())),
+            _ => None,
+        }
     });
     found.collect()
 }
@@ -325,12 +326,14 @@ fn hits(run: &Call, hits: &[(u64, u64)]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbols::Symbols;
 
     #[test]
     fn the_body_of_a_system_call_and_cold_code_belong_to_it() {
         let text = "1000 t __do_sys_prctl\n2000 T __x64_sys_prctl\n2100 t __do_sys_prctl.cold\n2200 t other\n\
                     3000 t f\n3100 t f.cold\n3200 t g\n3300 t f.cold\n3400 t end\n";
         let symbols = Symbols::parse(text);
+        let symbols = symbols.by_name();
         let pieces = further_pieces("__x64_sys_prctl", &symbols);
         let expected = [
             ("__do_sys_prctl.cold".to_owned(), 0x2100..0x2200),

@@ -1,6 +1,6 @@
 //! Names of the kernel's functions by address, from `/proc/kallsyms`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -57,14 +57,15 @@ impl Symbols {
         }
     }
 
-    /// Where the functions of this name lie: up to the function behind, which is more than their own bytes where they are
-    /// padded. The last function of all has no known end and is left out.
+    /// The same to look names up in.
     #[must_use]
-    pub fn ranges(&self, name: &str) -> Vec<Range<u64>> {
-        let starts = self.by_address.iter();
+    pub fn by_name(&self) -> ByName<'_> {
+        let mut ranges: HashMap<&str, Vec<Range<u64>>> = HashMap::new();
         let ends = self.by_address.keys().skip(1);
-        let named = starts.zip(ends).filter(|((_, known), _)| *known == name);
-        named.map(|((start, _), end)| *start..*end).collect()
+        for ((start, name), end) in self.by_address.iter().zip(ends) {
+            ranges.entry(name).or_default().push(*start..*end);
+        }
+        ByName { ranges }
     }
 
     /// Whether none is known.
@@ -92,6 +93,21 @@ impl Symbols {
     }
 }
 
+/// The kernel's functions by their names.
+#[derive(Clone, Debug)]
+pub struct ByName<'s> {
+    ranges: HashMap<&'s str, Vec<Range<u64>>>,
+}
+
+impl ByName<'_> {
+    /// Where the functions of this name lie: up to the function behind, which is more than their own bytes where they are
+    /// padded. The last function of all has no known end and is left out.
+    #[must_use]
+    pub fn ranges(&self, name: &str) -> &[Range<u64>] {
+        self.ranges.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +128,7 @@ mod tests {
     fn a_function_ends_where_the_next_one_begins_and_a_name_may_be_of_several() {
         let text = "1000 t init\n1400 t __pfx_do_open\n1410 T do_open\n1800 t init\n1900 t last\n";
         let symbols = Symbols::parse(text);
+        let symbols = symbols.by_name();
         assert_eq!(symbols.ranges("init"), [0x1000..0x1410, 0x1800..0x1900]);
         assert_eq!(symbols.ranges("do_open"), std::slice::from_ref(&(0x1410..0x1800)));
         assert_eq!(symbols.ranges("last"), []);

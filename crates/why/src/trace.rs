@@ -34,6 +34,27 @@ pub struct Syscall {
     pub requests: Vec<Request>,
 }
 
+impl Syscall {
+    /// Whether it returned an errno.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        is_errno(self.returned)
+    }
+}
+
+fn is_errno(returned: i64) -> bool {
+    (-4095..0).contains(&returned)
+}
+
+/// Which system calls are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that failed.
+    Failed,
+    /// All that were recorded.
+    All,
+}
+
 /// The functions whose return was probed: where such a one left no value, it returned no errno.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -127,9 +148,9 @@ struct Open {
 }
 
 impl Reader<'_> {
-    /// The failed system calls, in the order of their returns.
+    /// The failed system calls, or all, in the order of their returns.
     #[must_use]
-    pub fn failures<'p>(&self, pages: impl IntoIterator<Item = &'p [u8]>) -> Vec<Syscall> {
+    pub fn syscalls<'p>(&self, pages: impl IntoIterator<Item = &'p [u8]>, which: Which) -> Vec<Syscall> {
         let mut seen: Vec<Seen> = Vec::new();
         for page in pages {
             self.page(page, &mut seen);
@@ -137,7 +158,7 @@ impl Reader<'_> {
         // Stable, so that what one processor wrote in one tick keeps its order.
         seen.sort_by_key(|seen| seen.time);
         let mut threads: BTreeMap<i32, Open> = BTreeMap::new();
-        let mut failed = Vec::new();
+        let mut syscalls = Vec::new();
         for Seen { time, thread, what } in seen {
             match what {
                 What::Lost => threads.values_mut().for_each(|open| open.events.push(Event::Lost)),
@@ -150,9 +171,9 @@ impl Reader<'_> {
                 }
                 What::Leave { number, returned } => {
                     let mut open = threads.remove(&thread).unwrap_or_default();
-                    if (-4095..0).contains(&returned) {
+                    if which == Which::All || is_errno(returned) {
                         self.add_silent(&mut open.events);
-                        failed.push(Syscall {
+                        syscalls.push(Syscall {
                             thread,
                             number,
                             returned,
@@ -218,7 +239,7 @@ impl Reader<'_> {
                 }
             }
         }
-        failed
+        syscalls
     }
 
     fn value(&self, function: &str, register: u64) -> Value {

@@ -109,6 +109,27 @@ fn calls_refused_by_linux_6_1_are_explained_from_a_second_run() {
 }
 
 #[test]
+fn a_recording_of_another_version_is_refused_in_one_sentence_with_the_way_out() {
+    let text = recorded("6.12").replacen("\"version\":2", "\"version\":1", 1);
+    let refused = Recording::from_json(&text).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the recording has version 1, and this innkeeper reads version 2: record the case again, or explain it with the \
+         innkeeper that recorded it"
+    );
+    // Whatever else another version has or lacks.
+    assert_eq!(
+        Recording::from_json("{\"version\":1}").unwrap_err().to_string(),
+        refused
+    );
+    let no_recording = Recording::from_json("{\"kernel\":\"6.12\"}").unwrap_err().to_string();
+    assert!(
+        no_recording.starts_with("this is no recording of `innkeeper why`"),
+        "{no_recording}"
+    );
+}
+
+#[test]
 fn a_recording_that_was_cut_or_changed_is_refused_or_explained_and_never_panics() {
     let text = recorded("6.12");
     for length in (0..text.len()).step_by(text.len() / 37) {

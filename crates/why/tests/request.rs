@@ -1,5 +1,6 @@
 //! Requests to FUSE servers in pages as kernels before and since 6.10 write them.
 
+use why::alignment::Known;
 use why::btf::Functions;
 use why::call_tree::Certainty;
 use why::origin::{Answer, Origin, answers};
@@ -7,7 +8,7 @@ use why::ptrace::{Failure, Outcome};
 use why::request::Refused;
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;
-use why::trace::{Probed, Reader};
+use why::trace::{Probed, Reader, Which};
 
 const EACCES: i32 = 13;
 const THREAD: i32 = 7;
@@ -113,7 +114,7 @@ fn explain(records: &[Record]) -> Answer {
         probed: &Probed::None,
     };
     let page = page(&whole);
-    let syscalls = reader.failures([page.as_slice()]);
+    let syscalls = reader.syscalls([page.as_slice()], Which::Failed);
     let failure = Failure {
         thread: THREAD,
         program: None,
@@ -123,7 +124,11 @@ fn explain(records: &[Record]) -> Answer {
         outcome: Outcome::Errno(EACCES),
         filtered: false,
     };
-    let found = answers(&[failure], &syscalls).remove(0);
+    let known = Known {
+        functions: reader.functions,
+        loading: None,
+    };
+    let found = answers(&[failure], &syscalls, known, true).remove(0);
     found.expect("the call is in the page").0
 }
 

@@ -67,6 +67,7 @@ fn answer() -> Answer {
         origin: Origin::Function("f".to_owned()),
         check: None,
         request: None,
+        turn: None,
         certainty: Certainty::Certain,
     }
 }

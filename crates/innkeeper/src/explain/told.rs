@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde::Serialize;
+use why::alignment::Turn;
 use why::call_tree::Certainty;
 use why::hints::{self, Hint};
 use why::host_log::HostLog;
@@ -202,9 +203,27 @@ fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Op
 }
 
 fn proof(answer: &Answer) -> Option<Line> {
+    if let Some(turn) = &answer.turn {
+        return turned(turn);
+    }
     let check = answer.check.as_ref()?;
     let said = check.errno.map_or_else(|| "no".to_owned(), negative);
     Line::new(format!("{}() said {said} before", check.function), answer.certainty)
+}
+
+/// Where the call turned back, for want of what its functions returned.
+fn turned(turn: &Turn) -> Option<Line> {
+    let landmark = turn.landmark.as_ref()?;
+    let back = turn.unwinding.as_ref();
+    let back = back.map_or_else(
+        || "returned".to_owned(),
+        |function| format!("went back by {function}()"),
+    );
+    let missing = turn.missing.as_ref();
+    let missing = missing.map_or_else(String::new, |function| {
+        format!("; calls that succeed go on to {function}()")
+    });
+    Line::new(format!("after {landmark}() it {back}{missing}"), Certainty::Likely)
 }
 
 fn instruction(exact: &Exact) -> Option<Line> {

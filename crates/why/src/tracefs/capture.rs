@@ -13,6 +13,8 @@ use super::{Error, Tracefs};
 
 /// Pages are kept up to this many bytes; beyond that the oldest of calls that may yet succeed are counted as lost.
 const KEPT_BYTES: usize = 512 << 20;
+/// Calls of each number that are kept although they succeed, where those that fail are compared with them.
+const COMPARED: u32 = 8;
 /// Between two looks at empty buffers. A buffer of the session's size is not filled in this time.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -38,8 +40,10 @@ pub(super) struct Taken {
 pub struct Capture {
     stop: Arc<AtomicBool>,
     buffers: Arc<Mutex<Buffers>>,
-    /// For each thread in a call the number of the first page that may tell of it.
-    calls: BTreeMap<i32, u64>,
+    /// For each thread in a call its number, and that of the first page that may tell of it.
+    calls: BTreeMap<i32, (u64, u64)>,
+    /// How many more calls of a number are kept although they succeed.
+    compared: Option<BTreeMap<u64, u32>>,
     drained: Instant,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,8 +63,8 @@ struct Buffers {
 }
 
 impl Capture {
-    /// Opens every processor's buffer and starts to empty them.
-    pub(super) fn start(directory: &Tracefs, page_size: usize) -> Result<Self, Error> {
+    /// Opens every processor's buffer and starts to empty them. With `compared` some calls that succeed are kept as well.
+    pub(super) fn start(directory: &Tracefs, page_size: usize, compared: bool) -> Result<Self, Error> {
         let buffers = Arc::new(Mutex::new(Buffers {
             files: open(directory)?,
             page: vec![0; page_size],
@@ -85,33 +89,46 @@ impl Capture {
             stop,
             buffers,
             calls: BTreeMap::new(),
+            compared: compared.then(BTreeMap::new),
             drained: Instant::now(),
             thread: Some(thread),
         })
     }
 
-    /// A thread is about to enter a call.
-    pub fn entered(&mut self, thread: i32) {
+    /// A thread is about to enter the call of this number.
+    pub fn entered(&mut self, thread: i32, number: u64) {
         let next = lock(&self.buffers).next();
-        self.calls.insert(thread, next);
+        self.calls.insert(thread, (number, next));
     }
 
     /// A thread, which is stopped, has returned from its call. What was written since is taken now if the call failed, and
     /// else from time to time, so that the buffers cannot overflow while there is nobody else to run.
     pub fn left(&mut self, thread: i32, failed: bool) {
-        let from = self.calls.remove(&thread);
-        if !failed && self.drained.elapsed() < PAUSE {
+        let call = self.calls.remove(&thread);
+        let kept = failed || call.is_some_and(|(number, _)| self.is_compared(number));
+        if !kept && self.drained.elapsed() < PAUSE {
             return;
         }
         self.drained = Instant::now();
         let mut buffers = lock(&self.buffers);
         buffers.drain();
-        if failed {
+        if kept {
             // Who was never seen to enter was in its call when tracing began.
-            buffers.keep_from(from.unwrap_or(0));
+            buffers.keep_from(call.map_or(0, |(_, from)| from));
         }
         let next = buffers.next();
-        buffers.forget_before(self.calls.values().copied().min().unwrap_or(next));
+        let needed = self.calls.values().map(|(_, from)| *from).min();
+        buffers.forget_before(needed.unwrap_or(next));
+    }
+
+    /// Whether a call that succeeded is one of those that are kept.
+    fn is_compared(&mut self, number: u64) -> bool {
+        let Some(compared) = &mut self.compared else {
+            return false;
+        };
+        let count = compared.entry(number).or_default();
+        *count += 1;
+        *count <= COMPARED
     }
 
     /// Takes what is left, once tracing is off.

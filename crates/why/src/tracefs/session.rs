@@ -107,7 +107,7 @@ impl Session {
         ];
         let formats = setup.formats(&directory)?;
         Ok(Self {
-            capture: Capture::start(&directory, page_size)?,
+            capture: Capture::start(&directory, page_size, method == Method::None)?,
             guardian: setup.guardian,
             notes: healed.notes(),
             directory,

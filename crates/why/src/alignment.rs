@@ -1,0 +1,264 @@
+//! Names the function that made an errno from the graph alone, where nobody knows what functions returned.
+//!
+//! A call that fails goes the way of those that succeed up to some point, and then goes back: it frees, puts and unlocks what
+//! it had taken. The last function before that is the landmark. Either it failed, or its caller did after it; runs of
+//! the same functions in calls that succeeded, what functions return by their types, and whose code loads this errno
+//! tell which. No answer found so is certain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::btf::{Functions, Returns};
+use crate::call_tree::Call;
+use crate::trace::Syscall;
+
+#[rustfmt::skip] // A list of words.
+/// Words of names of functions that take back what others did, or that run on every way out.
+const GOING_BACK: [&str; 41] = [
+    "abort", "cancel", "clean", "cleanup", "clear", "close", "dec", "del", "destroy", "detach", "dput", "drop", "end",
+    "exit", "finish", "fini", "flush", "fput", "free", "iput", "kfree", "kvfree", "leave", "lock", "mntput", "put",
+    "putname", "release", "remove", "restore", "revert", "terminate", "unaccount", "uncharge", "undo", "unlock", "unmap",
+    "unpin", "unregister", "up", "wake",
+];
+#[rustfmt::skip] // A list of words.
+/// Words of names of functions that do other things each time, whatever becomes of the call: they wait, or find memory.
+const BY_CHANCE: [&str; 16] = [
+    "alloc", "charge", "fault", "irq", "kmalloc", "lock", "mutex", "rcu", "resched", "schedule", "slab", "spin", "timer",
+    "wait", "wake", "zalloc",
+];
+/// Runs of one function in calls that succeeded that are compared with one that failed.
+const COMPARED: usize = 64;
+
+/// Where a call that failed turned back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The functions around the one that made the errno, outermost first, and that one.
+    pub chain: Vec<String>,
+    /// The last thing that it did before it went back.
+    pub landmark: Option<String>,
+    /// What runs that succeed do next.
+    pub missing: Option<String>,
+    /// What it did in place of that.
+    pub unwinding: Option<String>,
+}
+
+/// What is known of the kernel's functions besides how they ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'k> {
+    /// What they return.
+    pub functions: &'k Functions,
+    /// Those whose code loads an errno, with that errno; none if no code could be read.
+    pub loading: Option<&'k BTreeSet<(String, i32)>>,
+}
+
+/// Runs of functions in calls that succeeded, by name.
+#[derive(Debug, Default)]
+pub struct Successes<'s> {
+    by_function: BTreeMap<&'s str, Vec<&'s Call>>,
+}
+
+impl<'s> Successes<'s> {
+    /// Of these calls, those that did not fail.
+    #[must_use]
+    pub fn of(syscalls: &'s [Syscall]) -> Self {
+        let mut successes = Self::default();
+        let succeeded = syscalls
+            .iter()
+            .filter(|syscall| !syscall.failed() && syscall.tree.complete);
+        for syscall in succeeded {
+            syscall.tree.roots.iter().for_each(|call| successes.add(call));
+        }
+        successes
+    }
+
+    fn add(&mut self, call: &'s Call) {
+        let runs = self.by_function.entry(&call.function).or_default();
+        if runs.len() < COMPARED {
+            runs.push(call);
+        }
+        call.children.iter().for_each(|child| self.add(child));
+    }
+
+    fn runs(&self, function: &str) -> &[&'s Call] {
+        self.by_function.get(function).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Finds where a call turned back.
+#[must_use]
+pub fn turn(roots: &[Call], errno: i32, known: Known<'_>, successes: &Successes<'_>) -> Option<Turn> {
+    let search = Search {
+        errno,
+        known,
+        successes,
+    };
+    let mut chain = vec![roots.iter().rev().find(|root| search.can_return(root))?];
+    while let Some(next) = chain.last().and_then(|call| search.failed_inside(call)) {
+        chain.push(next);
+    }
+    let origin = chain.last()?;
+    let way = search.way(origin);
+    let name = |call: &&Call| call.function.clone();
+    Some(Turn {
+        landmark: way.forward.last().map(name),
+        missing: way.missing,
+        unwinding: way.back.first().map(name),
+        chain: chain.iter().map(name).collect(),
+    })
+}
+
+/// Functions inside of this one down to one that made the errno, although it was not seen to return it: where this one has
+/// no instruction that loads it, a probe may have missed that return.
+#[must_use]
+pub fn missed<'c>(call: &'c Call, errno: i32, known: Known<'_>) -> Vec<&'c Call> {
+    let search = Search {
+        errno,
+        known,
+        successes: &Successes::default(),
+    };
+    let mut chain = Vec::new();
+    let mut outer = call;
+    while search.loads(&outer.function) == Some(false)
+        && let Some(next) = search.way(outer).forward.last().copied()
+        && search.can_return(next)
+    {
+        chain.push(next);
+        outer = next;
+    }
+    if search.loads(&outer.function) == Some(true) {
+        chain
+    } else {
+        Vec::new()
+    }
+}
+
+struct Search<'a> {
+    errno: i32,
+    known: Known<'a>,
+    successes: &'a Successes<'a>,
+}
+
+/// What a function called: on its way forward, and on its way back.
+struct Way<'c> {
+    forward: Vec<&'c Call>,
+    back: Vec<&'c Call>,
+    missing: Option<String>,
+}
+
+impl Search<'_> {
+    /// The callee that made this function fail, if it was not the function itself.
+    fn failed_inside<'c>(&self, call: &'c Call) -> Option<&'c Call> {
+        let way = self.way(call);
+        let last = way.forward.last().copied();
+        let made_here = self.loads(&call.function);
+        if let Some(last) = last
+            && self.can_make(last)
+            && !(made_here != Some(false) && self.ran_as_in_success(last))
+        {
+            return Some(last);
+        }
+        if made_here != Some(false) {
+            return None;
+        }
+        // It hands on what another one made: the last that can have, although it went on for a while.
+        let mut called = call.children.iter().rev();
+        called.find(|child| self.can_make(child) && !self.ran_as_in_success(child))
+    }
+
+    /// Splits what a function called.
+    fn way<'c>(&self, call: &'c Call) -> Way<'c> {
+        let children: Vec<&Call> = call.children.iter().collect();
+        let runs = self.successes.runs(&call.function);
+        // What is done in the end whatever came before is no way forward.
+        let common = |run: &&Call| {
+            let pairs = children.iter().rev().zip(run.children.iter().rev());
+            pairs
+                .take_while(|(ours, theirs)| ours.function == theirs.function && shape(ours) == shape(theirs))
+                .count()
+        };
+        let longer = runs.iter().filter(|run| run.children.len() > children.len());
+        let in_the_end = longer.map(common).max().unwrap_or(0);
+        let mut end = children.len() - in_the_end;
+        while end > 0 && goes_back(&children[end - 1].function) {
+            end -= 1;
+        }
+        let (forward, back) = children.split_at(end);
+        Way {
+            missing: self.missing(call, forward),
+            forward: forward.to_vec(),
+            back: back.to_vec(),
+        }
+    }
+
+    /// What a run that goes as far as this one does next.
+    fn missing(&self, call: &Call, forward: &[&Call]) -> Option<String> {
+        let ours: Vec<&str> = forward.iter().map(|call| call.function.as_str()).collect();
+        let runs = self.successes.runs(&call.function).iter();
+        let next = runs.filter_map(|run| {
+            let theirs: Vec<&str> = run.children.iter().map(|call| call.function.as_str()).collect();
+            let next = theirs.strip_prefix(ours.as_slice())?.first().copied()?;
+            (!goes_back(next)).then_some(next)
+        });
+        next.max_by_key(|name| name.len()).map(str::to_owned)
+    }
+
+    /// Whether this function, or one that it called, can have made the errno and handed it to the caller.
+    fn can_make(&self, call: &Call) -> bool {
+        self.can_return(call)
+            && (self.loads(&call.function) != Some(false)
+                || crate::origin::asks(&call.function)
+                || call.children.iter().any(|child| self.can_make(child)))
+    }
+
+    /// Whether it can hand on an errno, by its type.
+    fn can_return(&self, call: &Call) -> bool {
+        let returns = self.known.functions.returns(&call.function);
+        !matches!(returns, Some(Returns::Nothing | Returns::Bool | Returns::Other))
+    }
+
+    /// Whether the function's code loads this errno, if its code was read.
+    fn loads(&self, function: &str) -> Option<bool> {
+        let loading = self.known.loading?;
+        Some(loading.contains(&(function.to_owned(), self.errno)))
+    }
+
+    /// Whether a run of this function in a call that succeeded called the same functions. That tells nothing if it ended in
+    /// one that calls none and may have made the errno, or in one that asked somebody else.
+    fn ran_as_in_success(&self, call: &Call) -> bool {
+        let mut last = call;
+        while let Some(next) = last.children.iter().rfind(|child| !goes_back(&child.function)) {
+            if crate::origin::asks(&last.function) {
+                return false;
+            }
+            last = next;
+        }
+        let undecided = self.can_return(last) && self.loads(&last.function) != Some(false);
+        let ours = shape(call);
+        let mut runs = self.successes.runs(&call.function).iter();
+        !undecided && runs.any(|run| shape(run) == ours)
+    }
+}
+
+/// The functions that ran, with repetitions as one: a loop may go round as often as it likes.
+fn shape(call: &Call) -> Vec<(usize, &str)> {
+    fn add<'c>(call: &'c Call, depth: usize, all: &mut Vec<(usize, &'c str)>) {
+        for child in call.children.iter().filter(|child| !has(&child.function, &BY_CHANCE)) {
+            if all.last() != Some(&(depth, child.function.as_str())) {
+                all.push((depth, &child.function));
+            }
+            add(child, depth + 1, all);
+        }
+    }
+    let mut all = Vec::new();
+    add(call, 0, &mut all);
+    all
+}
+
+fn goes_back(function: &str) -> bool {
+    has(function, &GOING_BACK)
+}
+
+/// Whether one of these words is in the function's name.
+fn has(function: &str, words: &[&str]) -> bool {
+    let base = function.split('.').next().unwrap_or_default();
+    base.split('_').any(|word| words.contains(&word))
+}

@@ -1,0 +1,198 @@
+//! Graphs that have what functions returned (`funcgraph-retval`), in pages as kernels with CONFIG_FUNCTION_GRAPH_RETVAL write
+//! them. No Debian kernel has it, so the pages are made by the kernel's descriptions, of two versions of its record.
+
+use why::alignment::Known;
+use why::btf::Functions;
+use why::call_tree::Certainty;
+use why::origin::{Answer, answers};
+use why::ptrace::{Failure, Outcome};
+use why::ring_buffer::{Events, Format, Layout};
+use why::symbols::Symbols;
+use why::trace::{Probed, Reader, Which};
+
+const EACCES: i32 = 13;
+const THREAD: i32 = 7;
+const BIND: u64 = 49;
+const COMMON: &str = "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+                      \tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n\
+                      \tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n\
+                      \tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n";
+const ENTRY: &str = "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n\
+                     \tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n";
+/// As Linux 6.5 to 6.12 have it.
+const EXIT_WITH_TIMES_BEHIND: &str = "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n\
+                                      \tfield:unsigned long retval;\toffset:16;\tsize:8;\tsigned:0;\n\
+                                      \tfield:int depth;\toffset:24;\tsize:4;\tsigned:1;\n\
+                                      \tfield:unsigned int overrun;\toffset:28;\tsize:4;\tsigned:0;\n\
+                                      \tfield:unsigned long long calltime;\toffset:32;\tsize:8;\tsigned:0;\n\
+                                      \tfield:unsigned long long rettime;\toffset:40;\tsize:8;\tsigned:0;\n";
+/// As a later kernel may order it.
+const EXIT_WITH_RETURN_LAST: &str = "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n\
+                                     \tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n\
+                                     \tfield:unsigned int overrun;\toffset:20;\tsize:4;\tsigned:0;\n\
+                                     \tfield:unsigned long retval;\toffset:24;\tsize:8;\tsigned:0;\n";
+const SYS_ENTER: &str = "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n";
+const SYS_EXIT: &str = "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\
+                        \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
+
+/// The functions and what they return.
+const FUNCTIONS: [(&str, &str); 5] = [
+    ("__x64_sys_bind", "long"),
+    ("__inet_bind", "int"),
+    ("ns_capable", "bool"),
+    ("cap_capable", "int"),
+    ("release_sock", "nothing"),
+];
+
+/// The events' fields in this kernel, and pages of it.
+struct Kernel {
+    formats: Vec<Format>,
+    data: Vec<u8>,
+}
+
+impl Kernel {
+    fn new(exit: &str) -> Self {
+        let events = [
+            ("funcgraph_entry", ENTRY),
+            ("funcgraph_exit", exit),
+            ("sys_enter", SYS_ENTER),
+            ("sys_exit", SYS_EXIT),
+        ];
+        let formats = events.iter().enumerate().map(|(id, (name, fields))| {
+            Format::parse(&format!("name: {name}\nID: {}\nformat:\n{COMMON}{fields}", id + 1)).unwrap()
+        });
+        Self {
+            formats: formats.collect(),
+            data: Vec::new(),
+        }
+    }
+
+    /// Writes a record, one unit of time after the one before; a field that the event has not is not written.
+    fn record(&mut self, event: &str, fields: &[(&str, u64)]) {
+        let format = self.formats.iter().find(|format| format.name == event).unwrap();
+        let mut payload = [0; 48];
+        payload[..2].copy_from_slice(&u16::try_from(format.id).unwrap().to_le_bytes());
+        payload[4..8].copy_from_slice(&THREAD.to_le_bytes());
+        for (name, value) in fields {
+            if let Some(field) = format.field(name) {
+                payload[field.offset..][..field.size].copy_from_slice(&value.to_le_bytes()[..field.size]);
+            }
+        }
+        self.data.extend((12u32 | 1 << 5).to_le_bytes());
+        self.data.extend(payload);
+    }
+
+    /// A function's run.
+    fn call(&mut self, function: &str, depth: u64, retval: u64, inside: impl FnOnce(&mut Self)) {
+        let func = address(function);
+        self.record("funcgraph_entry", &[("func", func), ("depth", depth)]);
+        inside(self);
+        let fields = [
+            ("func", func),
+            ("depth", depth),
+            ("retval", retval),
+            ("calltime", 1),
+            ("rettime", 2),
+        ];
+        self.record("funcgraph_exit", &fields);
+    }
+
+    /// What is found of the bind() that this kernel has written down.
+    fn explain(self) -> Answer {
+        let mut events = Events::default();
+        self.formats.into_iter().for_each(|format| events.add(format));
+        let symbols: String = FUNCTIONS
+            .iter()
+            .map(|(name, _)| format!("{:x} t {name}\n", address(name)))
+            .collect();
+        let returns: Vec<_> = FUNCTIONS
+            .iter()
+            .map(|(name, kind)| format!("\"{name}\":\"{kind}\""))
+            .collect();
+        let functions: Functions = serde_json::from_str(&format!("{{{}}}", returns.join(","))).unwrap();
+        let reader = Reader {
+            layout: &Layout::parse(include_str!("data/header_page"), include_str!("data/header_event")).unwrap(),
+            events: &events,
+            symbols: &Symbols::parse(&symbols),
+            functions: &functions,
+            probed: &Probed::None,
+        };
+        let length = self.data.len() as u64;
+        let page = [&1000u64.to_le_bytes()[..], &length.to_le_bytes(), &self.data].concat();
+        let syscalls = reader.syscalls([page.as_slice()], Which::Failed);
+        assert!(syscalls[0].tree.complete);
+        let failure = Failure {
+            thread: THREAD,
+            program: None,
+            number: BIND,
+            call: "bind".to_owned(),
+            arguments: Vec::new(),
+            outcome: Outcome::Errno(EACCES),
+            filtered: false,
+        };
+        let known = Known {
+            functions: &functions,
+            loading: None,
+        };
+        answers(&[failure], &syscalls, known, true).remove(0).unwrap().0
+    }
+}
+
+fn address(function: &str) -> u64 {
+    let at = FUNCTIONS.iter().position(|(name, _)| *name == function).unwrap();
+    0x1000 + 0x100 * at as u64
+}
+
+/// An errno as an int is returned: the upper half of the register is what it happens to be.
+fn int(errno: i32) -> u64 {
+    u64::from((-errno).cast_unsigned())
+}
+
+/// bind() of a low port without the capability.
+fn bind(exit: &str) -> Answer {
+    let mut kernel = Kernel::new(exit);
+    let refused = i64::from(-EACCES).cast_unsigned();
+    kernel.record("sys_enter", &[("id", BIND)]);
+    kernel.call("__x64_sys_bind", 0, refused, |kernel| {
+        kernel.call("__inet_bind", 1, int(EACCES), |kernel| {
+            // Only the lowest byte of a truth value counts.
+            kernel.call("ns_capable", 2, 0xffff_ff00, |kernel| {
+                kernel.call("cap_capable", 3, int(1), |_| {});
+            });
+        });
+        // A function that returns nothing leaves its neighbour's errno in the register.
+        kernel.call("release_sock", 1, int(EACCES), |_| {});
+    });
+    kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
+    kernel.explain()
+}
+
+#[test]
+fn returns_in_the_graph_name_the_origin_and_the_check_before_it() {
+    for exit in [EXIT_WITH_TIMES_BEHIND, EXIT_WITH_RETURN_LAST] {
+        let answer = bind(exit);
+        assert_eq!(answer.chain, ["__x64_sys_bind", "__inet_bind"]);
+        assert_eq!(answer.origin.function(), "__inet_bind");
+        let check = answer.check.unwrap();
+        assert_eq!((check.function.as_str(), check.errno), ("cap_capable", Some(1)));
+        assert_eq!(answer.certainty, Certainty::Likely);
+    }
+}
+
+#[test]
+fn a_function_that_calls_nothing_that_fails_made_the_errno_for_certain() {
+    let mut kernel = Kernel::new(EXIT_WITH_TIMES_BEHIND);
+    let refused = i64::from(-EACCES).cast_unsigned();
+    kernel.record("sys_enter", &[("id", BIND)]);
+    kernel.call("__x64_sys_bind", 0, refused, |kernel| {
+        kernel.call("__inet_bind", 1, int(EACCES), |kernel| {
+            kernel.call("release_sock", 2, 0, |_| {});
+        });
+    });
+    kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
+    let answer = kernel.explain();
+    assert_eq!(
+        (answer.origin.function(), answer.certainty),
+        ("__inet_bind", Certainty::Certain)
+    );
+}
