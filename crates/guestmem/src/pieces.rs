@@ -28,6 +28,13 @@ pub(crate) enum Kind {
     Nowhere,
 }
 
+impl Piece {
+    /// The address behind it.
+    fn end(&self) -> *mut u8 {
+        self.start.wrapping_add(self.length)
+    }
+}
+
 // SAFETY: a `Piece` is only reached through the `Pieces` that holds it, which keeps the range mapped; bytes there are
 // shared with the guest anyway and only moved by atomics or by the kernel.
 unsafe impl Send for Piece {}
@@ -78,13 +85,19 @@ impl Pieces {
         if length > region.size - offset {
             return self.push_scattered(guest_address, length);
         }
-        let piece = Piece {
-            start: region.host(offset),
-            length: length as usize,
-            kind: Kind::Memory,
-        };
-        self.total = self.total.checked_add(piece.length).ok_or(refused)?;
-        self.list.push(piece);
+        let start = region.host(offset);
+        self.total = self.total.checked_add(length as usize).ok_or(refused)?;
+        // A guest gives a buffer for each page, and the kernel takes its time for each range.
+        match self.list.last_mut() {
+            Some(last) if last.kind == Kind::Memory && last.end() == start && last.start >= region.host(0) => {
+                last.length += length as usize;
+            }
+            _ => self.list.push(Piece {
+                start,
+                length: length as usize,
+                kind: Kind::Memory,
+            }),
+        }
         Ok(())
     }
 
