@@ -200,9 +200,10 @@ impl<'b> Walk<'b> {
     /// Adds the buffers of a table of a split ring, which is a chain that starts at entry 0 (VIRTIO 1.1 2.6.5.3).
     pub(crate) fn follow_table<F: Format>(&mut self, pointer: &Descriptor) -> Result<(), Violation> {
         let entries = self.open_table(pointer)?;
+        let mut copy = TableCopy::new(entries);
         let mut index = 0;
         loop {
-            let entry = self.entry::<F>(index)?;
+            let entry = copy.entry::<F>(&self.buffers.table, index)?;
             if entry.flags & INDIRECT != 0 {
                 return Err(Violation::IndirectMisplaced);
             }
@@ -224,8 +225,9 @@ impl<'b> Walk<'b> {
     /// 2.7.7).
     pub(crate) fn sweep_table<F: Format>(&mut self, pointer: &Descriptor) -> Result<(), Violation> {
         let entries = self.open_table(pointer)?;
+        let mut copy = TableCopy::new(entries);
         for index in 0..entries {
-            let entry = self.entry::<F>(index)?;
+            let entry = copy.entry::<F>(&self.buffers.table, index)?;
             self.add(&entry)?;
         }
         Ok(())
@@ -241,23 +243,65 @@ impl<'b> Walk<'b> {
             Ok(())
         }
     }
+}
 
-    /// Copies entry `index` of the open table, which has it, out of guest memory.
-    fn entry<F: Format>(&self, index: u32) -> Result<Descriptor, Violation> {
-        let mut reader = Reader::new(&self.buffers.table);
-        let mut bytes = [[0; 8]; 2];
+/// Entries copied out of an indirect table at a time: a buffer for each page makes long tables, which drivers link in order.
+const COPIED: u32 = 16;
+
+/// Some entries of an open table as they were at one moment.
+struct TableCopy {
+    /// The first of them.
+    first: u32,
+    /// How many there are.
+    count: u32,
+    /// How many the table has.
+    entries: u32,
+    bytes: [[u8; DESCRIPTOR_SIZE]; COPIED as usize],
+}
+
+impl TableCopy {
+    fn new(entries: u32) -> TableCopy {
+        TableCopy {
+            first: 0,
+            count: 0,
+            entries,
+            bytes: [[0; DESCRIPTOR_SIZE]; COPIED as usize],
+        }
+    }
+
+    /// Entry `index` of `table`, copied out of guest memory unless it was just now.
+    #[inline]
+    fn entry<F: Format>(&mut self, table: &Pieces, index: u32) -> Result<Descriptor, Violation> {
+        let at = index.wrapping_sub(self.first);
+        let bytes = match self.bytes.get(at as usize) {
+            Some(bytes) if at < self.count => bytes,
+            _ => self.copy(table, index)?,
+        };
+        let [address, rest] = [0, 8].map(|at| {
+            let half = bytes[at..at + 8].try_into().unwrap_or_default();
+            u64::from_le_bytes(half)
+        });
+        Ok(F::decode(address, rest))
+    }
+
+    /// Copies `index` and what follows it. Gives `index`.
+    fn copy(&mut self, table: &Pieces, index: u32) -> Result<&[u8; DESCRIPTOR_SIZE], Violation> {
+        self.count = 0;
+        let none = Violation::NoSuchDescriptor {
+            index: index as u16,
+            entries: self.entries,
+        };
+        let count = self.entries.saturating_sub(index).min(COPIED);
+        let into = self.bytes[..count as usize].as_flattened_mut();
+        let mut reader = Reader::new(table);
         let read = reader
             .skip(index as usize * DESCRIPTOR_SIZE)
-            .and_then(|()| reader.read_exact(bytes.as_flattened_mut()));
-        let entries = (self.buffers.table.total() / DESCRIPTOR_SIZE) as u32;
+            .and_then(|()| reader.read_exact(into));
         read.map_err(|error| match error {
-            CursorError::Short { .. } => Violation::NoSuchDescriptor {
-                index: index as u16,
-                entries,
-            },
+            CursorError::Short { .. } => none,
             CursorError::Fault => Violation::IndirectUnreadable,
         })?;
-        let [address, rest] = bytes.map(u64::from_le_bytes);
-        Ok(F::decode(address, rest))
+        (self.first, self.count) = (index, count);
+        self.bytes[..count as usize].first().ok_or(none)
     }
 }
