@@ -248,6 +248,9 @@ impl<'b> Walk<'b> {
 /// Entries copied out of an indirect table at a time: a buffer for each page makes long tables, which drivers link in order.
 const COPIED: u32 = 16;
 
+/// A descriptor's two words.
+type Entry = [[u8; 8]; DESCRIPTOR_SIZE / 8];
+
 /// Some entries of an open table as they were at one moment.
 struct TableCopy {
     /// The first of them.
@@ -256,7 +259,7 @@ struct TableCopy {
     count: u32,
     /// How many the table has.
     entries: u32,
-    bytes: [[u8; DESCRIPTOR_SIZE]; COPIED as usize],
+    bytes: [Entry; COPIED as usize],
 }
 
 impl TableCopy {
@@ -265,7 +268,7 @@ impl TableCopy {
             first: 0,
             count: 0,
             entries,
-            bytes: [[0; DESCRIPTOR_SIZE]; COPIED as usize],
+            bytes: [Entry::default(); COPIED as usize],
         }
     }
 
@@ -277,22 +280,19 @@ impl TableCopy {
             Some(bytes) if at < self.count => bytes,
             _ => self.copy(table, index)?,
         };
-        let [address, rest] = [0, 8].map(|at| {
-            let half = bytes[at..at + 8].try_into().unwrap_or_default();
-            u64::from_le_bytes(half)
-        });
-        Ok(F::decode(address, rest))
+        let [address, rest] = bytes;
+        Ok(F::decode(u64::from_le_bytes(*address), u64::from_le_bytes(*rest)))
     }
 
     /// Copies `index` and what follows it. Gives `index`.
-    fn copy(&mut self, table: &Pieces, index: u32) -> Result<&[u8; DESCRIPTOR_SIZE], Violation> {
+    fn copy(&mut self, table: &Pieces, index: u32) -> Result<&Entry, Violation> {
         self.count = 0;
         let none = Violation::NoSuchDescriptor {
             index: index as u16,
             entries: self.entries,
         };
         let count = self.entries.saturating_sub(index).min(COPIED);
-        let into = self.bytes[..count as usize].as_flattened_mut();
+        let into = self.bytes[..count as usize].as_flattened_mut().as_flattened_mut();
         let mut reader = Reader::new(table);
         let read = reader
             .skip(index as usize * DESCRIPTOR_SIZE)
