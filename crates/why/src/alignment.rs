@@ -25,6 +25,9 @@ const BY_CHANCE: [&str; 16] = [
     "alloc", "charge", "fault", "irq", "kmalloc", "lock", "mutex", "rcu", "resched", "schedule", "slab", "spin", "timer",
     "wait", "wake", "zalloc",
 ];
+/// The step of a path's walk that finds a name missing, and `ENOENT`, which it then makes.
+const STEP: &str = "step_into";
+const ENOENT: i32 = 2;
 /// Runs of one function in calls that succeeded that are compared with one that failed.
 const COMPARED: usize = 64;
 
@@ -39,6 +42,8 @@ pub struct Turn {
     pub missing: Option<String>,
     /// What it did in place of that.
     pub unwinding: Option<String>,
+    /// A function that had just asked somebody else for the name that then was found missing.
+    pub asked: Option<String>,
 }
 
 /// What is known of the kernel's functions besides how they ran.
@@ -102,8 +107,25 @@ pub fn turn(roots: &[Call], errno: i32, known: Known<'_>, successes: &Successes<
         landmark: way.forward.last().map(name),
         missing: way.missing,
         unwinding: way.back.first().map(name),
+        asked: asked(&chain, errno).map(str::to_owned),
         chain: chain.iter().map(name).collect(),
     })
+}
+
+/// Who was asked right before a step of a walk found its name missing: the answer was that it is not there.
+fn asked<'c>(chain: &[&'c Call], errno: i32) -> Option<&'c str> {
+    fn last_asked(call: &Call) -> Option<&str> {
+        if crate::origin::asks(&call.function) {
+            return Some(&call.function);
+        }
+        call.children.iter().rev().find_map(last_asked)
+    }
+    let [.., walk, step] = chain else { return None };
+    if errno != ENOENT || step.function != STEP {
+        return None;
+    }
+    let at = walk.children.iter().position(|child| std::ptr::eq(child, *step))?;
+    last_asked(walk.children[..at].last()?)
 }
 
 /// Functions inside of this one down to one that made the errno, although it was not seen to return it: where this one has

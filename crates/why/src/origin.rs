@@ -177,8 +177,9 @@ fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
 /// From where the call turned back, since nobody knows what its functions returned.
 fn turned(syscall: &Syscall, errno: i32, known: Known<'_>, successes: &Successes<'_>) -> Option<Answer> {
     let turn = alignment::turn(&syscall.tree.roots, errno, known, successes)?;
-    let function = turn.chain.last()?.clone();
-    let asking = turn.chain.iter().rev().find_map(|call| Some((call, remote(call)?)));
+    let function = turn.asked.as_ref().or(turn.chain.last())?.clone();
+    let mut called = turn.asked.iter().chain(turn.chain.iter().rev());
+    let asking = called.find_map(|call| Some((call, remote(call)?)));
     let origin = match asking {
         Some((function, asked)) => Origin::Remote {
             function: function.clone(),

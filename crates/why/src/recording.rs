@@ -355,6 +355,10 @@ impl Recording {
 
     /// Which functions load errnos of this recording, by the code of the kernel that runs here; none if that cannot be read.
     fn loading(&self) -> Result<Option<BTreeSet<(String, i32)>>, Error> {
+        if self.symbols.is_empty() {
+            // Code is found by names.
+            return Ok(None);
+        }
         let loading = |wanted: BTreeSet<(String, i32)>| match suspects(wanted) {
             Ok(suspects) => {
                 let loading = suspects.into_iter().filter(|suspect| !suspect.probes().is_empty());

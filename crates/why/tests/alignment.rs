@@ -75,6 +75,7 @@ fn the_landmark_is_the_last_call_before_the_unwinding_and_what_succeeds_goes_on(
             landmark: Some("io_account_mem".to_owned()),
             missing: Some("io_allocate_scq_urings".to_owned()),
             unwinding: Some("free_uid".to_owned()),
+            asked: None,
         }
     );
 }
@@ -189,4 +190,21 @@ fn a_return_that_a_probe_missed_is_looked_for_where_the_code_loads_the_errno() {
         loading: None,
     };
     assert!(missed(&outer, 22, known).is_empty(), "nothing is known of the code");
+}
+
+#[test]
+fn a_name_that_a_server_was_just_asked_for_was_missing_there() {
+    let asked = call("fuse_lookup", vec![leaf("fuse_simple_request"), leaf("d_splice_alias")]);
+    let walk = |looked_up: Call| {
+        let walk = call(
+            "path_openat",
+            vec![call("__lookup_slow", vec![looked_up]), leaf("step_into")],
+        );
+        syscall(-2, call("__x64_sys_openat", vec![walk]))
+    };
+    let loading: Option<&[&str]> = Some(&["step_into"]);
+    let found = turned(&walk(asked), &[], loading);
+    assert_eq!(found.chain.last().unwrap(), "step_into");
+    assert_eq!(found.asked.as_deref(), Some("fuse_simple_request"));
+    assert_eq!(turned(&walk(leaf("simple_lookup")), &[], loading).asked, None);
 }

@@ -234,23 +234,19 @@ impl Setup {
             path: path.clone(),
             source,
         })?;
-        match files::write(&instance.path("current_tracer"), "function_graph", false) {
-            Ok(()) => {
-                // An instance with a tracer cannot be removed.
-                self.guardian
-                    .note(&Undo::Write(instance.relative("current_tracer"), "nop".to_owned()))?;
-                self.set(&instance, "tracing_on", "0")?;
-                Ok(Some(instance))
-            }
-            Err(_) => {
-                let gone = fs::remove_dir(&path);
-                gone.map(|()| None).map_err(|source| Error::File {
-                    doing: "remove".to_owned(),
-                    path,
-                    source,
-                })
-            }
+        // Not by trying: a tracer that an earlier kernel refuses here spoils the size of the shared buffer for good.
+        if ability::has_graph(&instance).is_ok() {
+            self.set(&instance, "tracing_on", "0")?;
+            // An instance with a tracer cannot be removed.
+            self.set(&instance, "current_tracer", "function_graph")?;
+            return Ok(Some(instance));
         }
+        let gone = fs::remove_dir(&path);
+        gone.map(|()| None).map_err(|source| Error::File {
+            doing: "remove".to_owned(),
+            path,
+            source,
+        })
     }
 
     /// Probes that the kernel refuses leave a line in its log of errors, which then is emptied, if it was empty before.
