@@ -1,4 +1,4 @@
-# Runs `innkeeper why` in a guest under conditions that take something away from it. The first word is an option for all runs.
+# Runs `innkeeper why` in a guest under conditions that take something away from it.
 mount -t proc proc /proc 2>/dev/null
 mount -t sysfs sysfs /sys 2>/dev/null
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
@@ -20,13 +20,12 @@ under() {
     name=$1
     shift
     status=0
-    "$@" innkeeper why $options -- sh /tmp/fails 2>/told/"$name" || status=$?
+    "$@" innkeeper why -- sh /tmp/fails 2>/told/"$name" || status=$?
     echo "status $status" >>/told/"$name"
     status=0
     "$@" innkeeper why --doctor >/told/doctor-"$name" || status=$?
     echo "status $status" >>/told/doctor-"$name"
 }
-options=$1
 
 under nothing
 echo vfs_statfs >$tracing/set_ftrace_filter
@@ -43,8 +42,10 @@ under trace-kept
 cat $tracing/trace >>/told/trace-kept
 echo >$tracing/trace
 
-under no-root su -s /bin/sh nobody -c '"$0" "$@"'
-under user-namespace unshare -U -r
+as_nobody() { su -s /bin/sh nobody -c "$*"; }
+under no-root as_nobody
+# A root whose number outside is another.
+under user-namespace as_nobody unshare -U -r
 cat >/tmp/in-namespace <<'END'
 mount -t proc proc /proc
 exec "$@"
@@ -63,7 +64,7 @@ umount /sys/kernel/btf/vmlinux
 umount $tracing
 under no-tracefs
 grep tracefs /proc/mounts >>/told/no-tracefs || true
-under no-tracefs-and-no-right unshare -U -r
+under no-tracefs-and-no-right as_nobody unshare -U -r
 mount -t tracefs tracefs $tracing
 
 # There is no way back from this one.

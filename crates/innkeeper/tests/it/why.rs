@@ -51,3 +51,34 @@ fn why_finds_in_the_hosts_log_who_refused_a_name_also_without_the_kernels_functi
     let told = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
     assert!(told.contains("nothing from the host: cannot read"), "{told}");
 }
+
+fn doctor(arguments: &[&str]) -> Output {
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    innkeeper.args(["why", "--doctor"]).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_doctor_names_the_next_back_end_and_ends_by_whether_it_sees_the_kernel() {
+    let output = doctor(&[]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    for line in [
+        "the next run takes the back end \"",
+        "  ptrace alone      yes",
+        "  tracefs ",
+    ] {
+        assert!(told.contains(line), "{line:?} is missing in:\n{told}");
+    }
+    let calls_alone = told.contains("takes the back end \"ptrace alone\"");
+    assert_eq!(output.status.code(), Some(i32::from(calls_alone)));
+
+    let output = doctor(&["--json"]);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["version"], 1);
+    assert_eq!(object["back_ends"].as_array().unwrap().len(), 5);
+    assert_eq!(object["next"] == "ptrace-alone", calls_alone);
+}
+
+#[test]
+fn the_doctor_runs_no_command() {
+    assert_eq!(doctor(&["--", "true"]).status.code(), Some(2));
+}

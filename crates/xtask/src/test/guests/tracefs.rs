@@ -44,7 +44,7 @@ pub(super) fn root(lab: &Lab, directory: &Path, script: &str) -> Result<PathBuf>
 
 /// Runs the script in a guest and looks at what it left in the root.
 fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<String> {
-    boot(lab, variant, root, kernel, &[])?;
+    boot(lab, variant, root, kernel)?;
     let told = |name: &str| fs::read_to_string(root.join("told").join(name)).with_context(|| format!("no told/{name}"));
     let said = told("said")?;
     ensure!(
@@ -103,8 +103,8 @@ fn same(way: &str, before: &str, after: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs the script in a guest, with these words.
-pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path, words: &[&str]) -> Result<()> {
+/// Runs the script in a guest.
+pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<()> {
     let Program::Innkeeper(innkeeper) = &lab.daemon else {
         bail!("only our own program boots")
     };
@@ -112,7 +112,7 @@ pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path, word
     command.arg(LIMIT_SECONDS.to_string()).arg(innkeeper);
     command.arg("boot").arg(root).arg("--kernel").arg(kernel);
     command.arg("--qemu").arg(variant.program(&lab.parts));
-    command.args(["--", "/bin/sh", "/script"]).args(words);
+    command.args(["--", "/bin/sh", "/script"]);
     let output = command
         .output()
         .with_context(|| format!("cannot start `{}`", shown(&command)))?;

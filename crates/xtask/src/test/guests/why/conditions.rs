@@ -117,7 +117,7 @@ const ON_6_1: &[Expected] = &[
 
 pub(in super::super) fn conditions_on_6_12(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let root = tracefs::root(lab, directory, SCRIPT)?;
-    tracefs::boot(lab, variant, &root, &lab.parts.kernel, &[])?;
+    tracefs::boot(lab, variant, &root, &lab.parts.kernel)?;
     check(&root, ON_6_12)
 }
 
@@ -125,7 +125,7 @@ pub(in super::super) fn conditions_on_6_1(lab: &Lab, variant: Variant, directory
     let root = tracefs::root(lab, directory, SCRIPT)?;
     copy_modules(lab, &root)?;
     let kernel = lab.parts.kernel_with_modules.join("vmlinuz");
-    tracefs::boot(lab, variant, &root, &kernel, &["--again"])?;
+    tracefs::boot(lab, variant, &root, &kernel)?;
     check(&root, ON_6_1)
 }
 
@@ -136,7 +136,7 @@ fn check(root: &Path, expected: &[Expected]) -> Result<String> {
         let said = told(name)?;
         let sentences: Vec<_> = said
             .lines()
-            .filter(|line| line.starts_with("innkeeper: ") && !line.contains("again") && !line.contains("--all"))
+            .filter(|line| line.starts_with("innkeeper: ") && !line.contains("--all"))
             .collect();
         let fits = match expected.sentence {
             None => sentences.is_empty(),
