@@ -138,6 +138,11 @@ impl Contender {
         Duration::from_nanos(self.processes().iter().map(|&process| run_time(process)).sum())
     }
 
+    /// All of its threads.
+    pub(super) fn threads(&self) -> Vec<u32> {
+        self.processes().into_iter().flat_map(tasks).collect()
+    }
+
     /// The daemon and whatever it forked: a sandbox makes it do its work in a child.
     pub(super) fn processes(&self) -> Vec<u32> {
         let mut found = vec![self.child.id()];

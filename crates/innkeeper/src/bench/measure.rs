@@ -73,17 +73,21 @@ impl Spread {
 
 /// All rounds of a contender in a workload.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rounds(pub(super) Vec<Round>);
+pub(super) struct Rounds {
+    pub(super) all: Vec<Round>,
+    /// System calls an operation, counted in a round of its own.
+    pub(super) syscalls: Option<f64>,
+}
 
 impl Rounds {
     /// Of one figure of each round; there is always at least one.
     pub(super) fn spread(&self, figure: impl Fn(&Round) -> f64) -> Spread {
-        Spread::of(self.0.iter().map(figure)).unwrap_or_default()
+        Spread::of(self.all.iter().map(figure)).unwrap_or_default()
     }
 
     /// How many times the rate of `other` this is, round by round: neighbours in time have the same noise.
     pub(super) fn ratio(&self, other: &Self) -> Option<Spread> {
-        let pairs = self.0.iter().zip(&other.0);
+        let pairs = self.all.iter().zip(&other.all);
         Spread::of(
             pairs
                 .filter(|(_, other)| other.rate > 0.0)
@@ -106,17 +110,16 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_between_neighbours() {
-        let rounds = |rates: [f64; 3]| {
-            Rounds(
-                rates
-                    .map(|rate| Round {
-                        rate,
-                        cpu: None,
-                        p50: 0.0,
-                        p99: 0.0,
-                    })
-                    .to_vec(),
-            )
+        let rounds = |rates: [f64; 3]| Rounds {
+            all: rates
+                .map(|rate| Round {
+                    rate,
+                    cpu: None,
+                    p50: 0.0,
+                    p99: 0.0,
+                })
+                .to_vec(),
+            syscalls: None,
         };
         // The machine was slow in the second round: both had half, and the ratio is as before.
         let ratio = rounds([200.0, 100.0, 220.0])

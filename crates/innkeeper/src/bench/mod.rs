@@ -16,6 +16,7 @@ mod report;
 mod scratch;
 mod session;
 mod steps;
+mod syscalls;
 mod table;
 mod tools;
 mod workload;
@@ -32,12 +33,14 @@ pub(crate) use arguments::Bench;
 pub(crate) use error::Error;
 
 use contender::{Contender, Recipe};
+use drive::Tally;
 use figures::Start;
 use measure::{Round, Rounds};
 use placement::Processors;
 use report::{Description, Report};
 use scratch::{Scratch, Sizes, own_directory};
 use session::{Connection, Session};
+use syscalls::Syscalls;
 use tools::{Missing, Tool, Workshop};
 use workload::{Figure, Task, Unit, Workload};
 
@@ -45,6 +48,8 @@ use crate::signals::{ENDING, Signals};
 
 /// Not counted, before the rounds of each workload.
 const WARM_UP: Duration = Duration::from_millis(50);
+/// Of the round in which system calls are counted, at most.
+const COUNTED: Duration = Duration::from_millis(100);
 
 /// Measures all that was asked for. Answers the exit status.
 pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
@@ -123,6 +128,7 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
         queues: args.queues,
     };
     let mut report = Report::new(args.rounds, args.seconds_per_round, described.chain([host]).collect());
+    let syscalls = Syscalls::new();
     let mut rates = 0;
     let mut workshop = None;
 
@@ -130,9 +136,13 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
     for task in tasks {
         match task {
             Task::Rate(workload) => {
-                let rounds = measure_one(workload, &mut sides, &scratch, args, interrupt)?;
+                let rounds = measure_one(workload, &mut sides, &scratch, args, syscalls.as_ref().ok(), interrupt)?;
                 if rates == 0 {
-                    say(&table::heading(args.rounds, args.seconds_per_round))?;
+                    say(&table::heading(
+                        args.rounds,
+                        args.seconds_per_round,
+                        syscalls.as_ref().err(),
+                    ))?;
                 }
                 rates += 1;
                 say(&table::lines(report.add(
@@ -208,6 +218,7 @@ fn measure_one(
     sides: &mut [Side],
     scratch: &Scratch,
     args: &Bench,
+    syscalls: Option<&Syscalls>,
     interrupt: &Interrupt,
 ) -> Result<Vec<Rounds>, Error> {
     let mut runners = sides
@@ -226,8 +237,15 @@ fn measure_one(
                 args.rounds,
                 runner.name()
             ));
-            rounds.0.push(runner.round(args.round_time(), &interrupt.flag)?);
+            rounds.all.push(runner.round(args.round_time(), &interrupt.flag)?);
             interrupt.check()?;
+        }
+    }
+    // Afterwards: what counts them makes each a little slower.
+    if let Some(syscalls) = syscalls {
+        for (runner, rounds) in runners.iter_mut().zip(&mut all) {
+            let limit = COUNTED.min(args.round_time());
+            rounds.syscalls = Some(runner.count(syscalls, limit, &interrupt.flag)?);
         }
     }
     progress("");
@@ -314,21 +332,39 @@ impl Runner<'_> {
     }
 
     fn round(&mut self, limit: Duration, stop: &AtomicBool) -> Result<Round, Error> {
+        let before = self.cpu_time();
+        let tally = self.drive(limit, stop)?;
+        Ok(Round::new(&tally, self.cpu_time().saturating_sub(before)))
+    }
+
+    /// System calls an operation.
+    fn count(&mut self, syscalls: &Syscalls, limit: Duration, stop: &AtomicBool) -> Result<f64, Error> {
+        let failed = Error::system::<std::io::Error>;
+        let threads = match self {
+            Self::Daemon { contender, .. } => contender.threads(),
+            Self::Host(_) => vec![0],
+        };
+        let counter = syscalls.count(&threads).map_err(failed("count system calls"))?;
+        let tally = self.drive(limit, stop)?;
+        let count = counter.end().map_err(failed("read how many system calls there were"))?;
+        Ok(count as f64 / tally.latency.len().max(1) as f64)
+    }
+
+    fn cpu_time(&self) -> Duration {
+        match self {
+            Self::Daemon { contender, .. } => contender.cpu_time(),
+            Self::Host(_) => own_cpu_time(),
+        }
+    }
+
+    fn drive(&mut self, limit: Duration, stop: &AtomicBool) -> Result<Tally, Error> {
         match self {
             Self::Daemon {
                 contender,
                 session,
                 seats,
-            } => {
-                let before = contender.cpu_time();
-                let tally = drive::drive(session, seats, limit, stop).map_err(|error| contender.blame(error))?;
-                Ok(Round::new(&tally, contender.cpu_time().saturating_sub(before)))
-            }
-            Self::Host(workers) => {
-                let before = own_cpu_time();
-                let tally = host::run(workers, limit, stop)?;
-                Ok(Round::new(&tally, own_cpu_time().saturating_sub(before)))
-            }
+            } => drive::drive(session, seats, limit, stop).map_err(|error| contender.blame(error)),
+            Self::Host(workers) => host::run(workers, limit, stop),
         }
     }
 }

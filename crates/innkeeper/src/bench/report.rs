@@ -52,6 +52,8 @@ pub(super) struct Measurement {
     pub(super) p50_ns: f64,
     pub(super) p99_ns: f64,
     pub(super) cpu_ns: Option<f64>,
+    /// System calls of the daemon an operation; of the host, its own; nothing where they cannot be counted.
+    pub(super) syscalls: Option<f64>,
     /// Our rate in times of this one's; nothing for ourselves.
     pub(super) ratio: Option<Spread>,
     rounds: Vec<Round>,
@@ -87,9 +89,10 @@ impl Report {
             rate: own.spread(|round| round.rate),
             p50_ns: own.spread(|round| round.p50).median,
             p99_ns: own.spread(|round| round.p99).median,
-            cpu_ns: Spread::of(own.0.iter().filter_map(|round| round.cpu)).map(|cpu| cpu.median),
+            cpu_ns: Spread::of(own.all.iter().filter_map(|round| round.cpu)).map(|cpu| cpu.median),
             ratio: rounds.first().filter(|_| index > 0).and_then(|ours| ours.ratio(own)),
-            rounds: own.0.clone(),
+            syscalls: own.syscalls,
+            rounds: own.all.clone(),
         });
         let measured = Measured {
             name,

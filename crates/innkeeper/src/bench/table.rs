@@ -20,12 +20,26 @@ pub(super) fn introduction(contenders: &[Description]) -> String {
     text
 }
 
-pub(super) fn heading(rounds: u32, seconds: f64) -> String {
-    format!(
+pub(super) fn heading(rounds: u32, seconds: f64, not_counted: Option<&std::io::Error>) -> String {
+    let mut text = format!(
         "\nRings driven by one process that sleeps until replies come; medians of {rounds} rounds of {seconds} s in turns.\n\n\
-         {:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}   {}\n",
-        "workload", "who", "rate/s", "p50 us", "p99 us", "CPU us", "innkeeper's rate in times of it (least to most)"
-    )
+         {:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}{:>8}   {}\n",
+        "workload",
+        "who",
+        "rate/s",
+        "p50 us",
+        "p99 us",
+        "CPU us",
+        "calls",
+        "innkeeper's rate in times of it (least to most)"
+    );
+    if let Some(error) = not_counted {
+        add(
+            &mut text,
+            format_args!("(system calls are not counted: {error}; the kernel's tracepoints are for root)\n"),
+        );
+    }
+    text
 }
 
 pub(super) fn tools_heading(rounds: u32) -> String {
@@ -69,8 +83,11 @@ pub(super) fn lines(measured: &Measured) -> String {
             Unit::Bytes => result.rate.median / f64::from(1 << 20),
             Unit::Operations | Unit::Entries | Unit::Runs => result.rate.median,
         };
+        let calls = result
+            .syscalls
+            .map_or_else(|| "-".into(), |calls| format!("{calls:.2}"));
         let line = format!(
-            "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}   {}",
+            "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}{calls:>8}   {}",
             result.contender,
             result.p50_ns / 1000.0,
             result.p99_ns / 1000.0,

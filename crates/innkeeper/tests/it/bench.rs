@@ -80,6 +80,11 @@ fn every_workload_runs_on_split_and_packed_rings_and_leaves_nothing_behind() {
                 assert!(result["rate"]["median"].as_f64().unwrap() > 0.0, "{name} has no rate");
                 assert!(result["p50_ns"].as_f64() <= result["p99_ns"].as_f64(), "{name}");
                 assert_eq!(result["rounds"].as_array().unwrap().len(), 1);
+                let counted = workload["unit"] != "runs" && crate::mount::permitted();
+                assert_eq!(result["syscalls"].is_number(), counted, "{name}: {result}");
+            }
+            if let ("getattr", Some(calls)) = (name, results[2]["syscalls"].as_f64()) {
+                assert!((1.0..1.5).contains(&calls), "one statx each, and {calls} are counted");
             }
             assert!(results[0]["ratio"].is_null());
             assert!(results[1]["ratio"]["median"].as_f64().unwrap() > 0.0);

@@ -131,7 +131,7 @@ impl<'a> Workshop<'a> {
         for number in 0..rounds {
             for ((index, recipe), contender) in recipes().enumerate().zip(contenders) {
                 progress(&format!("{tool}: round {} of {rounds}, {}", number + 1, contender.name));
-                all[index].0.push(self.round(tool, index, recipe, contender)?);
+                all[index].all.push(self.round(tool, index, recipe, contender)?);
             }
         }
         progress("");
