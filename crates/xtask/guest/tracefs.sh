@@ -29,7 +29,8 @@ settings() {
 # The processes whose command line has these words.
 with() {
     for process in /proc/[0-9]*; do
-        if tr '\0' ' ' <"$process"/cmdline 2>/dev/null | grep -q -- "$1"; then echo "${process#/proc/}"; fi
+        # It may be gone meanwhile.
+        if { tr '\0' ' ' <"$process"/cmdline; } 2>/dev/null | grep -q -- "$1"; then echo "${process#/proc/}"; fi
     done
 }
 

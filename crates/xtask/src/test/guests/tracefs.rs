@@ -51,16 +51,8 @@ fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<Stri
         said.contains("= -1 ENOENT") && said.contains("  where:  "),
         "no function of the kernel was named:\n{said}"
     );
-    // The kernel has no way back from a buffer that was ever used to one that never was.
     let (never, first) = (told("never-used")?, told("first")?);
-    let expected = never.lines().map(|line| {
-        if first.contains(line) {
-            line.to_owned()
-        } else {
-            used(line)
-        }
-    });
-    same("a first run", &expected.collect::<Vec<_>>().join("\n"), &first)?;
+    first_use(&never, &first)?;
     let before = told("before")?;
     let mut ways = 0;
     for entry in fs::read_dir(root.join("told"))? {
@@ -79,13 +71,37 @@ fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<Stri
     Ok(format!("{settings} settings as before, {ways} times"))
 }
 
-/// What a line says of a buffer once that was used: `7 (expanded: 1408)` is `1408` from then on.
-fn used(line: &str) -> String {
-    let Some((start, size)) = line.split_once(" (expanded: ") else {
-        return line.to_owned();
+/// The first run changes nothing but the size of a buffer that was never used, where it takes that one: the kernel then gives
+/// it the size that it has announced, in whole pages, and has no way back.
+fn first_use(never: &str, first: &str) -> Result<()> {
+    const SIZE: &str = "./buffer_size_kb:";
+    const PAGE_KIB: u64 = 4;
+    let size = |settings: &str| {
+        settings
+            .lines()
+            .find_map(|line| line.strip_prefix(SIZE))
+            .map(str::to_owned)
     };
-    let file = start.trim_end_matches(|letter: char| letter.is_ascii_digit());
-    format!("{file}{}", size.trim_end_matches(')'))
+    let (before, after) = (
+        size(never).context("no size of the buffer")?,
+        size(first).unwrap_or_default(),
+    );
+    if before == after {
+        return same("a first run", never, first);
+    }
+    let announced = before
+        .split_once("expanded: ")
+        .and_then(|(_, size)| size.trim_end_matches(')').parse().ok());
+    let announced: u64 = announced.with_context(|| format!("the buffer had {before} KiB, and has {after}"))?;
+    ensure!(
+        (announced..announced + PAGE_KIB).contains(&after.parse()?),
+        "the buffer was to have {announced} KiB, and has {after}"
+    );
+    let rest = |settings: &str| {
+        let rest = settings.lines().filter(|line| !line.contains("size_kb:"));
+        rest.collect::<Vec<_>>().join("\n")
+    };
+    same("a first run", &rest(never), &rest(first))
 }
 
 /// Fails with the first lines that differ.
@@ -124,4 +140,21 @@ pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> R
         output.status
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_gets_its_announced_size_at_its_first_use_and_no_other() {
+        let settings = |size: &str, tracer: &str| format!("./buffer_size_kb:{size}\n./current_tracer:{tracer}\n");
+        let never = settings("7 (expanded: 1408)", "nop");
+        first_use(&never, &never).unwrap();
+        first_use(&never, &settings("1410", "nop")).unwrap();
+        assert!(first_use(&never, &settings("7", "nop")).is_err());
+        assert!(first_use(&never, &settings("16384", "nop")).is_err());
+        assert!(first_use(&never, &settings("1410", "function")).is_err());
+        assert!(first_use(&settings("2048", "nop"), &settings("1410", "nop")).is_err());
+    }
 }
