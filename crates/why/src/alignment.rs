@@ -125,7 +125,7 @@ fn asked<'c>(chain: &[&'c Call], errno: i32) -> Option<&'c str> {
         return None;
     }
     let at = walk.children.iter().position(|child| std::ptr::eq(child, *step))?;
-    last_asked(walk.children[..at].last()?)
+    last_asked(walk.children[..at].iter().rfind(|call| !goes_back(&call.function))?)
 }
 
 /// Functions inside of this one down to one that made the errno, although it was not seen to return it: where this one has

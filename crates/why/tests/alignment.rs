@@ -198,7 +198,11 @@ fn a_name_that_a_server_was_just_asked_for_was_missing_there() {
     let walk = |looked_up: Call| {
         let walk = call(
             "path_openat",
-            vec![call("__lookup_slow", vec![looked_up]), leaf("step_into")],
+            vec![
+                call("__lookup_slow", vec![looked_up]),
+                leaf("up_read"),
+                leaf("step_into"),
+            ],
         );
         syscall(-2, call("__x64_sys_openat", vec![walk]))
     };
