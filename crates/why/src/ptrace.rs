@@ -1,6 +1,9 @@
 //! Runs a command under ptrace and collects the system calls of it that failed. Needs no privilege.
 
+mod address;
 mod arguments;
+mod flags;
+mod signatures;
 mod sys;
 
 use std::collections::BTreeMap;

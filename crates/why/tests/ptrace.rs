@@ -63,3 +63,43 @@ fn a_command_that_does_not_exist_is_an_error() {
 fn calls_that_succeed_are_not_reported() {
     assert!(find(&shell("cat /dev/null"), "openat", "/dev/null").is_none());
 }
+
+/// Runs one of the ignored functions below, in a process of its own.
+fn made(case: &str) -> Report {
+    let test = std::env::current_exe().unwrap();
+    let words = [
+        test.as_os_str(),
+        case.as_ref(),
+        "--exact".as_ref(),
+        "--ignored".as_ref(),
+    ];
+    run(words.map(Into::into).to_vec()).unwrap()
+}
+
+#[test]
+#[ignore = "makes the calls that other tests look at"]
+fn refused_by_the_network() {
+    let refused = std::net::TcpStream::connect("127.0.0.1:1").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ECONNREFUSED));
+    let missing = std::os::unix::net::UnixStream::connect("/no/such/socket").unwrap_err();
+    assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let large = socket.send_to(&[0; 100_000], "127.0.0.1:9").unwrap_err();
+    assert_eq!(large.raw_os_error(), Some(libc::EMSGSIZE));
+}
+
+#[test]
+fn socket_addresses_are_told_as_people_write_them() {
+    let report = made("refused_by_the_network");
+    assert_eq!(report.status, 0);
+    let arguments = |errno| {
+        let mut failures = report.failures.iter();
+        let failure = failures.find(|failure| failure.outcome == Outcome::Errno(errno) && failure.call != "openat");
+        &failure.unwrap().arguments
+    };
+    assert_eq!(arguments(libc::ECONNREFUSED)[1..], ["127.0.0.1:1", "16"]);
+    let unix = find(&report, "connect", "/no/such/socket").unwrap();
+    assert_eq!(unix.arguments[1], "unix \"/no/such/socket\"");
+    let sent = arguments(libc::EMSGSIZE);
+    assert_eq!(sent[2..], ["100000", "MSG_NOSIGNAL", "127.0.0.1:9", "16"]);
+}

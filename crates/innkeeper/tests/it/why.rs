@@ -10,7 +10,7 @@ fn why_tells_the_failed_call_and_keeps_output_and_status() {
     let output = why(&["sh", "-c", "echo out; cat /no/such/file 2>/dev/null; exit 7"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(
-        told.contains("openat(AT_FDCWD, \"/no/such/file\", 0, 0) = -1 ENOENT"),
+        told.contains("openat(AT_FDCWD, \"/no/such/file\", O_RDONLY) = -1 ENOENT"),
         "{told}"
     );
     assert_eq!(
