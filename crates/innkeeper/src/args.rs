@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
@@ -35,10 +36,25 @@ pub(crate) enum Job {
 /// command down. The report goes to standard error.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "innkeeper why [OPTIONS] -- COMMAND...\n       innkeeper why [OPTIONS] -p PID [--for TIME]\n       \
+                      innkeeper why [OPTIONS] --explain FILE",
     after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
-                  cannot be run); 2 for a wrong command line; 125 for any other failure."
+                  cannot be run); 0 once a process of -p ended or was let go, or a recording was explained; 2 for a wrong \
+                  command line; 125 for any other failure."
 )]
 pub(crate) struct Why {
+    /// Attach to the process PID, in place of running a command, until it ends, --for is over, or Ctrl-C
+    ///
+    /// All its threads are traced, and what they start from then on; the report is printed at the end. The process goes on
+    /// undisturbed, also if innkeeper is killed, but for this: a few calls that wait (epoll_wait among them) return EINTR
+    /// when innkeeper comes and goes, as they do after SIGSTOP and SIGCONT.
+    #[arg(long, short = 'p', value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with = "explain")]
+    pub(crate) process: Option<i32>,
+
+    /// Let the process of -p go after this time: 10s, 500ms, 2m, 1h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, requires = "process")]
+    pub(crate) time: Option<Duration>,
+
     /// Also write all that was seen to FILE, to be explained elsewhere
     #[arg(long, value_name = "FILE", conflicts_with = "explain")]
     pub(crate) record: Option<PathBuf>,
@@ -61,13 +77,13 @@ pub(crate) struct Why {
     ///
     /// Whatever COMMAND does is done twice. The first run names the functions; in the second, which the report is of, up
     /// to 20 instructions of each are probed. Needs root and /proc/kcore.
-    #[arg(long, requires = "command")]
+    #[arg(long, conflicts_with = "explain")]
     pub(crate) exact: bool,
 
     /// Run COMMAND a second time where that is what it takes to learn what functions returned (kernels before 6.5)
     ///
     /// Whatever COMMAND does is done twice, or with --exact three times. The report is of the last run.
-    #[arg(long, requires = "command")]
+    #[arg(long, conflicts_with = "explain")]
     pub(crate) again: bool,
 
     /// Take from FILE what the host of a share says of each request that it refused: what `share --log-errors` writes there
@@ -93,8 +109,24 @@ pub(crate) struct Why {
     pub(crate) guardian: Option<PathBuf>,
 
     /// Command to run
-    #[arg(last = true, required_unless_present_any = ["explain", "guardian", "doctor"], value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present_any = ["explain", "guardian", "doctor", "process"], value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+impl Why {
+    /// What does not go together, for reasons that a list of options does not tell.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.process.is_none() {
+            return Ok(());
+        }
+        if !self.command.is_empty() {
+            return Err("-p attaches to a process that runs already, and COMMAND starts one: give one of them");
+        }
+        if self.exact || self.again {
+            return Err("--exact and --again run a command a second time, which cannot be done with a process of -p");
+        }
+        Ok(())
+    }
 }
 
 /// Which failures are told.
@@ -119,6 +151,22 @@ impl Filter {
         let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
         named(&self.syscall, &failure.call) && named(&self.errno, &failure.outcome.name())
     }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || "write it as in 10s, 500ms, 2m or 1h".to_owned();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let time = number.checked_mul(milliseconds).map(Duration::from_millis);
+    time.filter(|time| !time.is_zero()).ok_or_else(wrong)
 }
 
 fn parse_errno(text: &str) -> Result<String, String> {
@@ -505,6 +553,17 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_time("3"), Ok(Duration::from_secs(3)));
+        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "0s", "-1s", "1.5s", "10 s", "1d", "99999999999999999h"] {
+            assert!(parse_time(wrong).is_err(), "{wrong:?} is no time");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -1,12 +1,14 @@
-//! Runs a command under ptrace and collects the system calls of it that failed. Needs no privilege.
+//! Runs a command under ptrace, or attaches to a process, and collects the system calls that failed. Needs no privilege.
 
 mod address;
 mod arguments;
+mod attach;
 mod flags;
 mod signatures;
 mod sys;
+mod wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use sys::{Stop, Syscall};
 
 use crate::{errno_name, syscall_name};
+
+pub use attach::{Process, Refusal, attach, leader};
 
 /// The audit number of x86-64: calls of other kinds (i386) have other numbers.
 const AUDIT_X86_64: u32 = 0xc000_003e;
@@ -70,7 +74,7 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Failed calls that were not kept because there were too many.
     pub dropped: u64,
-    /// The command's exit status, or 128 plus the signal that ended it.
+    /// The exit status, or 128 plus the signal that ended it; 0 for a process that was let go before its end.
     pub status: u8,
 }
 
@@ -88,6 +92,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The process is not attached to.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The system refused to trace.
     #[error("cannot {doing}: {source}")]
     System {
@@ -100,8 +107,9 @@ pub enum Error {
 
 /// Is told of the command's calls as they happen; the thread that a call is of is stopped meanwhile.
 pub trait Watch {
-    /// The process is there, and has not executed the command yet.
-    fn started(&mut self, process: i32);
+    /// These threads are there, and make no calls before this returns: one that has not executed the command yet, or those
+    /// of a process that was attached to.
+    fn started(&mut self, threads: &[i32]);
     /// A thread is about to enter the call of this number.
     fn entered(&mut self, thread: i32, number: u64);
     /// A thread has returned from its call.
@@ -109,7 +117,7 @@ pub trait Watch {
 }
 
 impl Watch for () {
-    fn started(&mut self, _: i32) {}
+    fn started(&mut self, _: &[i32]) {}
     fn entered(&mut self, _: i32, _: u64) {}
     fn left(&mut self, _: i32, _: bool) {}
 }
@@ -137,22 +145,13 @@ pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Rep
         .seize()
         .map_err(system("trace the command (is ptrace allowed here?)"))?;
     let _signals = sys::pass_signals_on(child.pid);
-    watch.started(child.pid);
+    watch.started(&[child.pid]);
     child.execute().map_err(system("let the command go"))?;
-    let mut trace = Trace {
-        watch,
-        calls: BTreeMap::new(),
-        failures: Vec::new(),
-        dropped: 0,
-    };
+    let mut trace = Trace::new(watch);
     let status = trace.until_end_of(child.pid).map_err(system("wait for the command"))?;
     match child.failure() {
         Some(source) => Err(Error::Execute { program, source }),
-        None => Ok(Report {
-            failures: trace.failures,
-            dropped: trace.dropped,
-            status,
-        }),
+        None => Ok(trace.report(status)),
     }
 }
 
@@ -162,38 +161,70 @@ fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 struct Trace<'w, W> {
     watch: &'w mut W,
+    /// The threads that are traced, and perhaps some that are no more.
+    traced: BTreeSet<i32>,
     /// The call that each thread is in.
     calls: BTreeMap<i32, Syscall>,
     failures: Vec<Failure>,
     dropped: u64,
 }
 
-impl<W: Watch> Trace<'_, W> {
+impl<'w, W: Watch> Trace<'w, W> {
+    fn new(watch: &'w mut W) -> Self {
+        Self {
+            watch,
+            traced: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            failures: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    fn report(self, status: u8) -> Report {
+        Report {
+            failures: self.failures,
+            dropped: self.dropped,
+            status,
+        }
+    }
+
     fn until_end_of(&mut self, leader: i32) -> io::Result<u8> {
         loop {
             let (thread, stop) = sys::wait()?;
-            match stop {
-                Stop::Ended(status) => {
-                    self.calls.remove(&thread);
-                    if thread == leader {
-                        return Ok(status);
-                    }
-                }
-                Stop::Syscall => {
-                    self.syscall(thread);
-                    sys::resume(thread, 0);
-                }
-                Stop::Signal(signal) => {
-                    if signal == libc::SIGSYS {
-                        self.sigsys(thread);
-                    }
-                    sys::resume(thread, signal);
-                }
-                // The thread stays stopped, as the one who stopped it wants, until SIGCONT.
-                Stop::Group => sys::listen(thread),
-                Stop::Event => sys::resume(thread, 0),
+            if let Some(status) = self.stopped(thread, stop, leader) {
+                return Ok(status);
             }
         }
+    }
+
+    /// Takes note of a stop and lets the thread go on; gives the exit status once the leader has ended.
+    fn stopped(&mut self, thread: i32, stop: Stop, leader: i32) -> Option<u8> {
+        self.traced.insert(thread);
+        match stop {
+            Stop::Ended(status) => {
+                self.traced.remove(&thread);
+                self.calls.remove(&thread);
+                return (thread == leader).then_some(status);
+            }
+            Stop::Syscall => {
+                self.syscall(thread);
+                sys::resume(thread, 0);
+            }
+            Stop::Signal(signal) => {
+                if signal == libc::SIGSYS {
+                    self.sigsys(thread);
+                }
+                sys::resume(thread, signal);
+            }
+            // The thread stays stopped, as the one who stopped it wants, until SIGCONT.
+            Stop::Group => sys::listen(thread),
+            Stop::Born(child) => {
+                self.traced.insert(child);
+                sys::resume(thread, 0);
+            }
+            Stop::Event => sys::resume(thread, 0),
+        }
+        None
     }
 
     fn syscall(&mut self, thread: i32) {

@@ -117,14 +117,26 @@ pub struct Wanted {
     pub instructions: Vec<Suspect>,
 }
 
-/// Runs a command, tracing the kernel's functions in it where that is possible.
+/// Whose failures are wanted.
+pub enum Subject<'p> {
+    /// Those of a command, which is run.
+    Command(Vec<OsString>),
+    /// Those of a process that runs already.
+    Process(ptrace::Process<'p>),
+}
+
+/// Runs a command or attaches to a process, tracing the kernel's functions in it where that is possible.
 ///
 /// `guardian` is a command that calls [`tracefs::guardian::run`]; `calls` are names of system calls to look at, or none
 /// for all.
 ///
 /// # Errors
-/// The command cannot be run or traced by ptrace. That the kernel's functions cannot be traced is part of the result.
-pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: Wanted) -> Result<Run, ptrace::Error> {
+/// The command cannot be run, or it or the process not be traced by ptrace. That the kernel's functions cannot be traced is part of the result.
+pub fn run(subject: Subject<'_>, guardian: Command, calls: &[String], wanted: Wanted) -> Result<Run, ptrace::Error> {
+    if let Subject::Process(process) = &subject {
+        // To set up the tracer takes a while, and this tells most of what can be wrong.
+        ptrace::leader(process.number)?;
+    }
     let sites: BTreeSet<u64> = wanted.instructions.iter().flat_map(Suspect::probes).collect();
     let sites: Vec<u64> = sites.into_iter().collect();
     let mut tracing = Tracing(Session::start(guardian, calls, &wanted.returns, &sites));
@@ -132,7 +144,10 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
         .0
         .as_ref()
         .map_or_else(|_| Vec::new(), |session| session.notes().to_vec());
-    let report = ptrace::run_watched(command, &mut tracing)?;
+    let report = match subject {
+        Subject::Command(command) => ptrace::run_watched(command, &mut tracing)?,
+        Subject::Process(process) => ptrace::attach(process, &mut tracing)?,
+    };
     let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
         let (header, formats) = (header.clone(), formats.to_vec());
@@ -158,9 +173,9 @@ pub fn run(command: Vec<OsString>, guardian: Command, calls: &[String], wanted: 
 struct Tracing(Result<Session, tracefs::Error>);
 
 impl ptrace::Watch for Tracing {
-    fn started(&mut self, process: i32) {
+    fn started(&mut self, threads: &[i32]) {
         if let Ok(session) = &self.0
-            && let Err(error) = session.pin(process)
+            && let Err(error) = session.pin(threads)
         {
             self.0 = Err(error);
         }

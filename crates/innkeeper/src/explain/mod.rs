@@ -11,12 +11,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use why::host_log::HostLog;
 use why::ptrace;
-use why::recording::{self, Found, Recording, Run, Wanted};
+use why::recording::{self, Found, Recording, Run, Subject, Wanted};
 use why::tracefs::guardian;
 
-use crate::args::Why;
+use crate::args::{Arguments, Why};
 use crate::signals::{ENDING, Signals};
 use report::Report;
 
@@ -31,6 +33,11 @@ pub(crate) fn run(job: Why) -> ExitCode {
     }
     if job.doctor {
         return doctor::run(job.json);
+    }
+    if let Err(sentence) = job.check() {
+        let whole = Arguments::command();
+        let mut why = whole.find_subcommand("why").unwrap_or(&whole).clone();
+        why.error(ErrorKind::ArgumentConflict, sentence).exit();
     }
     if let Some(file) = &job.explain {
         return match read(file) {
@@ -81,6 +88,9 @@ pub(crate) fn run(job: Why) -> ExitCode {
     {
         return failed(&sentence);
     }
+    if job.process.is_some() {
+        return ExitCode::SUCCESS;
+    }
     run.report.status.into()
 }
 
@@ -97,7 +107,17 @@ fn host_log(job: &Why) -> Option<HostLog> {
 
 /// Runs the command, and again for what only an earlier run can tell to look for, if that is wanted. Gives the last run.
 fn runs(job: &Why) -> Result<Run, ptrace::Error> {
-    let run = |wanted| recording::run(job.command.clone(), this_as_guardian(), &job.filter.syscall, wanted);
+    if let Some(number) = job.process {
+        let process = ptrace::Process {
+            number,
+            time: job.time,
+            begun: &mut |threads| eprintln!("{}", attached(number, threads, job)),
+        };
+        let (subject, calls) = (Subject::Process(process), &job.filter.syscall);
+        return recording::run(subject, this_as_guardian(), calls, Wanted::default());
+    }
+    let command = || Subject::Command(job.command.clone());
+    let run = |wanted| recording::run(command(), this_as_guardian(), &job.filter.syscall, wanted);
     let mut last = run(Wanted::default())?;
     let mut returns = Vec::new();
     if let (true, Ok(recording)) = (job.again, &last.recording)
@@ -134,6 +154,21 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
         instructions.len()
     );
     run(Wanted { returns, instructions })
+}
+
+/// What a person who waits wants to know.
+fn attached(process: i32, threads: usize, job: &Why) -> String {
+    let threads = if threads == 1 {
+        "1 thread".to_owned()
+    } else {
+        format!("{threads} threads")
+    };
+    let end = if job.time.is_some() {
+        "the time is over"
+    } else {
+        "Ctrl-C"
+    };
+    format!("innkeeper: attached to process {process} ({threads}), until it ends or {end}")
 }
 
 fn not_again(run: Run, why: &str) -> Run {

@@ -82,3 +82,52 @@ fn the_doctor_names_the_next_back_end_and_ends_by_whether_it_sees_the_kernel() {
 fn the_doctor_runs_no_command() {
     assert_eq!(doctor(&["--", "true"]).status.code(), Some(2));
 }
+
+fn told(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    let output = innkeeper.arg("why").args(arguments).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn why_attaches_to_a_process_for_a_time_and_lets_it_go() {
+    let script = "while :; do cat /no/such/file 2>/dev/null; sleep 0.05; done";
+    let mut process = Command::new("sh").args(["-c", script]).spawn().unwrap();
+    let number = process.id().to_string();
+    let (status, told) = told(&["-p", &number, "--for", "500ms"]);
+    let attached = format!("innkeeper: attached to process {number} (1 thread), until it ends or the time is over\n");
+    assert!(told.contains(&attached), "{told}");
+    assert!(
+        told.contains("openat(AT_FDCWD, \"/no/such/file\", O_RDONLY) = -1 ENOENT"),
+        "{told}"
+    );
+    assert_eq!(status, Some(0));
+    assert!(process.try_wait().unwrap().is_none(), "it runs on");
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn why_says_in_a_sentence_why_a_process_is_not_attached_to() {
+    let missing = told(&["-p", "2147483647"]);
+    assert_eq!(
+        missing,
+        (Some(125), "innkeeper: there is no process 2147483647\n".to_owned())
+    );
+    for (arguments, sentence) in [
+        (&["-p", "1", "--", "true"][..], "give one of them"),
+        (&["-p", "1", "--exact"], "run a command a second time"),
+        (&["-p", "1", "--again"], "run a command a second time"),
+        (&["-p", "1", "--for", "soon"], "write it as in 10s, 500ms, 2m or 1h"),
+        (&["--for", "1s", "--", "true"], "--process <PID>"),
+        (&["-p", "0"], "0 is not in 1.."),
+        (&["-p", "1", "--explain", "file"], "cannot be used with"),
+    ] {
+        let (status, told) = told(arguments);
+        assert!(told.contains(sentence), "{arguments:?}: {told}");
+        assert_eq!(status, Some(2), "{arguments:?}");
+    }
+}

@@ -35,6 +35,8 @@ pub(super) enum Stop {
     Syscall,
     Signal(i32),
     Group,
+    /// It has started this thread or process.
+    Born(i32),
     Event,
 }
 
@@ -47,13 +49,7 @@ pub(super) struct Child {
 
 impl Child {
     pub(super) fn seize(&self) -> io::Result<()> {
-        // SAFETY: PTRACE_SEIZE takes its options by value and touches no memory of ours.
-        let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, self.pid, 0usize, OPTIONS as usize) };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        seize(self.pid)
     }
 
     pub(super) fn execute(&mut self) -> io::Result<()> {
@@ -118,24 +114,59 @@ fn child(wait: i32, go: i32, fail: i32, argv: &[*const libc::c_char]) -> ! {
     unsafe { libc::_exit(127) }
 }
 
+/// Begins to trace a thread, which goes on as it was. Should this process end in whatever way, the thread goes on untraced.
+pub(super) fn seize(thread: i32) -> io::Result<()> {
+    // SAFETY: PTRACE_SEIZE takes its options by value and touches no memory of ours.
+    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, thread, 0usize, OPTIONS as usize) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Has a traced thread stop, of which `wait` will tell. Whether there is such a thread.
+pub(super) fn interrupt(thread: i32) -> bool {
+    // SAFETY: PTRACE_INTERRUPT takes nothing and touches no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0usize, 0usize) == 0 }
+}
+
+/// Lets a stopped thread go on untraced, with the signal that it was about to get.
+pub(super) fn detach(thread: i32, signal: i32) {
+    // SAFETY: PTRACE_DETACH takes the signal by value and touches no memory of ours.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, thread, 0usize, i64::from(signal)) };
+}
+
 /// Waits for any thread that this one traces.
 pub(super) fn wait() -> io::Result<(i32, Stop)> {
-    let mut status = 0;
     loop {
-        // Other threads' children are theirs to wait for.
-        // SAFETY: `status` has room for a status.
-        let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
-        if thread > 0 {
-            return Ok((thread, stop(status)));
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        if let Some(stopped) = waited(0)? {
+            return Ok(stopped);
         }
     }
 }
 
-fn stop(status: i32) -> Stop {
+/// As [`wait`], if there is a thread to tell of now.
+pub(super) fn wait_now() -> io::Result<Option<(i32, Stop)>> {
+    waited(libc::WNOHANG)
+}
+
+fn waited(options: libc::c_int) -> io::Result<Option<(i32, Stop)>> {
+    let mut status = 0;
+    // Other threads' children are theirs to wait for.
+    // SAFETY: `status` has room for a status.
+    let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD | options) };
+    if thread > 0 {
+        return Ok(Some((thread, stop(thread, status))));
+    }
+    let error = io::Error::last_os_error();
+    if thread == 0 || error.kind() == io::ErrorKind::Interrupted {
+        return Ok(None);
+    }
+    Err(error)
+}
+
+fn stop(thread: i32, status: i32) -> Stop {
     if libc::WIFEXITED(status) {
         return Stop::Ended(libc::WEXITSTATUS(status).to_le_bytes()[0]);
     }
@@ -145,10 +176,21 @@ fn stop(status: i32) -> Stop {
     let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
     match event {
         libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => Stop::Group,
+        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+            born(thread).map_or(Stop::Event, Stop::Born)
+        }
         0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
         0 => Stop::Signal(signal),
         _ => Stop::Event,
     }
+}
+
+/// The number of what a thread has just started.
+fn born(thread: i32) -> Option<i32> {
+    let mut number: libc::c_ulong = 0;
+    // SAFETY: the kernel writes one `unsigned long`.
+    let done = unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, thread, 0usize, &raw mut number) };
+    (done == 0).then(|| i32::try_from(number).ok())?
 }
 
 /// Lets a thread go to its next system call. It may have been killed meanwhile, which `wait` will tell.
@@ -228,13 +270,19 @@ pub(super) fn pass_signals_on(pid: i32) -> Signals {
     let handler = pass_on as extern "C" fn(i32) as libc::sighandler_t;
     let ignored = OF_THE_TERMINAL.into_iter().map(|signal| (signal, libc::SIG_IGN));
     let passed = PASSED_ON.into_iter().map(|signal| (signal, handler));
-    // SAFETY: the handler calls nothing but kill.
-    Signals(
-        ignored
-            .chain(passed)
-            .map(|(signal, action)| (signal, unsafe { libc::signal(signal, action) }))
-            .collect(),
-    )
+    Signals::set(ignored.chain(passed))
+}
+
+impl Signals {
+    /// Handlers among the actions must do nothing that is not async-signal-safe.
+    pub(super) fn set(actions: impl Iterator<Item = (i32, libc::sighandler_t)>) -> Self {
+        // SAFETY: the handlers of this module and of `wake` keep to that.
+        Self(
+            actions
+                .map(|(signal, action)| (signal, unsafe { libc::signal(signal, action) }))
+                .collect(),
+        )
+    }
 }
 
 impl Drop for Signals {

@@ -143,14 +143,14 @@ impl Session {
         (&self.header, &self.formats)
     }
 
-    /// Traces this process and what it starts, from now on.
+    /// Traces these threads and what they start, from now on.
     ///
     /// # Errors
-    /// The kernel refused the process number.
-    pub fn pin(&self, process: i32) -> Result<(), Error> {
-        let number = process.to_string();
+    /// The kernel refused their numbers.
+    pub fn pin(&self, threads: &[i32]) -> Result<(), Error> {
+        let numbers: Vec<_> = threads.iter().map(i32::to_string).collect();
         for file in ["set_ftrace_pid", "set_event_pid"] {
-            files::write(&self.directory.path(file), &number, false)?;
+            files::write(&self.directory.path(file), &numbers.join(" "), false)?;
         }
         files::write(&self.directory.path("tracing_on"), "1", false)
     }
