@@ -3,8 +3,10 @@
 //! [`ptrace`] sees which calls of a command failed and needs no privilege. [`ring_buffer`] reads what the kernel's own
 //! tracer wrote, whatever its version. [`btf`] knows what functions return, and [`call_tree`] finds the one that failed.
 //! [`tracefs`] runs the tracer, [`recording`] is all that it saw of one command, and [`origin`] names for each failed call
-//! the function that made its errno, by [`alignment`] where returns are not known. [`code`] finds in that function's machine code what may have loaded it, and [`site`]
-//! what did. [`request`] names what a FUSE server was asked when it said no, and [`host_log`] is what that server says of it. [`manual`] is what the installed manual pages
+//! the function that made its errno, by [`alignment`] where returns are not known. [`code`] finds in that function's
+//! machine code what may have loaded it, and [`site`] what did. [`context`] is what a call was measured against, and
+//! [`kernel_log`] what the kernel logged meanwhile. [`request`] names what a FUSE server was asked when it said no, and
+//! [`host_log`] is what that server says of it. [`manual`] is what the installed manual pages
 //! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
 //! knows. [`doctor`] says which of all this a system lets us have.
 
@@ -12,9 +14,11 @@ pub mod alignment;
 pub mod btf;
 pub mod call_tree;
 pub mod code;
+pub mod context;
 pub mod doctor;
 pub mod hints;
 pub mod host_log;
+pub mod kernel_log;
 pub mod manual;
 pub mod meaning;
 mod names;

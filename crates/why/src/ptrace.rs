@@ -16,8 +16,11 @@ use std::os::unix::ffi::OsStringExt;
 use serde::{Deserialize, Serialize};
 use sys::{Stop, Syscall};
 
+use crate::context::Context;
+use crate::kernel_log::{self, KernelLog};
 use crate::{errno_name, syscall_name};
 
+pub(crate) use arguments::Object;
 pub use attach::{Process, Refusal, attach, leader};
 
 /// The audit number of x86-64: calls of other kinds (i386) have other numbers.
@@ -44,6 +47,12 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Whether a seccomp filter was on this thread, which may have refused the call before any kernel function saw it.
     pub filtered: bool,
+    /// What it was measured against.
+    #[serde(default)]
+    pub context: Context,
+    /// What the kernel logged between the call's entry and its end, whoever that was about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<kernel_log::Line>,
 }
 
 /// How a call failed.
@@ -165,6 +174,8 @@ struct Trace<'w, W> {
     traced: BTreeSet<i32>,
     /// The call that each thread is in.
     calls: BTreeMap<i32, Syscall>,
+    /// None where it may not be read.
+    log: Option<KernelLog>,
     failures: Vec<Failure>,
     dropped: u64,
 }
@@ -175,6 +186,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             watch,
             traced: BTreeSet::new(),
             calls: BTreeMap::new(),
+            log: KernelLog::open(),
             failures: Vec::new(),
             dropped: 0,
         }
@@ -231,6 +243,9 @@ impl<'w, W: Watch> Trace<'w, W> {
         match sys::syscall_info(thread) {
             Some(sys::Info::Entry(call)) => {
                 self.calls.insert(thread, call);
+                if let Some(log) = &mut self.log {
+                    log.entered(thread);
+                }
                 self.watch.entered(thread, call.number);
             }
             Some(sys::Info::Exit { value, error }) => {
@@ -267,6 +282,11 @@ impl<'w, W: Watch> Trace<'w, W> {
         let name = (call.architecture == AUDIT_X86_64)
             .then(|| syscall_name(call.number))
             .flatten();
+        let errno = match outcome {
+            Outcome::Errno(errno) => errno,
+            Outcome::Sigsys => libc::ENOSYS,
+        };
+        let objects = arguments::objects(thread, name, call.arguments);
         self.failures.push(Failure {
             thread,
             number: call.number,
@@ -278,6 +298,8 @@ impl<'w, W: Watch> Trace<'w, W> {
             ),
             outcome,
             filtered: arguments::filtered(thread),
+            context: Context::of(thread, name.unwrap_or_default(), errno, &objects),
+            log: self.log.as_mut().map_or_else(Vec::new, |log| log.since(thread)),
         });
     }
 }

@@ -129,6 +129,8 @@ impl Kernel {
             arguments: Vec::new(),
             outcome: Outcome::Errno(EACCES),
             filtered: false,
+            context: why::context::Context::default(),
+            log: Vec::new(),
         };
         let known = Known {
             functions: &functions,

@@ -26,6 +26,8 @@ fn failure(argument: &str) -> Failure {
         arguments: vec!["AT_FDCWD".to_owned(), format!("\"{argument}\"")],
         outcome: Outcome::Errno(EACCES),
         filtered: false,
+        context: why::context::Context::default(),
+        log: Vec::new(),
     }
 }
 

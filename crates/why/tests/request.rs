@@ -123,6 +123,8 @@ fn explain(records: &[Record]) -> Answer {
         arguments: Vec::new(),
         outcome: Outcome::Errno(EACCES),
         filtered: false,
+        context: why::context::Context::default(),
+        log: Vec::new(),
     };
     let known = Known {
         functions: reader.functions,

@@ -220,6 +220,8 @@ mod tests {
             arguments: Vec::new(),
             outcome: why::ptrace::Outcome::Errno(Errno::ENFILE.0),
             filtered: false,
+            context: why::context::Context::default(),
+            log: Vec::new(),
         };
         let written = "renameat2(\"a: \\\"b\", 0)";
         for cause in [call(written, Errno::EMFILE), Some(Cause::Rule("unknown: nodeid")), None] {

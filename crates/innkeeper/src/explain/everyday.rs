@@ -51,6 +51,8 @@ mod tests {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             outcome: Outcome::Errno(errno),
             filtered: false,
+            context: why::context::Context::default(),
+            log: Vec::new(),
         }
     }
 

@@ -51,7 +51,7 @@ impl Report {
                 hidden += 1;
                 continue;
             }
-            let next = tell(failure, found.as_ref(), status.is_some(), log);
+            let next = tell(failure, found.as_ref(), kernel.is_some(), log);
             match told.iter_mut().find(|before| before.is_like(&next)) {
                 Some(before) => before.times += 1,
                 None => told.push(next),
@@ -118,19 +118,19 @@ impl Told {
             "{} = {result}{}    {program}[{}]{times}",
             self.call, self.errno, self.thread
         );
-        let lines = [
-            ("why", &self.reason),
-            ("where", &self.place),
-            ("host", &self.host),
-            ("proof", &self.proof),
-            ("exact", &self.exact),
-            ("manual", &self.manual),
-            ("try", &self.attempt),
+        let before = [
+            ("why", self.reason.as_ref()),
+            ("where", self.place.as_ref()),
+            ("host", self.host.as_ref()),
+            ("proof", self.proof.as_ref()),
+            ("exact", self.exact.as_ref()),
+            ("value", self.value.as_ref()),
         ];
-        for (name, line) in lines {
-            if let Some(Line { text: told, certainty }) = line {
-                let _written = writeln!(text, "  {:8}{told}    {certainty}", format!("{name}:"));
-            }
+        let behind = [("manual", self.manual.as_ref()), ("try", self.attempt.as_ref())];
+        let logged = self.log.iter().map(|line| ("log", Some(line)));
+        let lines = before.into_iter().chain(logged).chain(behind);
+        for (name, Line { text: told, certainty }) in lines.filter_map(|(name, line)| Some((name, line?))) {
+            let _written = writeln!(text, "  {:8}{told}    {certainty}", format!("{name}:"));
         }
         if chain {
             for (depth, function) in self.chain.iter().enumerate() {

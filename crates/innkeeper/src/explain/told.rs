@@ -1,10 +1,9 @@
 //! What is told of one failed call, whatever form it is printed in.
 
-use std::fs;
-
 use serde::Serialize;
 use why::alignment::Turn;
 use why::call_tree::Certainty;
+use why::context::{Fact, Interpreter, Needed};
 use why::hints::{self, Hint};
 use why::host_log::HostLog;
 use why::manual;
@@ -16,6 +15,9 @@ use why::site::{Exact, Jump, Test};
 
 /// Characters of a manual page's entry that are told.
 const MANUAL_MAX: usize = 300;
+
+/// Where a call is refused that no function of the kernel is entered for.
+const FILTER: &str = "a seccomp filter, before the call began";
 
 /// A failed call and what is known of it.
 #[derive(Debug, Serialize)]
@@ -42,6 +44,11 @@ pub(super) struct Told {
     pub(super) proof: Option<Line>,
     /// The instruction that made it, and the test before it.
     pub(super) exact: Option<Line>,
+    /// The values that decided, as they were then.
+    pub(super) value: Option<Line>,
+    /// What the kernel logged meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) log: Vec<Line>,
     /// What the installed manual page says.
     pub(super) manual: Option<Line>,
     /// What to do.
@@ -65,8 +72,8 @@ impl Line {
     }
 }
 
-/// Puts together what is known of a failure; `here` says that it was seen on this system, whose settings then tell more.
-pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool, log: Option<&HostLog>) -> Told {
+/// Puts together what is known of a failure; `seen` says that the kernel's functions were, if not those of this call.
+pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Option<&HostLog>) -> Told {
     let answer = found.map(|(answer, _)| answer);
     // What there is to do about a FUSE server is to give its log.
     let open = answer.filter(|answer| log.is_none() || answer.request.is_none());
@@ -78,56 +85,103 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, here: bool, log: Op
         thread: failure.thread,
         times: 1,
         reason: reason(failure, answer),
-        place: answer.and_then(place),
+        place: place(failure, answer, seen),
         host: host(failure, answer, log),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
+        value: value(failure, answer),
+        log: logged(failure),
         manual: manual(failure, answer),
-        attempt: open.and_then(|answer| attempt(failure, answer, here)),
+        attempt: open.and_then(|answer| attempt(failure, answer)),
         chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
     }
 }
 
 fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+    if let Some(interpreter) = missing_interpreter(failure) {
+        let certainty = answer.map_or(Certainty::Likely, |answer| answer.certainty);
+        return Line::new(interpreter, certainty);
+    }
+    let errno = failure.outcome.name();
     let (text, certainty) = match (failure.outcome, answer) {
         (Outcome::Sigsys, _) => (
             "a seccomp filter refused it before the kernel began",
             Certainty::Certain,
         ),
-        (Outcome::Errno(_), None) if failure.filtered => (
+        (Outcome::Errno(libc::EPERM | libc::EACCES | libc::ENOSYS), None) if failure.filtered => (
             "a seccomp filter is on this thread and may have refused it",
             Certainty::Unknown,
         ),
-        (Outcome::Errno(_), None) => (
-            "the kernel refused it; which function did was not seen",
-            Certainty::Unknown,
-        ),
-        (Outcome::Errno(_), Some(answer)) => {
-            return match hint(failure, answer) {
-                Some(hint) => Line::new(hint.reason.to_owned(), answer.certainty),
-                // What the errno means in general need not be what this function means by it.
-                None => Line::new(meaning(&failure.outcome.name())?.to_owned(), Certainty::Likely),
-            };
+        (Outcome::Errno(_), Some(answer)) if hint(failure, answer).is_some() => {
+            (hint(failure, answer)?.reason, answer.certainty)
         }
+        // What the errno means in general need not be what this function means by it.
+        (Outcome::Errno(_), _) => (meaning(&errno).unwrap_or("the kernel refused it"), Certainty::Likely),
     };
     Line::new(text.to_owned(), certainty)
 }
 
-fn hint(failure: &Failure, answer: &Answer) -> Option<Hint> {
-    hints::hint(answer.origin.function(), &failure.outcome.name())
-}
-
-/// What to do, with the present value of what decides.
-fn attempt(failure: &Failure, answer: &Answer, here: bool) -> Option<Line> {
-    let hint = hint(failure, answer)?;
-    let value = hint.sysctl.filter(|_| here).and_then(|path| {
-        let value = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
-        Some(format!(" ({} is {})", path.replace('/', "."), value.trim()))
-    });
-    if hint.attempt.is_empty() {
+/// That what a program needs to run is not there: the program itself is, or it could not have been asked.
+fn missing_interpreter(failure: &Failure) -> Option<String> {
+    let Interpreter { program, name, needed } = failure.context.interpreter.as_ref()?;
+    if failure.outcome != Outcome::Errno(libc::ENOENT) {
         return None;
     }
-    Line::new(hint.attempt.to_owned() + &value.unwrap_or_default(), Certainty::Likely)
+    let program = program.display();
+    Some(match needed {
+        Needed::Script if name.ends_with('\r') => {
+            format!(
+                "the first line of {program} ends with CR and LF, and CR is taken for a part of the interpreter's name"
+            )
+        }
+        Needed::Script => format!("{program} is there, and the interpreter that its first line names is not: {name:?}"),
+        Needed::Loader => format!("{program} is there, and the loader that it needs is not: {name:?}"),
+    })
+}
+
+fn hint(failure: &Failure, answer: &Answer) -> Option<Hint> {
+    hints::hint(answer.origin.function(), &failure.outcome.name(), &answer.chain)
+}
+
+/// What to do.
+fn attempt(failure: &Failure, answer: &Answer) -> Option<Line> {
+    let hint = hint(failure, answer)?;
+    let text = (!hint.attempt.is_empty()).then(|| hint.attempt.to_owned());
+    Line::new(text?, Certainty::Likely)
+}
+
+/// What the limits, rights and settings were that this may be about.
+fn value(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+    let of_function = answer
+        .and_then(|answer| hint(failure, answer))
+        .map_or(&[][..], |hint| hint.facts);
+    let facts = if of_function.is_empty() {
+        hints::facts_of_call(&failure.call, &failure.outcome.name())
+    } else {
+        of_function
+    };
+    // Which mount a path is on is known by its names alone.
+    let certainty = if facts.contains(&Fact::Mount) {
+        Certainty::Likely
+    } else {
+        Certainty::Certain
+    };
+    Line::new(failure.context.tell(facts)?, certainty)
+}
+
+/// The kernel's log, which may be about somebody else.
+fn logged(failure: &Failure) -> Vec<Line> {
+    let line = |line: &why::kernel_log::Line| {
+        let about_it = line.names(failure.thread, failure.program.as_deref());
+        let certainty = if about_it {
+            Certainty::Likely
+        } else {
+            Certainty::Unknown
+        };
+        let (seconds, rest) = (line.time / 1_000_000, line.time % 1_000_000);
+        Line::new(format!("[{seconds}.{rest:06}] {}", line.text), certainty)
+    };
+    failure.log.iter().filter_map(line).collect()
 }
 
 /// The entry of the installed page that fits best. A page speaks of what the call's own function refuses.
@@ -161,11 +215,19 @@ fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     )
 }
 
-fn place(answer: &Answer) -> Option<Line> {
+fn place(failure: &Failure, answer: Option<&Answer>, seen: bool) -> Option<Line> {
+    let Some(answer) = answer else {
+        return match failure.outcome {
+            Outcome::Sigsys => Line::new(FILTER.to_owned(), Certainty::Certain),
+            Outcome::Errno(_) if seen => Line::new("its functions were not seen".to_owned(), Certainty::Unknown),
+            // That, and why, is said once for all.
+            Outcome::Errno(_) => None,
+        };
+    };
     let text = match &answer.origin {
         Origin::Function(function) => format!("{function}()"),
         Origin::Remote { function, asked } => format!("{asked} said so, asked by {function}()"),
-        Origin::Filter => "a seccomp filter, before the call began".to_owned(),
+        Origin::Filter => FILTER.to_owned(),
         Origin::NoCall => "this kernel has no such system call".to_owned(),
     };
     Line::new(text, answer.certainty)

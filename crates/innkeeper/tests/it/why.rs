@@ -131,3 +131,30 @@ fn why_says_in_a_sentence_why_a_process_is_not_attached_to() {
         assert_eq!(status, Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn why_tells_the_limit_that_a_write_ran_into() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ulimit -f 1; head -c 5000 /dev/zero >{}/big",
+        directory.path().display()
+    );
+    let (_, told) = told(&["--errno", "EFBIG", "--", "sh", "-c", &script]);
+    let value = told.lines().find(|line| line.starts_with("  value:  RLIMIT_FSIZE is "));
+    assert!(value.is_some_and(|value| value.ends_with("    certain")), "{told}");
+}
+
+#[test]
+fn why_names_the_interpreter_that_a_script_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("script");
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (status, told) = told(&["--", "sh", "-c", &format!("exec {}", script.display())]);
+    let script = script.display();
+    let line = format!(
+        "  why:    {script} is there, and the interpreter that its first line names is not: \"/no/such/interpreter\""
+    );
+    assert!(told.contains(&line), "{told}");
+    assert_eq!(status, Some(127), "the shell's own status for it");
+}

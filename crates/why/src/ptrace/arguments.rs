@@ -1,12 +1,17 @@
 //! Arguments of a call as a person would write them, read from the stopped thread.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use super::{address, flags, signatures};
 
 /// The longest text that is shown of a path.
 const TEXT_MAX: usize = 256;
+/// The longest path that the kernel takes.
+const PATH_MAX: usize = 4096;
 /// `IOV_MAX`: more pieces a message cannot have.
 const PIECES_MAX: u64 = 1024;
 
@@ -34,7 +39,7 @@ fn show(thread: i32, memory: &Memory, kind: char, word: u64) -> String {
             Ok(path) => format!("{short}<{}>", path.display()),
             Err(_) => short.to_string(),
         },
-        'p' => pointed(word, memory.text(word)),
+        'p' | 't' => pointed(word, memory.text(word)),
         'i' => short.to_string(),
         'n' => word.to_string(),
         'l' => word.cast_signed().to_string(),
@@ -114,6 +119,14 @@ impl Memory {
         Some(format!("{:?}", if end.is_some() { shown } else { shown + "..." }))
     }
 
+    /// A path as it is; none if it has no end.
+    fn path(&self, address: u64) -> Option<PathBuf> {
+        let mut bytes = self.bytes(address, PATH_MAX)?;
+        let end = bytes.iter().position(|&byte| byte == 0)?;
+        bytes.truncate(end);
+        Some(PathBuf::from(OsString::from_vec(bytes)))
+    }
+
     /// A socket address of this length.
     fn address(&self, address: u64, length: u64) -> Option<String> {
         let length = usize::try_from(length & 0xffff_ffff).ok()?.min(address::LARGEST);
@@ -139,6 +152,40 @@ impl Memory {
         let [_, flags] = self.words(address)?;
         Some(format!("{{flags={}}}", flags::uring(flags & 0xffff_ffff)))
     }
+}
+
+/// What a call is about: the open files and the paths among its arguments, in their order. Paths are made absolute, as the
+/// thread sees them, and no file is looked at for that: whoever serves it may be stopped as well.
+pub(super) fn objects(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<Object> {
+    let memory = Memory(File::open(format!("/proc/{thread}/mem")).ok());
+    let mut directory = None;
+    let mut found = Vec::new();
+    for (kind, word) in signatures::of(name).chars().zip(words) {
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates it just so")]
+        let number = word as u32 as i32;
+        match kind {
+            'd' => directory = (number != libc::AT_FDCWD).then_some(number),
+            'f' => found.push(Object::Descriptor(number)),
+            'p' => {
+                let base = directory
+                    .take()
+                    .map_or("cwd".to_owned(), |number| format!("fd/{number}"));
+                let base = fs::read_link(format!("/proc/{thread}/{base}")).unwrap_or_default();
+                found.extend(memory.path(word).map(|path| Object::Path(base.join(path))));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// An argument that is a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// An open one.
+    Descriptor(i32),
+    /// One that has this name, if it is there at all.
+    Path(PathBuf),
 }
 
 /// The name of the thread's program, as `comm` has it.

@@ -2,7 +2,7 @@
 
 /// The kinds of arguments, one letter for each:
 ///
-/// - `d` directory descriptor, `f` descriptor, `p` path or text;
+/// - `d` directory descriptor, to which the path behind it is relative, `f` descriptor, `p` path, `t` other text;
 /// - `i` number of 32 bits, `n` number of 64 bits without a sign (a size), `l` with one (a file offset);
 /// - `o` octal mode, `c` the mode of a file that may be created, `x` bits or an address;
 /// - names: `O` of open(), `T` of *at(), `Y` of access(), `P` of memory protection, `M` of mmap(), `V` of madvise(), `N` of mount(),
@@ -60,8 +60,8 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("renameat2", "dpdpx"),
     ("link", "pp"),
     ("linkat", "dpdpT"),
-    ("symlink", "pp"),
-    ("symlinkat", "pdp"),
+    ("symlink", "tp"),
+    ("symlinkat", "tdp"),
     ("chmod", "po"),
     ("fchmod", "fo"),
     ("fchmodat", "dpo"),
@@ -72,9 +72,9 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("fchownat", "dpiiT"),
     ("mknod", "pox"),
     ("mknodat", "dpox"),
-    ("mount", "pppNx"),
+    ("mount", "tptNx"),
     ("umount2", "pU"),
-    ("fsopen", "px"),
+    ("fsopen", "tx"),
     ("fsmount", "fxx"),
     ("open_tree", "dpx"),
     ("move_mount", "dpdpx"),
@@ -164,15 +164,15 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("io_uring_enter", "fiixxn"),
     ("io_uring_register", "fRxi"),
     ("io_setup", "ix"),
-    ("memfd_create", "px"),
-    ("getxattr", "ppxn"),
-    ("lgetxattr", "ppxn"),
-    ("setxattr", "ppxni"),
-    ("lsetxattr", "ppxni"),
-    ("fgetxattr", "fpxn"),
-    ("fsetxattr", "fpxni"),
+    ("memfd_create", "tx"),
+    ("getxattr", "ptxn"),
+    ("lgetxattr", "ptxn"),
+    ("setxattr", "ptxni"),
+    ("lsetxattr", "ptxni"),
+    ("fgetxattr", "ftxn"),
+    ("fsetxattr", "ftxni"),
     ("listxattr", "pxn"),
-    ("removexattr", "pp"),
+    ("removexattr", "pt"),
     ("wait4", "ixxx"),
     ("waitid", "iixxx"),
     ("nanosleep", "xx"),
@@ -182,14 +182,14 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("getrandom", "xnx"),
     ("arch_prctl", "xx"),
     ("rseq", "xixx"),
-    ("sethostname", "pi"),
-    ("setdomainname", "pi"),
+    ("sethostname", "ti"),
+    ("setdomainname", "ti"),
     ("swapon", "px"),
     ("swapoff", "p"),
     ("reboot", "xxxx"),
-    ("init_module", "xnp"),
-    ("finit_module", "fpx"),
-    ("delete_module", "px"),
+    ("init_module", "xnt"),
+    ("finit_module", "ftx"),
+    ("delete_module", "tx"),
     ("bpf", "ixi"),
     ("perf_event_open", "xiifx"),
     ("inotify_init1", "x"),
@@ -226,7 +226,7 @@ mod tests {
             assert!(kinds.len() <= 6, "{call} has too many arguments");
             let strange = kinds
                 .chars()
-                .find(|kind| !"dfpinlocxOTYPMVNUCDKGLSERWQIAHZ32".contains(*kind));
+                .find(|kind| !"dfptinlocxOTYPMVNUCDKGLSERWQIAHZ32".contains(*kind));
             assert_eq!(strange, None, "{call}");
         }
     }

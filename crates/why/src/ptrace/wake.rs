@@ -21,12 +21,15 @@ extern "C" fn wake(signal: i32) {
         ASKED.store(true, Ordering::Release);
     }
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: errno is this thread's own, and put back as it was for whoever is interrupted here.
-    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: gives the address of this thread's own errno.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: that address is valid as long as the thread is.
+    let errno = unsafe { *place };
     // SAFETY: write is async-signal-safe and reads eight bytes of `one`.
     unsafe { libc::write(EVENT.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
+    // Whoever is interrupted here finds errno as it was.
     // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *place = errno };
 }
 
 /// While it lives, signals that would end this process ask to let go, and the news of a traced thread wake the waiting one.

@@ -1,0 +1,174 @@
+//! What a program needs to be executed: the interpreter of a script, the loader of a program in ELF.
+//!
+//! If that is missing, execve() says ENOENT of a file that is there.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Whoever serves the file may be stopped as well (a FUSE server that is traced): that long is waited for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of a script's first line that the kernel looks at (`BINPRM_BUF_SIZE`).
+const LINE: usize = 256;
+/// The longest path that the kernel takes.
+const PATH_MAX: u64 = 4096;
+/// The kind of a program header that names the loader (`PT_INTERP`).
+const NAMES_LOADER: u32 = 3;
+
+/// A program's helper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interpreter {
+    /// The program that was to be executed.
+    pub program: PathBuf,
+    /// Its helper, as the program has it.
+    pub name: String,
+    /// How the program asks for it.
+    pub needed: Needed,
+}
+
+/// How a program asks for its helper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Needed {
+    /// In its first line, `#!`.
+    Script,
+    /// In a program header.
+    Loader,
+}
+
+impl Interpreter {
+    /// Of the program at this absolute path as the thread sees it.
+    pub(super) fn of(thread: i32, program: &Path) -> Option<Self> {
+        let inside = program.strip_prefix("/").ok()?;
+        let there = Path::new("/proc").join(thread.to_string()).join("root").join(inside);
+        let (found, wait) = mpsc::channel();
+        // What waits for a server for ever ends with this process.
+        thread::spawn(move || found.send(needed(&there).unwrap_or(None)));
+        let (name, needed) = wait.recv_timeout(PATIENCE).ok()??;
+        Some(Self {
+            program: program.to_owned(),
+            name,
+            needed,
+        })
+    }
+}
+
+fn needed(program: &Path) -> io::Result<Option<(String, Needed)>> {
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(program)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut head = Vec::new();
+    (&mut file).take(LINE as u64).read_to_end(&mut head)?;
+    if let Some(name) = script(&head) {
+        return Ok(Some((name, Needed::Script)));
+    }
+    Ok(loader(&head, &mut file)?.map(|name| (name, Needed::Loader)))
+}
+
+/// The first word behind `#!`.
+fn script(head: &[u8]) -> Option<String> {
+    let line = head.strip_prefix(b"#!")?;
+    let line = line.split(|&byte| byte == b'\n').next()?;
+    let mut words = line
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|word| !word.is_empty());
+    Some(String::from_utf8_lossy(words.next()?).into_owned())
+}
+
+/// The text that the first program header of the kind `PT_INTERP` leads to, in ELF files of 64 bits.
+fn loader(head: &[u8], file: &mut (impl Read + Seek)) -> io::Result<Option<String>> {
+    let number = |bytes: &[u8], at: usize, length: usize| {
+        let bytes = bytes.get(at..at + length)?;
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte)),
+        )
+    };
+    // Of 64 bits, little-endian.
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return Ok(None);
+    }
+    let (Some(headers), Some(size), Some(count)) = (number(head, 32, 8), number(head, 54, 2), number(head, 56, 2))
+    else {
+        return Ok(None);
+    };
+    for index in 0..count {
+        let mut header = [0; 56];
+        let Some(at) = headers.checked_add(index * size) else {
+            break;
+        };
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut header)?;
+        if number(&header, 0, 4) == Some(NAMES_LOADER.into()) {
+            let (at, length) = (number(&header, 8, 8).unwrap_or(0), number(&header, 32, 8).unwrap_or(0));
+            let mut name = Vec::new();
+            file.seek(SeekFrom::Start(at))?;
+            file.take(length.min(PATH_MAX)).read_to_end(&mut name)?;
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            return Ok(Some(String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn of(bytes: &[u8]) -> Option<(String, Needed)> {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        fs::write(&program, bytes).unwrap();
+        let own = std::process::id().cast_signed();
+        Interpreter::of(own, &program).map(|found| (found.name, found.needed))
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter() {
+        let script = |name: &str| Some((name.to_owned(), Needed::Script));
+        assert_eq!(of(b"#!/no/such -x\nrest"), script("/no/such"));
+        assert_eq!(of(b"#! /bin/sh\n"), script("/bin/sh"));
+        assert_eq!(of(b"#!/bin/sh\r\nexit\r\n"), script("/bin/sh\r"));
+        assert_eq!(of(b"#!\n/bin/sh"), None);
+        assert_eq!(of(b""), None);
+    }
+
+    #[test]
+    fn a_program_names_its_loader() {
+        let own = std::env::current_exe().unwrap();
+        let (name, needed) = Interpreter::of(std::process::id().cast_signed(), &own)
+            .map(|found| (found.name, found.needed))
+            .unwrap();
+        assert!(name.contains("ld-linux"), "{name}");
+        assert_eq!(needed, Needed::Loader);
+    }
+
+    #[test]
+    fn a_broken_program_has_none_and_a_missing_one_neither() {
+        let mut head = b"\x7fELF\x02\x01".to_vec();
+        head.resize(64, 0xff);
+        assert_eq!(of(&head), None);
+        assert_eq!(
+            Interpreter::of(std::process::id().cast_signed(), Path::new("/no/such")),
+            None
+        );
+        assert_eq!(
+            Interpreter::of(std::process::id().cast_signed(), Path::new("/proc")),
+            None
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! io_uring, asynchronous I/O, and what waits for many files: epoll, inotify, futexes.
+
+use super::{Row, row};
+use crate::context::Fact::{Capability, Limit, Setting};
+
+#[rustfmt::skip] // A table.
+pub(super) const ROWS: &[Row] = &[
+    row("__io_account_mem", &["ENOMEM"], "the user's locked memory would grow beyond the limit (RLIMIT_MEMLOCK)", "raise it with ulimit -l or LimitMEMLOCK=").value(&[Limit("RLIMIT_MEMLOCK"), Capability("CAP_IPC_LOCK")]),
+    row("io_uring_setup", &["EPERM"], "io_uring is switched off for this user", "set kernel.io_uring_disabled to 0").value(&[Setting("kernel/io_uring_disabled"), Setting("kernel/io_uring_group")]),
+    row("io_uring_setup", &["EINVAL"], "no entries, too many, or a flag that this kernel does not know", ""),
+    row("__x64_sys_io_uring_register", &["EINVAL"], "this kernel does not know the operation", ""),
+    row("do_epoll_ctl", &["ELOOP"], "epoll sets would watch each other in a circle, or be nested too deep", ""),
+    row("do_epoll_ctl", &["EPERM"], "this kind of file cannot be waited for: a regular file is always ready", ""),
+    row("do_epoll_ctl", &["EINVAL"], "an epoll set cannot watch itself", ""),
+    row("io_uring_create", &["EINVAL"], "no entries, too many, or flags that do not go together", ""),
+    row("io_uring_setup", &["ENOMEM"], "the kernel has no memory for the rings", "ask for fewer entries").value(&[Limit("RLIMIT_MEMLOCK")]),
+    row("__x64_sys_io_uring_setup", &["EPERM"], "io_uring is switched off for this user", "set kernel.io_uring_disabled to 0").value(&[Setting("kernel/io_uring_disabled"), Setting("kernel/io_uring_group")]),
+    row("__x64_sys_io_uring_enter", &["EBADF"], "the descriptor is not open", ""),
+    row("__x64_sys_io_uring_enter", &["EOPNOTSUPP"], "the descriptor is no io_uring", ""),
+    row("__x64_sys_io_uring_enter", &["EBADFD"], "the ring is disabled until IORING_REGISTER_ENABLE_RINGS", ""),
+    row("__x64_sys_io_uring_enter", &["EINVAL"], "the kernel does not know one of the flags", ""),
+    row("__x64_sys_io_uring_enter", &["EEXIST"], "the ring is for one thread alone (IORING_SETUP_SINGLE_ISSUER), and this is another one", ""),
+    row("io_sqe_buffers_register", &["EBUSY"], "buffers are registered already", "unregister them first"),
+    row("io_sqe_buffers_register", &["EINVAL"], "there are no buffers, or more than 16,384", ""),
+    row("io_buffer_validate", &["EFAULT"], "a buffer has no address, or no length, or more than 1 GiB", ""),
+    row("io_sqe_files_register", &["EBUSY"], "files are registered already", "unregister them first"),
+    row("io_sqe_files_register", &["EMFILE"], "more files would be registered than the process may open (RLIMIT_NOFILE)", "raise it with ulimit -n or LimitNOFILE=").value(&[Limit("RLIMIT_NOFILE")]),
+    row("io_sqe_files_register", &["EBADF"], "one of the descriptors is not open", ""),
+    row("__io_uring_register", &["EINVAL"], "this kernel does not know the operation, or its arguments do not fit", ""),
+    row("__io_uring_register", &["EACCES"], "the ring's own restrictions forbid the operation", ""),
+    row("io_sq_offload_create", &["EPERM"], "a thread that polls takes CAP_SYS_NICE on this kernel", "run it as root").value(&[Capability("CAP_SYS_NICE")]),
+    row("ioctx_alloc", &["EAGAIN"], "there are as many asynchronous requests as fs.aio-max-nr allows", "raise the sysctl").value(&[Setting("fs/aio-max-nr")]),
+    row("do_epoll_ctl", &["EEXIST"], "the set watches this descriptor already", "change it with EPOLL_CTL_MOD"),
+    row("do_epoll_ctl", &["ENOENT"], "the set does not watch this descriptor", "add it with EPOLL_CTL_ADD"),
+    row("do_epoll_ctl", &["EBADF"], "one of the descriptors is not open", ""),
+    row("ep_insert", &["ENOSPC"], "the user watches as many descriptors as fs.epoll.max_user_watches allows", "raise the sysctl").value(&[Setting("fs/epoll/max_user_watches")]),
+    row("do_epoll_wait", &["EINVAL"], "the descriptor is no epoll set, or room for no event was given", ""),
+    row("do_sys_poll", &["EINVAL"], "there are more descriptors than the process may open (RLIMIT_NOFILE)", "raise it with ulimit -n").value(&[Limit("RLIMIT_NOFILE")]),
+    row("inotify_update_watch", &["ENOSPC"], "the user watches as many files as fs.inotify.max_user_watches allows", "raise the sysctl").value(&[Setting("fs/inotify/max_user_watches")]),
+    row("inotify_new_watch", &["ENOSPC"], "the user watches as many files as fs.inotify.max_user_watches allows", "raise the sysctl").value(&[Setting("fs/inotify/max_user_watches")]),
+    row("__x64_sys_inotify_add_watch", &["ENOSPC"], "the user watches as many files as fs.inotify.max_user_watches allows", "raise the sysctl").value(&[Setting("fs/inotify/max_user_watches")]),
+    row("inotify_new_group", &["EMFILE"], "the user has as many inotify descriptors as fs.inotify.max_user_instances allows", "raise the sysctl").value(&[Setting("fs/inotify/max_user_instances")]),
+    row("do_inotify_init", &["EMFILE"], "the user has as many inotify descriptors as fs.inotify.max_user_instances allows", "raise the sysctl").value(&[Setting("fs/inotify/max_user_instances")]),
+    row("futex_wait_setup", &["EAGAIN"], "the value had changed before the thread could wait for it", ""),
+    row("get_futex_key", &["EFAULT"], "the address is not the program's memory", ""),
+];
