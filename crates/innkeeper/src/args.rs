@@ -80,6 +80,13 @@ pub(crate) struct Why {
     #[arg(long, conflicts_with = "explain")]
     pub(crate) exact: bool,
 
+    /// As --exact, and show which basic blocks of the function that made each error were run (x86-64)
+    ///
+    /// Each basic block of up to 8 of these functions is probed in the second run: those of the failures that are told, so
+    /// that --syscall and --errno choose. From the order of the blocks follows how every jump turned out.
+    #[arg(long, conflicts_with = "explain")]
+    pub(crate) deep: bool,
+
     /// Run COMMAND a second time where that is what it takes to learn what functions returned (kernels before 6.5)
     ///
     /// Whatever COMMAND does is done twice, or with --exact three times. The report is of the last run.
@@ -122,8 +129,10 @@ impl Why {
         if !self.command.is_empty() {
             return Err("-p attaches to a process that runs already, and COMMAND starts one: give one of them");
         }
-        if self.exact || self.again {
-            return Err("--exact and --again run a command a second time, which cannot be done with a process of -p");
+        if self.exact || self.deep || self.again {
+            return Err(
+                "--exact, --deep and --again run a command a second time, which cannot be done with a process of -p",
+            );
         }
         Ok(())
     }

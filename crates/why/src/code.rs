@@ -14,7 +14,7 @@ mod x86_64;
 pub use arm64::Arm64;
 pub use effect::{Condition, Effect, Place};
 pub use fate::Fate;
-pub use flow::{Code, Piece, Site, Way};
+pub use flow::{Block, Code, Piece, Site, Way};
 pub use kcore::{Error, Memory};
 pub use x86_64::X86_64;
 

@@ -14,7 +14,7 @@ use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
-use crate::site::{self, Exact, Suspect};
+use crate::site::{self, Coverage, Exact, Suspect};
 use crate::symbols::Symbols;
 use crate::trace::{Probed, Reader, Syscall, Which};
 use crate::tracefs::{self, Method, Session};
@@ -340,18 +340,40 @@ impl Recording {
     /// The kernel's descriptions cannot be understood.
     pub fn explain_exactly(&self) -> Result<Vec<Option<Found>>, Error> {
         let syscalls = self.syscalls()?;
-        let known = Known {
-            functions: &self.functions,
-            loading: self.loading.as_ref(),
-        };
-        let answers = origin::answers(&self.failures, &syscalls, known, self.has_returns).into_iter();
-        let exact = answers.map(|found| {
-            let (mut answer, syscall) = found?;
-            self.doubt(&mut answer, syscall);
+        let exact = self.answers(&syscalls).map(|found| {
+            let (answer, syscall) = found?;
             let exact = site::exact(&self.suspects, &self.refused, syscall, &answer);
             Some((answer, exact))
         });
         Ok(exact.collect())
+    }
+
+    /// The answers, with the doubts that the kernel's code raises.
+    fn answers<'s>(&'s self, syscalls: &'s [Syscall]) -> impl Iterator<Item = Option<(Answer, &'s Syscall)>> {
+        let known = Known {
+            functions: &self.functions,
+            loading: self.loading.as_ref(),
+        };
+        let answers = origin::answers(&self.failures, syscalls, known, self.has_returns).into_iter();
+        answers.map(|found| {
+            let (mut answer, syscall) = found?;
+            self.doubt(&mut answer, syscall);
+            Some((answer, syscall))
+        })
+    }
+
+    /// For each failure, explained by [`Self::explain_exactly`], which blocks of the function that made the errno were run,
+    /// where they were all probed.
+    ///
+    /// # Errors
+    /// The kernel's descriptions cannot be understood.
+    pub fn coverage(&self) -> Result<Vec<Option<Coverage>>, Error> {
+        let syscalls = self.syscalls()?;
+        let coverage = self.answers(&syscalls).map(|found| {
+            let (answer, syscall) = found?;
+            site::coverage(&self.suspects, &self.refused, syscall, &answer)
+        });
+        Ok(coverage.collect())
     }
 
     /// A function that has no instruction to load its errno has it from elsewhere: from a field where another one put it

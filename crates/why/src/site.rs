@@ -3,18 +3,24 @@
 //! What a first run of a command named is looked up in the kernel's code; probes on what was found there then see a
 //! second run.
 
+mod coverage;
+
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::call_tree::{Call, Certainty};
-use crate::code::{self, Code, Decoder, Fate, Memory, Piece, Site};
+use crate::code::{self, Block, Code, Decoder, Fate, Memory, Piece, Site};
 use crate::origin::{Answer, Origin};
 use crate::symbols::ByName;
 use crate::trace::Syscall;
 
+pub use coverage::{Coverage, coverage};
+
 /// Each probe is a trap in the kernel's way.
 const PROBES_MAX: usize = 20;
+/// As many where the whole of a function is looked at.
+const BLOCKS_MAX: usize = 400;
 /// Functions that never return; what lies behind a call of them belongs to something else.
 const ENDLESS: [&str; 4] = ["__stack_chk_fail", "panic", "__fortify_panic", "usercopy_abort"];
 /// Beginnings of the names of system calls' functions, which are followed by the call's name.
@@ -34,6 +40,12 @@ pub struct Suspect {
     sites: Vec<Site>,
     /// Every byte of it was understood.
     whole: bool,
+    /// Its basic blocks, if each of them is probed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    blocks: Vec<Block>,
+    /// Its basic blocks, which may be probed.
+    #[serde(skip)]
+    decoded: Vec<Block>,
 }
 
 /// What the probes say of an errno.
@@ -138,12 +150,32 @@ impl Suspect {
             pieces,
             sites: code.sites(errno),
             whole: code.whole(),
+            blocks: Vec::new(),
+            decoded: code.blocks(),
         }
     }
 
-    /// Addresses to probe: at most 20, the instructions that load before the tests.
+    /// Has every basic block probed; not if there are too many. Whether it does.
+    pub fn look_deep(&mut self) -> bool {
+        let few = self.decoded.len() <= BLOCKS_MAX;
+        if few {
+            self.blocks = std::mem::take(&mut self.decoded);
+        }
+        few
+    }
+
+    /// Addresses to probe: at most 20, the instructions that load before the tests; and every basic block, if it is to be
+    /// looked at as a whole.
     #[must_use]
     pub fn probes(&self) -> Vec<u64> {
+        let mut probes = self.few_probes();
+        let blocks = self.blocks.iter().map(|block| block.start);
+        let more: Vec<_> = blocks.filter(|start| !probes.contains(start)).collect();
+        probes.extend(more);
+        probes
+    }
+
+    fn few_probes(&self) -> Vec<u64> {
         let loads = self.sites.iter().map(|site| site.address);
         // The nearest tests of every site before those far from any.
         let farthest = self.sites.iter().map(|site| site.tests().len()).max().unwrap_or(0);

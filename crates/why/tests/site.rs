@@ -4,7 +4,7 @@ use why::btf::Returns;
 use why::call_tree::{Call, Certainty, Tree, Value};
 use why::code::X86_64;
 use why::origin::{Answer, Origin};
-use why::site::{Exact, Jump, Load, Suspect, Test, exact};
+use why::site::{Coverage, Exact, Jump, Load, Suspect, Test, coverage, exact};
 use why::trace::Syscall;
 
 const EINVAL: i32 = 22;
@@ -271,4 +271,80 @@ fn probes_are_few_and_begin_with_the_instructions_that_load() {
         exact(&[suspect], &[], &hits, &answer()),
         found("f+0x78", Test::Unknown, Certainty::Certain)
     );
+}
+
+/// `f` with a probe on each of its four blocks.
+fn deep() -> [Suspect; 1] {
+    let mut suspect = suspect(&MERGED);
+    assert!(suspect.look_deep());
+    [suspect]
+}
+
+fn covered(run: &[&str], jump: &str, certainty: Certainty) -> Option<Coverage> {
+    Some(Coverage {
+        function: "f".to_owned(),
+        blocks: 4,
+        run: run.iter().map(|&place| place.to_owned()).collect(),
+        jump: Some(Jump {
+            place: jump.to_owned(),
+            taken: Some(true),
+        }),
+        certainty,
+    })
+}
+
+#[test]
+fn the_blocks_that_were_run_tell_the_jump_without_a_probe_on_it() {
+    let suspects = deep();
+    let probes: Vec<u64> = suspects[0].probes().iter().map(|address| address - AT).collect();
+    assert_eq!(
+        probes,
+        [0x12, 0x7, 0xd, 0x0, 0x9, 0xf],
+        "what loads, the tests, then the other blocks"
+    );
+    let first = refused(&[(11, 0x0), (12, 0x12)]);
+    let second = refused(&[(11, 0x0), (12, 0x9), (13, 0x12)]);
+    let told = |call| coverage(&suspects, &[], call, &answer());
+    assert_eq!(told(&first), covered(&["f+0x0", "f+0x12"], "f+0x7", Certainty::Certain));
+    assert_eq!(
+        told(&second),
+        covered(&["f+0x0", "f+0x9", "f+0x12"], "f+0xd", Certainty::Certain)
+    );
+}
+
+#[test]
+fn a_block_that_could_not_be_probed_makes_coverage_likely() {
+    let call = refused(&[(11, 0x0), (13, 0x12)]);
+    let told = coverage(&deep(), &[AT + 0x9], &call, &answer());
+    assert_eq!(told, covered(&["f+0x0", "f+0x12"], "f+0x7", Certainty::Likely));
+}
+
+#[test]
+fn blocks_of_another_run_or_of_no_run_are_no_coverage() {
+    let early = refused(&[(5, 0x0), (6, 0x12)]);
+    assert_eq!(coverage(&deep(), &[], &early, &answer()), None);
+    let call = refused(&[(11, 0x0), (12, 0x12)]);
+    assert_eq!(
+        coverage(&[suspect(&MERGED)], &[], &call, &answer()),
+        None,
+        "it was not looked at as a whole"
+    );
+}
+
+#[test]
+fn an_errno_loaded_in_advance_has_its_jump_behind_the_load() {
+    const ADVANCE: [u8; 16] = [
+        0xb8, 0xea, 0xff, 0xff, 0xff, // mov $-22,%eax
+        0x48, 0x85, 0xff, // test %rdi,%rdi
+        0x74, 0x02, // 8: je c
+        0x31, 0xc0, // a: xor %eax,%eax
+        0xc3, // c: ret
+        0x90, 0x90, 0x90,
+    ];
+    let mut suspect = suspect(&ADVANCE);
+    assert!(suspect.look_deep());
+    let call = refused(&[(11, 0x0), (12, 0xc)]);
+    let told = coverage(&[suspect], &[], &call, &answer()).unwrap();
+    let jump = told.jump.unwrap();
+    assert_eq!((jump.place.as_str(), jump.taken), ("f+0x8", Some(true)));
 }

@@ -14,18 +14,24 @@ use std::process::{Command, ExitCode};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use why::host_log::HostLog;
-use why::ptrace;
+use why::ptrace::{self, Outcome};
 use why::recording::{self, Found, Recording, Run, Subject, Wanted};
+use why::site::{Coverage, Suspect};
 use why::tracefs::guardian;
 
-use crate::args::{Arguments, Why};
+use crate::args::{Arguments, Filter, Why};
 use crate::signals::{ENDING, Signals};
-use report::Report;
+use report::{Report, Seen};
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.
 const FAILED: u8 = 125;
 const NOT_THERE: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
+/// Functions each of whose basic blocks is probed.
+const DEEP_MAX: usize = 8;
+
+/// The answers to all failures, and what was run of the functions that made them.
+type Explained = (Vec<Option<Found>>, Vec<Option<Coverage>>);
 
 pub(crate) fn run(job: Why) -> ExitCode {
     if let Some(journal) = &job.guardian {
@@ -41,10 +47,15 @@ pub(crate) fn run(job: Why) -> ExitCode {
     }
     if let Some(file) = &job.explain {
         return match read(file) {
-            Ok((recording, answers)) => {
+            Ok((recording, (answers, coverage))) => {
                 let log = host_log(&job);
                 let (kernel, failures) = (Some(recording.kernel), &recording.failures);
-                let report = Report::new(failures, &answers, kernel, None, &job.filter, log.as_ref());
+                let seen = Seen {
+                    answers: &answers,
+                    coverage: &coverage,
+                    kernel,
+                };
+                let report = Report::new(failures, seen, None, &job.filter, log.as_ref());
                 tell(&report, &job).map_or_else(|sentence| failed(&sentence), |()| ExitCode::SUCCESS)
             }
             Err(sentence) => failed(&sentence),
@@ -66,9 +77,13 @@ pub(crate) fn run(job: Why) -> ExitCode {
         eprintln!("innkeeper: {note}");
     }
     let mut answers = vec![None; run.report.failures.len()];
+    let mut coverage = Vec::new();
     match &run.recording {
-        Ok(recording) => match recording.explain_exactly() {
-            Ok(found) => answers = found,
+        Ok(recording) => match recording
+            .explain_exactly()
+            .and_then(|found| Ok((found, recording.coverage()?)))
+        {
+            Ok((found, covered)) => (answers, coverage) = (found, covered),
             Err(error) => eprintln!("innkeeper: {error}"),
         },
         Err(refused) => eprintln!("innkeeper: no kernel functions: {refused}"),
@@ -76,7 +91,12 @@ pub(crate) fn run(job: Why) -> ExitCode {
     let kernel = run.recording.as_ref().ok().map(|recording| recording.kernel.clone());
     let status = run.report.status;
     let (failures, log) = (&run.report.failures, host_log(&job));
-    let report = Report::new(failures, &answers, kernel, Some(status), &job.filter, log.as_ref());
+    let seen = Seen {
+        answers: &answers,
+        coverage: &coverage,
+        kernel,
+    };
+    let report = Report::new(failures, seen, Some(status), &job.filter, log.as_ref());
     if let Err(sentence) = tell(&report, &job) {
         return failed(&sentence);
     }
@@ -136,10 +156,10 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
             ..Wanted::default()
         })?;
     }
-    let (true, Ok(recording)) = (job.exact, &last.recording) else {
+    let (true, Ok(recording)) = (job.exact || job.deep, &last.recording) else {
         return Ok(last);
     };
-    let instructions = match recording.suspects() {
+    let mut instructions = match recording.suspects() {
         Ok(suspects) if suspects.iter().all(|suspect| suspect.probes().is_empty()) => {
             return Ok(not_again(
                 last,
@@ -149,6 +169,11 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
         Ok(suspects) => suspects,
         Err(error) => return Ok(not_again(last, &error.to_string())),
     };
+    if job.deep
+        && let Err(error) = look_deep(&mut instructions, recording, &job.filter)
+    {
+        return Ok(not_again(last, &error.to_string()));
+    }
     eprintln!(
         "innkeeper: running the command again, with probes in {} of the kernel's functions",
         instructions.len()
@@ -169,6 +194,38 @@ fn attached(process: i32, threads: usize, job: &Why) -> String {
         "Ctrl-C"
     };
     format!("innkeeper: attached to process {process} ({threads}), until it ends or {end}")
+}
+
+/// Has the functions looked at as a whole that made the errors which are to be told.
+fn look_deep(suspects: &mut [Suspect], recording: &Recording, filter: &Filter) -> Result<(), recording::Error> {
+    let answers = recording.explain()?;
+    let failures = recording.failures.iter().zip(&answers);
+    let told = failures.filter(|(failure, _)| filter.wants(failure) && (filter.all || !everyday::is_everyday(failure)));
+    let mut wanted: Vec<(&str, Outcome)> = Vec::new();
+    for (failure, answer) in told {
+        if let Some(answer) = answer
+            && !wanted.contains(&(answer.origin.function(), failure.outcome))
+        {
+            wanted.push((answer.origin.function(), failure.outcome));
+        }
+    }
+    if wanted.len() > DEEP_MAX {
+        eprintln!(
+            "innkeeper: {} functions made errors, and {DEEP_MAX} are looked at; --syscall and --errno choose",
+            wanted.len()
+        );
+        wanted.truncate(DEEP_MAX);
+    }
+    for suspect in suspects {
+        let is_wanted = wanted.contains(&(suspect.function.as_str(), Outcome::Errno(suspect.errno)));
+        if is_wanted && !suspect.look_deep() {
+            eprintln!(
+                "innkeeper: {} has too many basic blocks to look at each of them",
+                suspect.function
+            );
+        }
+    }
+    Ok(())
 }
 
 fn not_again(run: Run, why: &str) -> Run {
@@ -213,13 +270,14 @@ fn guard(journal: &Path) -> ExitCode {
     }
 }
 
-fn read(file: &Path) -> Result<(Recording, Vec<Option<Found>>), String> {
+fn read(file: &Path) -> Result<(Recording, Explained), String> {
     let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let recording = Recording::from_json(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let answers = recording
+    let found = recording
         .explain_exactly()
-        .map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok((recording, answers))
+        .and_then(|answers| Ok((answers, recording.coverage()?)));
+    let explained = found.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok((recording, explained))
 }
 
 fn write(file: &Path, recording: &Recording) -> Result<(), String> {

@@ -6,9 +6,10 @@ use serde::Serialize;
 use why::host_log::HostLog;
 use why::ptrace::Failure;
 use why::recording::Found;
+use why::site::Coverage;
 
 use super::everyday::is_everyday;
-use super::told::{Line, Told, tell};
+use super::told::{Line, Told, deep, tell};
 use crate::args::{Filter, Why};
 
 /// Version of the JSON report.
@@ -27,17 +28,27 @@ pub(super) struct Report {
     hidden: usize,
 }
 
+/// What was seen of the failures in the kernel.
+pub(super) struct Seen<'s> {
+    pub(super) answers: &'s [Option<Found>],
+    /// None at all where no function was looked at as a whole.
+    pub(super) coverage: &'s [Option<Coverage>],
+    /// Release of the kernel whose functions were seen, if they were.
+    pub(super) kernel: Option<String>,
+}
+
 impl Report {
     /// Chooses what is told: what the filter wants, and of that no everyday failures, unless they are wanted or a command
     /// that failed has no others.
     pub(super) fn new(
         failures: &[Failure],
-        found: &[Option<Found>],
-        kernel: Option<String>,
+        seen: Seen<'_>,
         status: Option<u8>,
         filter: &Filter,
         log: Option<&HostLog>,
     ) -> Self {
+        let coverage = seen.coverage.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        let found = seen.answers.iter().zip(coverage);
         let wanted: Vec<_> = failures
             .iter()
             .zip(found)
@@ -46,12 +57,13 @@ impl Report {
         let all = filter.all || status != Some(0) && wanted.iter().all(|(failure, _)| is_everyday(failure));
         let mut told: Vec<Told> = Vec::new();
         let mut hidden = 0;
-        for (failure, found) in wanted {
+        for (failure, (found, coverage)) in wanted {
             if !all && is_everyday(failure) {
                 hidden += 1;
                 continue;
             }
-            let next = tell(failure, found.as_ref(), kernel.is_some(), log);
+            let mut next = tell(failure, found.as_ref(), seen.kernel.is_some(), log);
+            next.deep = coverage.and_then(deep);
             match told.iter_mut().find(|before| before.is_like(&next)) {
                 Some(before) => before.times += 1,
                 None => told.push(next),
@@ -59,7 +71,7 @@ impl Report {
         }
         Self {
             version: VERSION,
-            kernel,
+            kernel: seen.kernel,
             status,
             failures: told,
             hidden,
@@ -124,6 +136,7 @@ impl Told {
             ("host", self.host.as_ref()),
             ("proof", self.proof.as_ref()),
             ("exact", self.exact.as_ref()),
+            ("deep", self.deep.as_ref()),
             ("value", self.value.as_ref()),
         ];
         let behind = [("manual", self.manual.as_ref()), ("try", self.attempt.as_ref())];

@@ -11,7 +11,7 @@ use why::meaning::meaning;
 use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
 use why::recording::Found;
-use why::site::{Exact, Jump, Test};
+use why::site::{Coverage, Exact, Jump, Test};
 
 /// Characters of a manual page's entry that are told.
 const MANUAL_MAX: usize = 300;
@@ -44,6 +44,8 @@ pub(super) struct Told {
     pub(super) proof: Option<Line>,
     /// The instruction that made it, and the test before it.
     pub(super) exact: Option<Line>,
+    /// Which blocks of the function were run.
+    pub(super) deep: Option<Line>,
     /// The values that decided, as they were then.
     pub(super) value: Option<Line>,
     /// What the kernel logged meanwhile.
@@ -89,6 +91,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
         host: host(failure, answer, log),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
+        deep: None,
         value: value(failure, answer),
         log: logged(failure),
         manual: manual(failure, answer),
@@ -315,6 +318,34 @@ fn instruction(exact: &Exact) -> Option<Line> {
         format!("{} loads {}{led}", exact.place, negative(exact.errno)),
         exact.certainty,
     )
+}
+
+/// Which blocks of the function that made the errno were run, and the jump that decided.
+pub(super) fn deep(coverage: &Coverage) -> Option<Line> {
+    let Coverage {
+        function,
+        blocks,
+        run,
+        jump,
+        certainty,
+    } = coverage;
+    // The function is named once.
+    let within = |place: &String| place.strip_prefix(function.as_str()).unwrap_or(place).to_owned();
+    let run: Vec<_> = run.iter().map(within).collect();
+    let decided = jump.as_ref().map_or_else(String::new, |Jump { place, taken }| {
+        let turn = match taken {
+            Some(true) => ", which was taken",
+            Some(false) => ", which was not taken",
+            None => "",
+        };
+        format!("; the jump at {place}{turn}, decided")
+    });
+    let text = format!(
+        "{} of {blocks} blocks of {function} were run: {}{decided}",
+        run.len(),
+        run.join(" ")
+    );
+    Line::new(text, *certainty)
 }
 
 fn word(certainty: Certainty) -> &'static str {

@@ -66,6 +66,19 @@ pub struct Way {
     pub taken: bool,
 }
 
+/// What is run as a whole or not at all: from an instruction that is entered, or jumped to, up to the next jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Address of its first instruction.
+    pub start: u64,
+    /// Address of its last instruction.
+    pub last: u64,
+    /// Address behind it.
+    pub end: u64,
+    /// Where its last instruction goes if a condition holds; nothing if that is no conditional jump.
+    pub branch: Option<u64>,
+}
+
 impl Code {
     /// Decodes a function from its pieces, the one with its entry first. `endless` are functions that never return.
     ///
@@ -134,6 +147,27 @@ impl Code {
     #[must_use]
     pub fn whole(&self) -> bool {
         self.whole
+    }
+
+    /// The basic blocks by address. What nothing is known to jump to, as behind a table's jump, is among them too.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Block> {
+        let starts = self.leaders.iter();
+        let mut next = self.leaders.iter().skip(1);
+        let block = |start: &u64| {
+            let end = next.next().copied().unwrap_or(u64::MAX);
+            let (last, instruction) = self.instructions.range(*start..end).next_back()?;
+            Some(Block {
+                start: *start,
+                last: *last,
+                end: *last + u64::from(instruction.length),
+                branch: match instruction.does {
+                    Does::Branches(target) => Some(target),
+                    _ => None,
+                },
+            })
+        };
+        starts.filter_map(block).collect()
     }
 
     pub(super) fn at(&self, address: u64) -> Option<Instruction> {

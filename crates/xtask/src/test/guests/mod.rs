@@ -80,6 +80,7 @@ fn cases(ours: bool) -> Vec<Case> {
         add("why-conditions-6.1", one, why::conditions_on_6_1);
         add("why-6.12", one, why::on_6_12);
         add("why-6.1", one, why::on_6_1);
+        add("why-values", one, why::context::values);
         // The one device that shows the guest a window.
         let generic = variant(Device::NewGeneric, true, 1);
         for &(name, body) in dax::CASES {

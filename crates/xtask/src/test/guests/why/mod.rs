@@ -1,6 +1,7 @@
 //! `innkeeper why` in a guest: a hundred refused calls, and whether the function that it names is the one of the source.
 
 mod conditions;
+pub(super) mod context;
 mod origins;
 
 use std::fs;

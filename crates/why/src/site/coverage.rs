@@ -1,0 +1,99 @@
+//! Which basic blocks of a function were run, where each of them was probed, and the conditional jump that led to the errno.
+
+use super::{Jump, Suspect, hits, last_run};
+use crate::call_tree::Certainty;
+use crate::code::{Block, Fate};
+use crate::origin::{Answer, Origin};
+use crate::trace::Syscall;
+
+/// What was run of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// Its name.
+    pub function: String,
+    /// How many basic blocks it has.
+    pub blocks: usize,
+    /// Those that were run, in the order of their first runs, as in `do_mmap+0x70`.
+    pub run: Vec<String>,
+    /// The conditional jump that decided, and how it turned out.
+    pub jump: Option<Jump>,
+    /// Whether no block can have been run unseen.
+    pub certainty: Certainty,
+}
+
+/// What was run of the function that made the errno of a call, if each block of it was probed.
+#[must_use]
+pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &Answer) -> Option<Coverage> {
+    let errno = i32::try_from(-syscall.returned).ok()?;
+    let Origin::Function(function) = &answer.origin else {
+        return None;
+    };
+    let mut run = None;
+    last_run(&syscall.tree.roots, function, errno, &mut run);
+    let hits = hits(run?, &syscall.hits);
+    // Of several functions of one name only one was run.
+    let suspect = suspects.iter().find(|suspect| {
+        let entry = suspect.blocks.first().map(|block| block.start);
+        suspect.function == *function && suspect.errno == errno && entry.is_some_and(|entry| hits.contains(&entry))
+    })?;
+    let path: Vec<&Block> = hits
+        .iter()
+        .filter_map(|address| suspect.blocks.iter().find(|block| block.start == *address))
+        .collect();
+    let mut run: Vec<String> = Vec::new();
+    for block in &path {
+        let place = suspect.place(block.start);
+        if !run.contains(&place) {
+            run.push(place);
+        }
+    }
+    let all = suspect.whole && suspect.blocks.iter().all(|block| !refused.contains(&block.start));
+    let certainty = match answer.certainty {
+        Certainty::Unknown => Certainty::Unknown,
+        _ if all => Certainty::Certain,
+        _ => Certainty::Likely,
+    };
+    Some(Coverage {
+        function: function.clone(),
+        blocks: suspect.blocks.len(),
+        jump: suspect.decision(&path),
+        run,
+        certainty,
+    })
+}
+
+impl Suspect {
+    /// The jump that decided: the last one before the errno was loaded, or, where that was done in advance, the last one of
+    /// those after which nothing overwrites it.
+    fn decision(&self, path: &[&Block]) -> Option<Jump> {
+        let (at, site) = path.iter().enumerate().rev().find_map(|(at, block)| {
+            let within = |address: u64| (block.start..block.end).contains(&address);
+            let site = self.sites.iter().rev().find(|site| within(site.address))?;
+            Some((at, site))
+        })?;
+        let turns = path.windows(2).map(|pair| (pair[0], taken(pair[0], pair[1])));
+        let turns: Vec<_> = turns.collect();
+        let found = match &site.fate {
+            Fate::Tested(ways) => turns[at..].iter().rev().find(|(block, taken)| {
+                let ends_so = |way: &crate::code::Way| way.address == block.last && Some(way.taken) == *taken;
+                ways.iter().any(ends_so)
+            }),
+            Fate::Returned | Fate::Unknown => turns[..at].iter().rev().find(|(block, _)| block.branch.is_some()),
+        };
+        let (block, taken) = found?;
+        Some(Jump {
+            place: self.place(block.last),
+            taken: *taken,
+        })
+    }
+}
+
+/// Whether a conditional jump was taken, by what was run next; nothing if that tells neither.
+fn taken(block: &Block, next: &Block) -> Option<bool> {
+    let target = block.branch?;
+    match (next.start == target, next.start == block.end) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    }
+}
