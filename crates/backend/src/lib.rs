@@ -15,4 +15,5 @@ mod vring;
 mod window;
 
 pub use device::{Device, Lane, Waker};
+pub use polling::Polling;
 pub use server::{Error, Options, serve};

@@ -12,7 +12,7 @@ const PATIENCE_MOST: u32 = 1024;
 
 /// What polling came to so far.
 #[derive(Debug)]
-pub(crate) struct Polling {
+pub struct Polling {
     most: Duration,
     on: bool,
     /// Short sleeps until it is tried again.
@@ -25,7 +25,8 @@ pub(crate) struct Polling {
 
 impl Polling {
     /// Polls for up to `most`; zero: never.
-    pub(crate) fn new(most: Duration) -> Polling {
+    #[must_use]
+    pub fn new(most: Duration) -> Polling {
         Polling {
             most,
             on: false,
@@ -35,17 +36,20 @@ impl Polling {
         }
     }
 
-    pub(crate) fn is_on(&self) -> bool {
+    /// Whether to look before the next sleep.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
         self.on
     }
 
     /// When a sleep begins, if it is worth knowing.
-    pub(crate) fn sleep(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn sleep(&self) -> Option<Instant> {
         (!self.most.is_zero()).then(Instant::now)
     }
 
     /// A request has ended a sleep of so long.
-    pub(crate) fn slept(&mut self, time: Duration) {
+    pub fn slept(&mut self, time: Duration) {
         if time > self.most {
             return;
         }
@@ -54,11 +58,16 @@ impl Polling {
     }
 
     /// Looks until `found`, the end of the time, or `stop`. Whether to look at the ring for good, and not to sleep.
-    pub(crate) fn run(&mut self, found: impl Fn() -> bool, stop: impl Fn() -> bool) -> bool {
+    pub fn run(&mut self, found: impl FnMut() -> bool, stop: impl Fn() -> bool) -> bool {
         self.look(found, stop, Instant::now)
     }
 
-    fn look(&mut self, found: impl Fn() -> bool, stop: impl Fn() -> bool, mut now: impl FnMut() -> Instant) -> bool {
+    fn look(
+        &mut self,
+        mut found: impl FnMut() -> bool,
+        stop: impl Fn() -> bool,
+        mut now: impl FnMut() -> Instant,
+    ) -> bool {
         let start = now();
         let mut looked = start;
         while !stop() {

@@ -273,6 +273,9 @@ pub(crate) struct Mount {
     /// Descriptors of a queue, of which a request takes two: a power of two from 4 to 1024
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_queue_size)]
     pub(crate) queue_size: u16,
+    /// Look for the next reply or request for up to N microseconds before sleeping, while they come that soon (0: never, 1000 at most)
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) poll_us: u32,
     /// What to log on standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
     pub(crate) log_level: LogLevel,

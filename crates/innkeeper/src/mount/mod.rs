@@ -60,6 +60,7 @@ pub(crate) fn run(args: &Mount) -> Result<u8, Error> {
         memory: guest.memory().clone(),
         hiprio: Mutex::new(Hiprio::new(hiprio)),
         stop: event()?,
+        poll: Duration::from_micros(args.poll_us.into()),
     };
     let queues = std::iter::once(first).chain(queues);
     let workers = devices

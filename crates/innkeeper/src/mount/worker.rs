@@ -5,13 +5,16 @@
 //! it makes anyway.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use backend::Polling;
 use driver::Queue;
 use fuse::wire::{self, Opcode};
 use guestmem::{Memory, Pieces, Reader, RwFlags, Writer};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use virtqueue::Buffer;
 use zerocopy::{FromBytes, IntoBytes};
@@ -20,6 +23,8 @@ use super::hiprio::Hiprio;
 use super::layout::{self, HEAD};
 
 const OUT_HEADER: usize = size_of::<wire::OutHeader>();
+/// While polling, a look in so many is at what takes a system call and is not what is waited for.
+const LOOKS: u32 = 16;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(super) struct Shared {
     pub(super) hiprio: Mutex<Hiprio>,
     /// An event that tells all workers to stop at once.
     pub(super) stop: OwnedFd,
+    /// For how long to look for a reply or a request before sleeping.
+    pub(super) poll: Duration,
 }
 
 /// Why a worker ended before its file system did.
@@ -84,6 +91,12 @@ pub(super) struct Worker<'s> {
     unmounted: bool,
     /// Kept for its space.
     pieces: Pieces,
+    /// Of the ring, for replies.
+    replies: Polling,
+    /// Of /dev/fuse, while no reply is to come.
+    requests: Polling,
+    /// How often anything was looked at.
+    looks: u32,
 }
 
 /// A request on its way.
@@ -117,6 +130,9 @@ impl<'s> Worker<'s> {
             readable: false,
             unmounted: false,
             pieces: Pieces::new(&shared.memory),
+            replies: Polling::new(shared.poll),
+            requests: Polling::new(shared.poll),
+            looks: 0,
             queue,
         };
         worker.listen(true)?;
@@ -131,13 +147,61 @@ impl<'s> Worker<'s> {
             if self.unmounted && self.in_flight == 0 {
                 return Ok(self.queue);
             }
-            if self.queue.ring().arm_interrupt() {
+            if !self.look()? && self.queue.ring().arm_interrupt() {
                 self.wait()?;
             }
         }
     }
 
+    /// Looks for what comes next, if that pays, so that nobody has to be woken for it. Whether it has come.
+    fn look(&mut self) -> Result<bool, Trouble> {
+        let replies = self.in_flight > 0;
+        let polling = if replies { &mut self.replies } else { &mut self.requests };
+        if !polling.is_on() {
+            return Ok(false);
+        }
+        let mut polling = mem::replace(polling, Polling::new(Duration::ZERO));
+        let mut came = Ok(false);
+        polling.run(
+            || {
+                came = self.look_once(replies);
+                !matches!(came, Ok(false))
+            },
+            || false,
+        );
+        *if replies { &mut self.replies } else { &mut self.requests } = polling;
+        came
+    }
+
+    /// Takes a reply, or else a request. Other requests are taken along while a reply is looked for.
+    fn look_once(&mut self, reply: bool) -> Result<bool, Trouble> {
+        self.looks = self.looks.wrapping_add(1);
+        let at_all = self.looks.is_multiple_of(LOOKS);
+        if at_all {
+            self.obey_stop()?;
+        }
+        if reply && self.finish_replies()? {
+            return Ok(true);
+        }
+        if self.listening && (at_all || !reply) {
+            self.readable = true;
+            self.take_requests()?;
+        }
+        Ok(!reply && (self.in_flight > 0 || self.unmounted))
+    }
+
+    fn obey_stop(&self) -> Result<(), Trouble> {
+        let mut events = [PollFd::new(&self.shared.stop, PollFlags::IN)];
+        match poll(&mut events, Some(&Timespec::default())) {
+            Ok(0) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Err(Trouble::Stopped),
+            Err(errno) => Err(Trouble::wait(errno)),
+        }
+    }
+
     fn wait(&mut self) -> Result<(), Trouble> {
+        let replies = self.in_flight > 0;
+        let sleep = self.replies.sleep();
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 3];
         let came = match epoll::wait(&self.events, &mut events, None) {
             Ok((came, _)) => came,
@@ -146,7 +210,17 @@ impl<'s> Worker<'s> {
         };
         for event in came {
             match event.data.u64() {
-                device if device == Event::Device as u64 => self.readable = true,
+                device if device == Event::Device as u64 => {
+                    self.readable = true;
+                    if let Some(sleep) = sleep.filter(|_| !replies) {
+                        self.requests.slept(sleep.elapsed());
+                    }
+                }
+                interrupt if interrupt == Event::Interrupt as u64 => {
+                    if let Some(sleep) = sleep.filter(|_| replies) {
+                        self.replies.slept(sleep.elapsed());
+                    }
+                }
                 stop if stop == Event::Stop as u64 => return Err(Trouble::Stopped),
                 _ => {}
             }
@@ -154,10 +228,13 @@ impl<'s> Worker<'s> {
         Ok(())
     }
 
-    fn finish_replies(&mut self) -> Result<(), Trouble> {
+    /// Hands on all replies that are there. Whether there was one.
+    fn finish_replies(&mut self) -> Result<bool, Trouble> {
+        let mut finished = false;
         while let Some((token, written)) = self.queue.ring().reap().map_err(driver::Error::from)? {
             let posted = self.posted.get_mut(usize::from(token.0)).and_then(Option::take);
             let Some(posted) = posted else { continue };
+            finished = true;
             self.in_flight -= 1;
             if !self.unmounted {
                 self.reply(posted, written)?;
@@ -167,7 +244,7 @@ impl<'s> Worker<'s> {
                 self.listen(true)?;
             }
         }
-        Ok(())
+        Ok(finished)
     }
 
     /// Hands a reply to the kernel, or an error where that cannot take it.

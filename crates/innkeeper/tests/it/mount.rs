@@ -528,3 +528,58 @@ fn virtiofsd_is_mounted_like_our_own_daemon() {
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
     assert!(end_of(&mut mounted.daemon).success(), "it ends with its only client");
 }
+
+/// Nanoseconds that the threads of a process have run.
+fn run_time(process: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task = |task: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    tasks.map(of_task).sum()
+}
+
+/// However soon requests came before: what looks for the next one gives up.
+#[test]
+fn an_idle_mount_uses_no_processor() {
+    let Some(mounted) = Mounted::new(&["--num-queues", "2"], &["--queues", "2", "--poll-us", "1000"]) else {
+        return;
+    };
+    for number in 0..1000 {
+        fs::write(mounted.mnt(&format!("file-{number}")), "text").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let before = run_time(mounted.relay.id());
+    std::thread::sleep(Duration::from_secs(1));
+    let used = run_time(mounted.relay.id()) - before;
+    assert!(used < 5_000_000, "{used} ns in a second of idleness");
+}
+
+#[test]
+fn a_mount_that_never_sleeps_ends_at_the_second_signal_all_the_same() {
+    let Some(mut mounted) = Mounted::new(&[], &["--poll-us", "1000"]) else {
+        return;
+    };
+    File::create(mounted.data("file")).unwrap();
+    let mut busy = shell("while stat file; do :; done", &mounted.mountpoint())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stats = shell(
+        "cd mnt; exec 3<file; cd ..; while stat -f /dev/fd/3; do :; done",
+        mounted.directory.path(),
+    )
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    mounted.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    mounted.signal(Signal::TERM);
+    assert_eq!(mounted.end().0.code(), Some(0));
+    // They get errors now, and end of themselves.
+    end_of(&mut busy);
+    end_of(&mut stats);
+}
