@@ -313,6 +313,13 @@ fn the_blocks_that_were_run_tell_the_jump_without_a_probe_on_it() {
 }
 
 #[test]
+fn the_entry_is_run_although_its_probe_is_hit_before_the_function_is_said_to_be_entered() {
+    let call = refused(&[(9, 0x0), (12, 0x12)]);
+    let told = coverage(&deep(), &[], &call, &answer());
+    assert_eq!(told, covered(&["f+0x0", "f+0x12"], "f+0x7", Certainty::Certain));
+}
+
+#[test]
 fn a_block_that_could_not_be_probed_makes_coverage_likely() {
     let call = refused(&[(11, 0x0), (13, 0x12)]);
     let told = coverage(&deep(), &[AT + 0x9], &call, &answer());

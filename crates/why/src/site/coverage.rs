@@ -33,13 +33,18 @@ pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer
     let hits = hits(run?, &syscall.hits);
     // Of several functions of one name only one was run.
     let suspect = suspects.iter().find(|suspect| {
-        let entry = suspect.blocks.first().map(|block| block.start);
-        suspect.function == *function && suspect.errno == errno && entry.is_some_and(|entry| hits.contains(&entry))
+        let is_hit = |block: &Block| hits.contains(&block.start);
+        suspect.function == *function && suspect.errno == errno && suspect.blocks.iter().any(is_hit)
     })?;
-    let path: Vec<&Block> = hits
+    // The kernel tells of the probe at a function's entry before it tells that the function was entered.
+    let entry = suspect
+        .blocks
+        .first()
+        .filter(|entry| hits.first() != Some(&entry.start));
+    let further = hits
         .iter()
-        .filter_map(|address| suspect.blocks.iter().find(|block| block.start == *address))
-        .collect();
+        .filter_map(|address| suspect.blocks.iter().find(|block| block.start == *address));
+    let path: Vec<&Block> = entry.into_iter().chain(further).collect();
     let mut run: Vec<String> = Vec::new();
     for block in &path {
         let place = suspect.place(block.start);
