@@ -23,7 +23,7 @@ pub(super) fn introduction(contenders: &[Description]) -> String {
 pub(super) fn heading(rounds: u32, seconds: f64, not_counted: Option<&std::io::Error>) -> String {
     let mut text = format!(
         "\nRings driven by one process that sleeps until replies come; medians of {rounds} rounds of {seconds} s in turns.\n\n\
-         {:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}{:>8}   {}\n",
+         {:<24}{:<14}{:>13}  {:>9}{:>9}{:>10}{:>10}   {}\n",
         "workload",
         "who",
         "rate/s",
@@ -87,7 +87,7 @@ pub(super) fn lines(measured: &Measured) -> String {
             .syscalls
             .map_or_else(|| "-".into(), |calls| format!("{calls:.2}"));
         let line = format!(
-            "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}{calls:>8}   {}",
+            "{title:<24}{:<14}{rate:>13.0}  {:>9.1}{:>9.1}{:>10.2}{calls:>10}   {}",
             result.contender,
             result.p50_ns / 1000.0,
             result.p99_ns / 1000.0,
