@@ -1,6 +1,6 @@
 //! The process that puts tracefs back, whatever becomes of the one that traces.
 //!
-//! It waits for the lock of the session's [journal](super::journal), which it gets when the session ends, also when that is
+//! It waits for the lock of the session's journal, which it gets when the session ends, also when that is
 //! killed. There is no other way back: a normal end gives up the lock and waits.
 
 use std::path::Path;
