@@ -281,11 +281,14 @@ impl Passthrough {
         }
         let permit = self.budget.take().ok()?;
         let place = attr::place(&stat);
-        let known = self.inodes.known_by_attributes(place, birth::of(&stat));
-        let known = known.or_else(|| {
-            let handle = Some(handle_at(directory, name, &stat)?);
-            self.inodes.known(&Key { place, handle })
-        });
+        let mut known = self.inodes.known_by_attributes(place, birth::of(&stat));
+        if known.is_none()
+            && let Some(handle) = handle_at(directory, name, &stat)
+        {
+            let handle = Some(handle);
+            // The handle decides: what it does not find the guest does not know.
+            known = Some(self.inodes.known(&Key { place, handle })?);
+        }
         if let Some(node) = known {
             let fd = node.descriptor().ok()?;
             return Some(LastName { node, fd, permit });
