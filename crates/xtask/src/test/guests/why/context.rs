@@ -4,18 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use why::recording::Recording;
 
-use super::LIMIT;
+use super::run_in_guest;
 use crate::guest::Lab;
-use crate::guest::daemon::Program;
 use crate::guest::qemu::Variant;
-use crate::run::shown;
-use crate::setup::copy_root;
 
 /// Cases of `exercise refuse`, the call and errno, and what must be told of the values: by the case's own preparation, or
 /// by how the guest was booted.
@@ -55,35 +51,9 @@ const SCRIPT: &str = "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip
 
 /// Runs the script and judges what it left.
 pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let Program::Innkeeper(innkeeper) = &lab.daemon else {
-        bail!("only our own program boots")
-    };
-    let root = directory.join("root");
-    fs::create_dir_all(root.join("shared"))?;
-    copy_root(&lab.parts.root, &root)?;
-    for (program, name) in [
-        (&lab.programs.innkeeper, "innkeeper"),
-        (&lab.programs.exercise, "exercise"),
-    ] {
-        fs::copy(program, root.join("bin").join(name)).with_context(|| format!("cannot put {name} into the root"))?;
-    }
     let cases: Vec<_> = VALUES.iter().map(|(case, ..)| *case).collect();
-    let mut command = Command::new("timeout");
-    command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
-    command.arg("--kernel").arg(&lab.parts.kernel);
-    command.arg("--qemu").arg(variant.program(&lab.parts));
-    command.args(["--", "/bin/sh", "-c", &SCRIPT.replace("CASES", &cases.join(" "))]);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
-    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
-    ensure!(
-        output.status.success(),
-        "`{}` ended with {} and said {:?}; why told:\n{told}",
-        shown(&command),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let script = SCRIPT.replace("CASES", &cases.join(" "));
+    let root = run_in_guest(lab, variant, directory, &lab.parts.kernel, &script)?;
     let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| format!("no /{name} of the guest"));
     let failures = failures(&read("report")?)?;
     for (case, call, errno, value) in VALUES {
@@ -125,7 +95,8 @@ pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) ->
         .unwrap_or_default();
     ensure!(
         place.contains("()"),
-        "no function was named of the process that was attached to: {attached:?}; told {told}"
+        "no function was named of the process that was attached to: {attached:?}; told {}",
+        read("told").unwrap_or_default()
     );
     let (known, all, missing) = known_functions(&read("kallsyms")?);
     ensure!(

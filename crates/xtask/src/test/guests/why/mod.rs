@@ -5,7 +5,7 @@ pub(super) mod context;
 mod origins;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -80,14 +80,8 @@ pub(super) fn on_6_1(lab: &Lab, variant: Variant, directory: &Path) -> Result<St
     refused_calls(lab, variant, directory, &image, (1, &[COMPARED, AGAIN]))
 }
 
-/// Boots a kernel, whose place in [`Known::functions`] is `column`, and has `why` run all cases as often as there are `runs`.
-fn refused_calls(
-    lab: &Lab,
-    variant: Variant,
-    directory: &Path,
-    image: &Path,
-    (column, runs): (usize, &[Run]),
-) -> Result<String> {
+/// Boots a kernel with innkeeper and `exercise` in its root, runs a script there, and answers the root, with what was left in it.
+fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, script: &str) -> Result<PathBuf> {
     let Program::Innkeeper(innkeeper) = &lab.daemon else {
         bail!("only our own program boots")
     };
@@ -100,6 +94,34 @@ fn refused_calls(
     ] {
         fs::copy(program, root.join("bin").join(name)).with_context(|| format!("cannot put {name} into the root"))?;
     }
+    let mut command = Command::new("timeout");
+    command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
+    command.arg("--kernel").arg(image);
+    command.arg("--qemu").arg(variant.program(&lab.parts));
+    command.args(["--", "/bin/sh", "-c", script]);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
+    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+    ensure!(
+        output.status.success(),
+        "`{}` ended with {}, printed {:?} and said {:?}; why told:\n{told}",
+        shown(&command),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(root)
+}
+
+/// Boots a kernel, whose place in [`Known::functions`] is `column`, and has `why` run all cases as often as there are `runs`.
+fn refused_calls(
+    lab: &Lab,
+    variant: Variant,
+    directory: &Path,
+    image: &Path,
+    (column, runs): (usize, &[Run]),
+) -> Result<String> {
     let mut script = "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip link set lo up \
                       && mount -t tracefs none /sys/kernel/tracing && chmod 755 /"
         .to_owned();
@@ -113,23 +135,7 @@ fn refused_calls(
             names.join(" ")
         );
     }
-    let mut command = Command::new("timeout");
-    command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
-    command.arg("--kernel").arg(image);
-    command.arg("--qemu").arg(variant.program(&lab.parts));
-    command.args(["--", "/bin/sh", "-c", &script]);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
-    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
-    ensure!(
-        output.status.success(),
-        "`{}` ended with {}, printed {:?} and said {:?}; why told:\n{told}",
-        shown(&command),
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let root = run_in_guest(lab, variant, directory, image, &script)?;
     let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| format!("no /{name} of the guest"));
     let mut seen = Vec::new();
     for (number, run) in runs.iter().enumerate() {
