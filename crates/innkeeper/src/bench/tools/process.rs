@@ -119,8 +119,13 @@ mod tests {
         assert!(run(command, &AtomicBool::new(true)).unwrap().is_none());
         let processes = std::fs::read_to_string(directory.path().join("processes")).unwrap();
         for process in processes.split_whitespace() {
-            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-            assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+            // The child dies when it is next scheduled, which the kill does not wait for.
+            let dies = (0..1000).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+                stat.is_empty() || stat.contains(") Z ")
+            });
+            assert!(dies, "{process} lives on");
         }
     }
 }
