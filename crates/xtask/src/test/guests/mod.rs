@@ -9,6 +9,7 @@ mod why;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,6 +23,9 @@ use crate::setup::{self, Parts};
 
 /// From init to what a short job prints, under TCG on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Guests that run at the same time; each has a gigabyte of memory, or two.
+const AT_ONCE_AT_MOST: usize = 4;
 
 /// Returns what was seen, in a few words.
 type Body = fn(&Lab, Variant, &Path) -> Result<String>;
@@ -47,6 +51,31 @@ impl Case {
     fn when_named(&self) -> bool {
         WHEN_NAMED.iter().any(|name| self.name.starts_with(name))
     }
+
+    /// Runs it in a directory of its own below `base`, says how it went, and answers whether it passed.
+    fn run(&self, lab: &Lab, base: &Path) -> bool {
+        let directory = base.join(self.name.replace('/', "-"));
+        let started = Instant::now();
+        let result = fresh(&directory)
+            .and_then(|()| (self.body)(lab, self.variant, &directory))
+            .and_then(|seen| {
+                fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+                Ok(seen)
+            });
+        let seconds = started.elapsed().as_secs_f64();
+        match &result {
+            Ok(seen) => println!("  ok      {:32} {seconds:6.1} s  {seen}", self.name),
+            // In one piece, since others print too.
+            Err(error) => println!(
+                "  FAILED  {:32} {seconds:6.1} s  {error:#}\n          files and console log: {}\n          \
+                 repeat with `cargo xtask test --guest {}`",
+                self.name,
+                directory.display(),
+                self.name
+            ),
+        }
+        result.is_ok()
+    }
 }
 
 /// All cases; for a daemon that is not ours those that the peer can pass: split rings, one queue.
@@ -62,27 +91,32 @@ fn cases(ours: bool) -> Vec<Case> {
             });
         }
     };
-    for device in [Device::HostFs, Device::NewFs, Device::NewGeneric] {
-        for packed in [false, true] {
-            for queues in [1, 4] {
-                add("root", Variant { device, packed, queues }, root::root);
-            }
+    let variant = |device, packed, queues| Variant { device, packed, queues };
+    // Those that take minutes come first, so that no processor waits for one at the end.
+    if ours {
+        let one = variant(Device::HostFs, false, 1);
+        add("why-6.12", one, why::on_6_12);
+        add("why-6.1", one, why::on_6_1);
+        add("why-instance", one, tracefs::own_instance);
+        add("why-top", one, tracefs::shared_top);
+        add("why-conditions-6.12", one, why::conditions_on_6_12);
+        add("why-conditions-6.1", one, why::conditions_on_6_1);
+        add("why-values", one, why::context::values);
+        // The one device that shows the guest a window.
+        let generic = variant(Device::NewGeneric, true, 1);
+        for &(name, body) in dax::CASES {
+            add(name, generic, body);
         }
     }
     for packed in [false, true] {
-        let variant = Variant {
-            device: Device::HostFs,
-            packed,
-            queues: 1,
-        };
+        let one = variant(Device::HostFs, packed, 1);
         if ours {
-            add("crash", variant, root::crash);
+            add("crash", one, root::crash);
         }
-        add("posix", variant, suites::posix);
-        add("tree", variant, suites::copied_tree);
+        add("posix", one, suites::posix);
+        add("tree", one, suites::copied_tree);
     }
     if ours {
-        let variant = |device, packed, queues| Variant { device, packed, queues };
         add("boot", variant(Device::HostFs, false, 1), boot::boot);
         add("boot", variant(Device::NewFs, true, 4), boot::boot);
         add(
@@ -90,18 +124,12 @@ fn cases(ours: bool) -> Vec<Case> {
             variant(Device::HostFs, false, 1),
             boot::boot_with_modules,
         );
-        let one = variant(Device::HostFs, false, 1);
-        add("why-instance", one, tracefs::own_instance);
-        add("why-top", one, tracefs::shared_top);
-        add("why-conditions-6.12", one, why::conditions_on_6_12);
-        add("why-conditions-6.1", one, why::conditions_on_6_1);
-        add("why-6.12", one, why::on_6_12);
-        add("why-6.1", one, why::on_6_1);
-        add("why-values", one, why::context::values);
-        // The one device that shows the guest a window.
-        let generic = variant(Device::NewGeneric, true, 1);
-        for &(name, body) in dax::CASES {
-            add(name, generic, body);
+    }
+    for device in [Device::HostFs, Device::NewFs, Device::NewGeneric] {
+        for packed in [false, true] {
+            for queues in [1, 4] {
+                add("root", variant(device, packed, queues), root::root);
+            }
         }
     }
     cases
@@ -138,31 +166,26 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
     };
     let lab = lab(parts, daemon)?;
     let base = target()?.join("guests");
-    let mut failed = 0;
-    for case in &cases {
-        let directory = base.join(case.name.replace('/', "-"));
-        let started = Instant::now();
-        let result = fresh(&directory).and_then(|()| (case.body)(&lab, case.variant, &directory));
-        let seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(seen) => {
-                println!("  ok      {:32} {seconds:6.1} s  {seen}", case.name);
-                fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-            }
-            Err(error) => {
-                failed += 1;
-                println!("  FAILED  {:32} {seconds:6.1} s  {error:#}", case.name);
-                println!("          files and console log: {}", directory.display());
-                println!("          repeat with `cargo xtask test --guest {}`", case.name);
-            }
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
+            let passed = case.run(&lab, &base);
+            failed.fetch_add(usize::from(!passed), Relaxed);
         }
-    }
+    };
+    std::thread::scope(|scope| (0..at_once()).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner();
     println!("guests: {} passed, {failed} failed", cases.len() - failed);
     if failed == 0 {
         Ok(())
     } else {
         bail!("{failed} guests failed")
     }
+}
+
+/// A guest keeps little more than a processor busy, its daemon's part included.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(AT_ONCE_AT_MOST))
 }
 
 /// Where guests run, with `daemon` for their shares.
