@@ -164,7 +164,7 @@ mod tests {
             let chain: Vec<_> = chain.iter().map(|&name| name.to_owned()).collect();
             hint("step_into", "ENOENT", &chain).unwrap().reason
         };
-        assert!(reason(&["do_sys_openat2", "path_openat", "step_into"]).contains("the last name"));
+        assert!(reason(&["do_sys_openat2", "path_openat", "step_into"]).contains("the file that the path names"));
         assert!(reason(&["bprm_execve", "load_script.part.0", "step_into"]).contains("interpreter"));
         assert!(reason(&["load_elf_binary", "step_into"]).contains("loader"));
         assert!(reason(&["unix_find_other", "step_into"]).contains("socket"));

@@ -4,9 +4,9 @@
 //! it is bounded, and nothing in it reaches a terminal but text.
 
 mod page;
+mod rank;
 mod roff;
 
-use std::cmp::Reverse;
 use std::env;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use page::Page;
+pub use rank::rank;
 
 /// Where pages are if MANPATH does not say otherwise, in the order of man(1).
 const ROOTS: [&str; 2] = ["/usr/local/share/man", "/usr/share/man"];
@@ -69,44 +70,6 @@ pub fn entries_in(roots: &[PathBuf], call: &str, errno: &str) -> Option<Vec<Entr
     }
     found.sort_by_key(|entry| entry.elsewhere);
     Some(found)
-}
-
-/// Puts first the entries that have most in common with what is known of the failure: names of kernel functions, of
-/// arguments and of flags, each as it is (`may_open`, `O_TMPFILE`). Equal ones stay in their order, and those about other
-/// calls last.
-pub fn rank(entries: &mut [Entry], words: &[&str]) {
-    entries.sort_by_cached_key(|entry| (entry.elsewhere, Reverse(score(entry, words))));
-}
-
-/// A whole name counts as much as several parts of names.
-fn score(entry: &Entry, words: &[&str]) -> usize {
-    const WHOLE: usize = 4;
-    let said: Vec<_> = [&entry.heading, &entry.text]
-        .into_iter()
-        .flat_map(|text| names(text))
-        .map(str::to_lowercase)
-        .collect();
-    let whole = |word: &str| said.iter().any(|said| *said == word);
-    let mut parts: Vec<String> = Vec::new();
-    let mut score = 0;
-    for word in words.iter().flat_map(|word| names(word)).map(str::to_lowercase) {
-        if whole(&word) {
-            score += WHOLE;
-        }
-        // What every function is called by says nothing.
-        let telling = word
-            .split('_')
-            .filter(|part| part.len() > 2 && !matches!(*part, "sys" | "x64" | "get" | "and" | "the"));
-        parts.extend(telling.map(str::to_owned));
-    }
-    parts.sort_unstable();
-    parts.dedup();
-    // `perm` is said by `permission`, and `flags` by `flag`.
-    let alike = |part: &str| {
-        let mut spoken = said.iter().flat_map(|said| said.split('_'));
-        spoken.any(|said| said.len() > 2 && (said.starts_with(part) || part.starts_with(said)))
-    };
-    score + parts.iter().filter(|part| alike(part)).count()
 }
 
 /// The identifiers of a text.

@@ -363,6 +363,49 @@ fn entries_that_share_words_with_the_failure_come_first() {
     assert_eq!(registered[3], "The buffers are not registered.");
 }
 
+#[test]
+fn an_entry_stands_out_by_the_flags_that_it_asks_for_and_by_nothing_that_all_say() {
+    let source = "
+.SH ERRORS
+.TP
+.B EINVAL
+.B WALL_NEW
+was given, but
+.B WALL_OLD
+was not.
+.TP
+.B EINVAL
+.B WALL_NEW
+and
+.B WALL_OLD
+were both given.
+.TP
+.B EINVAL
+Neither
+.B WALL_NEW
+nor
+.B WALL_OLD
+was given.
+";
+    let pages = Pages::with("paint.2", source);
+    let ranked = |words: &[&str]| {
+        let mut entries = pages.entries("paint", "EINVAL").unwrap();
+        let stands_out = rank(&mut entries, words);
+        (entries.swap_remove(0).text, stands_out)
+    };
+    let said = |text: &str, stands_out| (text.to_owned(), stands_out);
+    assert_eq!(
+        ranked(&["WALL_NEW"]),
+        said("WALL_NEW was given, but WALL_OLD was not.", true)
+    );
+    assert_eq!(
+        ranked(&["WALL_NEW|WALL_OLD"]),
+        said("WALL_NEW and WALL_OLD were both given.", true)
+    );
+    assert_eq!(ranked(&["0"]), said("Neither WALL_NEW nor WALL_OLD was given.", false));
+    assert!(!ranked(&["given"]).1, "what all say tells none from the others");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

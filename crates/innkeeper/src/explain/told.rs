@@ -79,6 +79,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
     let answer = found.map(|(answer, _)| answer);
     // What there is to do about a FUSE server is to give its log.
     let open = answer.filter(|answer| log.is_none() || answer.request.is_none());
+    let value = value(failure, answer);
     Told {
         call: format!("{}({})", failure.call, failure.arguments.join(", ")),
         name: failure.call.clone(),
@@ -92,9 +93,9 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
         deep: None,
-        value: value(failure, answer),
         log: logged(failure),
-        manual: manual(failure, answer),
+        manual: manual(failure, answer, value.as_ref()),
+        value,
         attempt: open.and_then(|answer| attempt(failure, answer)),
         chain: answer.map(|answer| answer.chain.clone()).unwrap_or_default(),
     }
@@ -188,7 +189,7 @@ fn logged(failure: &Failure) -> Vec<Line> {
 }
 
 /// The entry of the installed page that fits best. A page speaks of what the call's own function refuses.
-fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
+fn manual(failure: &Failure, answer: Option<&Answer>, value: Option<&Line>) -> Option<Line> {
     if answer.is_some_and(|answer| matches!(answer.origin, Origin::Filter | Origin::NoCall)) {
         return None;
     }
@@ -200,7 +201,8 @@ fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     words.extend(answer.map(|answer| answer.origin.function()));
     words.extend(check.map(|check| check.function.as_str()));
     words.extend(answer.and_then(|answer| hint(failure, answer)).map(|hint| hint.reason));
-    manual::rank(&mut entries, &words);
+    words.extend(value.map(|value| value.text.as_str()));
+    let stands_out = manual::rank(&mut entries, &words);
     let count = entries.len();
     let entry = entries.into_iter().next()?;
     let mut text: String = entry.text.chars().take(MANUAL_MAX).collect();
@@ -214,7 +216,11 @@ fn manual(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     };
     Line::new(
         format!("{}: {text} [{}{of}]", entry.heading, entry.page),
-        Certainty::Likely,
+        if stands_out {
+            Certainty::Likely
+        } else {
+            Certainty::Unknown
+        },
     )
 }
 
