@@ -83,6 +83,11 @@ impl KernelLog {
         self.calls.insert(thread, self.first + self.recent.len() as u64);
     }
 
+    /// A thread is no more.
+    pub(crate) fn ended(&mut self, thread: i32) {
+        self.calls.remove(&thread);
+    }
+
     /// What was logged since the thread entered its call.
     pub(crate) fn since(&mut self, thread: i32) -> Vec<Line> {
         self.drain();

@@ -106,12 +106,15 @@ pub fn answers<'s>(
         found.push(position.and_then(|position| {
             next.insert(failure.thread, from + position + 1);
             let syscall = &syscalls[from + position];
-            let answer = match &successes {
-                _ if syscall.tree.roots.is_empty() => refused_before(syscall, errno, failure.filtered),
+            let mut answer = match &successes {
+                _ if syscall.tree.roots.is_empty() => refused_before(syscall, errno, failure),
                 Some(successes) => turned(syscall, errno, known, successes),
                 None => answer(syscall, errno, known),
-            };
-            Some((answer?, syscall))
+            }?;
+            if syscall.lost && answer.certainty == Certainty::Certain {
+                answer.certainty = Certainty::Likely;
+            }
+            Some((answer, syscall))
         }));
     }
     found
@@ -228,12 +231,13 @@ fn asked_before<'t>(chain: &[&'t Call], errno: i32) -> Option<&'t Call> {
 
 /// A call that ran through no function: a filter refuses before the kernel says that a call is entered, and a number that has
 /// no function is entered and left again.
-fn refused_before(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answer> {
+fn refused_before(syscall: &Syscall, errno: i32, failure: &Failure) -> Option<Answer> {
     let entered = syscall.time.0.is_some();
-    let (origin, fits) = match (filtered, errno) {
-        (true, _) => (Origin::Filter, !entered),
-        (false, ENOSYS) => (Origin::NoCall, entered),
-        (false, _) => return None,
+    let origin = match (entered, errno) {
+        (false, _) if failure.filtered => Origin::Filter,
+        // The functions of calls of another kind than the kernel's own may not be looked at.
+        (true, ENOSYS) if failure.is_native() => Origin::NoCall,
+        _ => return None,
     };
     Some(Answer {
         chain: Vec::new(),
@@ -241,10 +245,11 @@ fn refused_before(syscall: &Syscall, errno: i32, filtered: bool) -> Option<Answe
         check: None,
         request: None,
         turn: None,
-        certainty: match (syscall.tree.complete, fits) {
-            (false, _) => Certainty::Unknown,
-            (true, false) => Certainty::Likely,
-            (true, true) => Certainty::Certain,
+        // What was lost may be just what would have been seen.
+        certainty: if syscall.tree.complete && !syscall.lost {
+            Certainty::Certain
+        } else {
+            Certainty::Unknown
         },
     })
 }

@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use serde::{Deserialize, Serialize};
 use sys::{Stop, Syscall};
+use wake::Wake;
 
 use crate::context::Context;
 use crate::kernel_log::{self, KernelLog};
@@ -24,7 +25,7 @@ pub(crate) use arguments::Object;
 pub use attach::{Process, Refusal, attach, leader};
 
 /// The audit number of x86-64: calls of other kinds (i386) have other numbers.
-const AUDIT_X86_64: u32 = 0xc000_003e;
+pub const AUDIT_X86_64: u32 = 0xc000_003e;
 /// `ERESTARTSYS` and its kin: the kernel calls again by itself, the program never sees them.
 const RESTARTS: std::ops::RangeInclusive<i64> = 512..=516;
 /// Failed calls that are kept; a command in a loop must not fill the memory.
@@ -39,6 +40,9 @@ pub struct Failure {
     pub program: Option<String>,
     /// Number of the call.
     pub number: u64,
+    /// Whose number that is, as audit counts architectures: 32-bit programs have calls of their own.
+    #[serde(default = "native")]
+    pub architecture: u32,
     /// Name of the call, or its number where there is no name.
     pub call: String,
     /// The arguments as a person would write them.
@@ -53,6 +57,18 @@ pub struct Failure {
     /// What the kernel logged between the call's entry and its end, whoever that was about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<kernel_log::Line>,
+}
+
+fn native() -> u32 {
+    AUDIT_X86_64
+}
+
+impl Failure {
+    /// Whether it is one of the kernel's own calls, and none of those that it has for 32-bit programs.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.architecture == native()
+    }
 }
 
 /// How a call failed.
@@ -123,18 +139,20 @@ pub trait Watch {
     fn entered(&mut self, thread: i32, number: u64);
     /// A thread has returned from its call.
     fn left(&mut self, thread: i32, failed: bool);
+    /// A thread is no more; its last call never returned.
+    fn ended(&mut self, thread: i32);
 }
 
 impl Watch for () {
     fn started(&mut self, _: &[i32]) {}
     fn entered(&mut self, _: i32, _: u64) {}
     fn left(&mut self, _: i32, _: bool) {}
+    fn ended(&mut self, _: i32) {}
 }
 
 /// Runs a command to its end and reports which of its calls failed, those of its threads and children included.
 ///
-/// Signals reach the command as they would without ptrace. Descendants that outlive the command go on untraced once the
-/// calling thread ends.
+/// Signals reach the command as they would without ptrace. Descendants that outlive the command go on untraced.
 ///
 /// # Errors
 /// The command cannot be run, or the system does not let it be traced.
@@ -153,11 +171,16 @@ pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Rep
     child
         .seize()
         .map_err(system("trace the command (is ptrace allowed here?)"))?;
-    let _signals = sys::pass_signals_on(child.pid);
+    let signals = sys::pass_signals_on(child.pid);
     watch.started(&[child.pid]);
     child.execute().map_err(system("let the command go"))?;
     let mut trace = Trace::new(watch);
     let status = trace.until_end_of(child.pid).map_err(system("wait for the command"))?;
+    drop(signals);
+    // What outlives the command may be a server that this process needs next. Else it goes on when this process ends.
+    if let Ok(mut wake) = Wake::new() {
+        trace.let_go(&mut wake);
+    }
     match child.failure() {
         Some(source) => Err(Error::Execute { program, source }),
         None => Ok(trace.report(status)),
@@ -214,8 +237,7 @@ impl<'w, W: Watch> Trace<'w, W> {
         self.traced.insert(thread);
         match stop {
             Stop::Ended(status) => {
-                self.traced.remove(&thread);
-                self.calls.remove(&thread);
+                self.forget(thread);
                 return (thread == leader).then_some(status);
             }
             Stop::Syscall => {
@@ -234,9 +256,29 @@ impl<'w, W: Watch> Trace<'w, W> {
                 self.traced.insert(child);
                 sys::resume(thread, 0);
             }
+            Stop::Executed(former) => {
+                if former != thread {
+                    // It has taken the place of the leader, which is no more, nor are the other threads.
+                    let call = self.calls.remove(&former);
+                    self.forget(former);
+                    self.calls.remove(&thread);
+                    self.calls.extend(call.map(|call| (thread, call)));
+                }
+                sys::resume(thread, 0);
+            }
             Stop::Event => sys::resume(thread, 0),
         }
         None
+    }
+
+    /// A thread is no more.
+    fn forget(&mut self, thread: i32) {
+        self.traced.remove(&thread);
+        self.calls.remove(&thread);
+        if let Some(log) = &mut self.log {
+            log.ended(thread);
+        }
+        self.watch.ended(thread);
     }
 
     fn syscall(&mut self, thread: i32) {
@@ -290,6 +332,7 @@ impl<'w, W: Watch> Trace<'w, W> {
         self.failures.push(Failure {
             thread,
             number: call.number,
+            architecture: call.architecture,
             program: arguments::program(thread),
             arguments: arguments::decode(thread, name, call.arguments),
             call: name.map_or_else(

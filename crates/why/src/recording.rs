@@ -127,19 +127,18 @@ pub enum Subject<'p> {
 
 /// Runs a command or attaches to a process, tracing the kernel's functions in it where that is possible.
 ///
-/// `guardian` is a command that calls [`tracefs::guardian::run`]; `calls` are names of system calls to look at, or none
-/// for all.
+/// `guardian` is a command that calls [`tracefs::guardian::run`].
 ///
 /// # Errors
 /// The command cannot be run, or it or the process not be traced by ptrace. That the kernel's functions cannot be traced is part of the result.
-pub fn run(subject: Subject<'_>, guardian: Command, calls: &[String], wanted: Wanted) -> Result<Run, ptrace::Error> {
+pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Run, ptrace::Error> {
     if let Subject::Process(process) = &subject {
         // To set up the tracer takes a while, and this tells most of what can be wrong.
         ptrace::leader(process.number)?;
     }
     let sites: BTreeSet<u64> = wanted.instructions.iter().flat_map(Suspect::probes).collect();
     let sites: Vec<u64> = sites.into_iter().collect();
-    let mut tracing = Tracing(Session::start(guardian, calls, &wanted.returns, &sites));
+    let mut tracing = Tracing(Session::start(guardian, &wanted.returns, &sites));
     let mut notes = tracing
         .0
         .as_ref()
@@ -153,7 +152,9 @@ pub fn run(subject: Subject<'_>, guardian: Command, calls: &[String], wanted: Wa
         let (header, formats) = (header.clone(), formats.to_vec());
         let refused = session.refused().to_vec();
         let has_returns = session.method() != Method::None;
-        let seen = session.finish()?;
+        let mut seen = session.finish()?;
+        let failures = seen.failures.drain(..);
+        notes.extend(failures.map(|failure| format!("tracefs is not as it was: {failure}")));
         let recording = Recording::new(header, formats, seen, has_returns, &report.failures, &mut notes)?;
         Ok(Recording {
             loading: recording.loading()?,
@@ -190,6 +191,12 @@ impl ptrace::Watch for Tracing {
     fn left(&mut self, thread: i32, failed: bool) {
         if let Ok(session) = &mut self.0 {
             session.capture().left(thread, failed);
+        }
+    }
+
+    fn ended(&mut self, thread: i32) {
+        if let Ok(session) = &mut self.0 {
+            session.capture().ended(thread);
         }
     }
 }
@@ -294,7 +301,7 @@ impl Recording {
         let pages: Vec<Vec<u8>> = self.pages.values().flatten().map(|page| from_hex(page)).collect();
         let mut syscalls = reader.syscalls(pages.iter().map(Vec::as_slice), which(self.has_returns));
         for syscall in &mut syscalls {
-            syscall.tree.complete &= !self.cut;
+            syscall.lost |= self.cut;
         }
         Ok(syscalls)
     }

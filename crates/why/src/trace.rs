@@ -28,6 +28,8 @@ pub struct Syscall {
     pub time: (Option<u64>, u64),
     /// The functions that it ran through.
     pub tree: Tree,
+    /// Whether events were lost, of this call or of another.
+    pub lost: bool,
     /// Probed instructions that it ran through: when, and their addresses, in order.
     pub hits: Vec<(u64, u64)>,
     /// What it asked of FUSE servers, in order.
@@ -155,6 +157,8 @@ impl Reader<'_> {
         for page in pages {
             self.page(page, &mut seen);
         }
+        // A gap may have swallowed the beginning of a call, which then looks like one with no functions at all.
+        let lost = seen.iter().any(|seen| matches!(seen.what, What::Lost));
         // Stable, so that what one processor wrote in one tick keeps its order.
         seen.sort_by_key(|seen| seen.time);
         let mut threads: BTreeMap<i32, Open> = BTreeMap::new();
@@ -179,6 +183,7 @@ impl Reader<'_> {
                             returned,
                             time: (open.entered, time),
                             tree: Tree::build(open.events),
+                            lost,
                             hits: open.hits,
                             requests: open.requests,
                         });

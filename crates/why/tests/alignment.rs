@@ -30,6 +30,7 @@ fn syscall(returned: i64, root: Call) -> Syscall {
             roots: vec![root],
             complete: true,
         },
+        lost: false,
         hits: Vec::new(),
         requests: Vec::new(),
     }

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
-use why::call_tree::Certainty::{self, Certain, Likely};
+use serde_json::Value;
+use why::call_tree::Certainty::{self, Certain, Likely, Unknown};
 use why::origin::Origin;
 use why::ptrace::Outcome;
 use why::recording::Recording;
@@ -50,6 +51,58 @@ fn explains(kernel: &str, expected: &[Expected]) -> usize {
         }
     }
     instructions
+}
+
+/// The answers to the recording of Linux 6.12 after a change of its text.
+fn answers_after(change: impl FnOnce(&mut Value)) -> Vec<(String, Certainty)> {
+    let mut recording = serde_json::from_str(&recorded("6.12")).unwrap();
+    change(&mut recording);
+    let answers = Recording::from_json(&recording.to_string()).unwrap().explain().unwrap();
+    let answers = answers.into_iter().flatten();
+    answers
+        .map(|answer| (answer.origin.function().to_owned(), answer.certainty))
+        .collect()
+}
+
+#[test]
+fn nothing_is_certain_if_any_event_was_lost() {
+    let whole = answers_after(|_| ());
+    assert!(whole.contains(&("__seccomp_filter".to_owned(), Certain)));
+    // RB_MISSED_EVENTS in the header of one page, of which the others know nothing.
+    let with_a_gap = answers_after(|recording| {
+        let (_, pages) = recording["pages"].as_object_mut().unwrap().iter_mut().next().unwrap();
+        let page = pages.as_array_mut().unwrap().last_mut().unwrap();
+        let mut digits = page.as_str().unwrap().to_owned();
+        let commit = 2 * 11;
+        assert_eq!(
+            &digits[commit..commit + 2],
+            "00",
+            "the highest byte of the page's length"
+        );
+        digits.replace_range(commit..commit + 2, "80");
+        *page = digits.into();
+    });
+    let cut = answers_after(|recording| recording["cut"] = true.into());
+    for answers in [&with_a_gap, &cut] {
+        assert!(answers.iter().all(|(_, certainty)| *certainty != Certain));
+        assert!(answers.contains(&("__seccomp_filter".to_owned(), Unknown)));
+        assert!(answers.iter().any(|(_, certainty)| *certainty == Likely));
+    }
+    assert_eq!(cut.len(), whole.len());
+}
+
+#[test]
+fn a_call_of_a_32_bit_program_is_not_said_to_be_missing() {
+    let missing = |architecture: u32| {
+        let answers = answers_after(|recording| {
+            for failure in recording["failures"].as_array_mut().unwrap() {
+                failure["architecture"] = architecture.into();
+            }
+        });
+        answers.iter().any(|(function, _)| function == "do_syscall_64")
+    };
+    assert!(missing(0xc000_003e));
+    assert!(!missing(0x4000_0003));
 }
 
 #[test]

@@ -125,6 +125,7 @@ impl Kernel {
             thread: THREAD,
             program: None,
             number: BIND,
+            architecture: why::ptrace::AUDIT_X86_64,
             call: "bind".to_owned(),
             arguments: Vec::new(),
             outcome: Outcome::Errno(EACCES),

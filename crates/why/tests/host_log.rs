@@ -22,6 +22,7 @@ fn failure(argument: &str) -> Failure {
         thread: THREAD,
         program: None,
         number: 257,
+        architecture: why::ptrace::AUDIT_X86_64,
         call: "openat".to_owned(),
         arguments: vec!["AT_FDCWD".to_owned(), format!("\"{argument}\"")],
         outcome: Outcome::Errno(EACCES),

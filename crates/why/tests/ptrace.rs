@@ -50,6 +50,17 @@ fn a_command_stopped_by_sigstop_waits_for_sigcont() {
 }
 
 #[test]
+fn what_outlives_the_command_goes_on_untraced() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("number");
+    shell(&format!("sleep 1000 & echo $! >{}", file.display()));
+    let number = std::fs::read_to_string(file).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", number.trim())).unwrap();
+    assert!(status.contains("TracerPid:\t0\n"), "{status}");
+    shell(&format!("kill -KILL {number}"));
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_an_error() {
     let error = run(vec!["/no/such/program".into()]).unwrap_err();
     assert!(

@@ -119,6 +119,7 @@ fn explain(records: &[Record]) -> Answer {
         thread: THREAD,
         program: None,
         number: 83,
+        architecture: why::ptrace::AUDIT_X86_64,
         call: "mkdir".to_owned(),
         arguments: Vec::new(),
         outcome: Outcome::Errno(EACCES),

@@ -56,6 +56,7 @@ fn refused(hits: &[(u64, u64)]) -> Syscall {
             roots: vec![call("__x64_sys_mmap", (1, 29), EINVAL, vec![f])],
             complete: true,
         },
+        lost: false,
         hits: hits.iter().map(|(time, offset)| (*time, AT + offset)).collect(),
         requests: Vec::new(),
     }

@@ -216,6 +216,7 @@ mod tests {
             thread: 5,
             program: None,
             number: 264,
+            architecture: why::ptrace::AUDIT_X86_64,
             call: "rename".to_owned(),
             arguments: Vec::new(),
             outcome: why::ptrace::Outcome::Errno(Errno::ENFILE.0),

@@ -47,6 +47,7 @@ mod tests {
             thread: 1,
             program: None,
             number: 0,
+            architecture: why::ptrace::AUDIT_X86_64,
             call: call.to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             outcome: Outcome::Errno(errno),

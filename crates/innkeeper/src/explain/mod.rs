@@ -133,11 +133,10 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
             time: job.time,
             begun: &mut |threads| eprintln!("{}", attached(number, threads, job)),
         };
-        let (subject, calls) = (Subject::Process(process), &job.filter.syscall);
-        return recording::run(subject, this_as_guardian(), calls, Wanted::default());
+        return recording::run(Subject::Process(process), this_as_guardian(), Wanted::default());
     }
     let command = || Subject::Command(job.command.clone());
-    let run = |wanted| recording::run(command(), this_as_guardian(), &job.filter.syscall, wanted);
+    let run = |wanted| recording::run(command(), this_as_guardian(), wanted);
     let mut last = run(Wanted::default())?;
     let mut returns = Vec::new();
     if let (true, Ok(recording)) = (job.again, &last.recording)

@@ -11,8 +11,8 @@ const ABSENT: f64 = 0.5;
 const CONTRADICTED: f64 = 3.0;
 /// Long entries have some word or other in common with anything: added to an entry's words before it is measured by them.
 const SHORT: f64 = 8.0;
-/// By how many times its score the first must be ahead of the second to stand out.
-const AHEAD: f64 = 1.25;
+/// By how much the first must be ahead of the second to stand out.
+const AHEAD: f64 = 0.15;
 /// What is part of many names and texts, and says nothing.
 const COMMON: [&str; 22] = [
     "sys", "x64", "get", "and", "the", "for", "not", "that", "this", "its", "are", "was", "has", "have", "from",
@@ -30,14 +30,22 @@ const NO_FLAGS: [&str; 2] = ["CAP_", "RLIMIT_"];
 /// order, and those about other calls last. Whether the first one stands out.
 pub fn rank(entries: &mut [Entry], words: &[&str]) -> bool {
     let said: Vec<_> = entries.iter().map(Said::of).collect();
-    let scores = Known::of(words).scores(&said);
-    let mut ranked: Vec<_> = entries.iter().cloned().zip(scores).collect();
+    let known = Known::of(words);
+    let mut ranked: Vec<_> = entries.iter().cloned().zip(known.scores(&said)).collect();
     ranked.sort_by(|(one, of_one), (other, of_other)| {
-        one.elsewhere.cmp(&other.elsewhere).then(of_other.total_cmp(of_one))
+        let better = of_other.total().total_cmp(&of_one.total());
+        one.elsewhere.cmp(&other.elsewhere).then(better)
     });
     let stands_out = match &ranked[..] {
         [(first, high), (second, low), ..] => {
-            first.elsewhere != second.elsewhere || *high > 0.0 && *high > AHEAD * low.max(0.0)
+            // Flags that may have been given, and are not known, tell no two entries apart.
+            let flags_tell = !known.flags.is_empty();
+            let ahead = if flags_tell {
+                high.total() - low.total()
+            } else {
+                high.common - low.common
+            };
+            first.elsewhere != second.elsewhere || ahead > AHEAD
         }
         _ => true,
     };
@@ -70,7 +78,8 @@ impl Said {
         let mut missing = false;
         let mut last_flag: Option<&str> = None;
         for name in names(sentence) {
-            if MISSING.contains(&name) {
+            let word = name.to_lowercase();
+            if MISSING.contains(&&*word) {
                 // As in `O_CREAT is not set`.
                 match last_flag.take() {
                     Some(flag) if self.given.remove(flag) => drop(self.missing.insert(flag.to_owned())),
@@ -84,9 +93,8 @@ impl Said {
             } else if !IS.contains(&name) {
                 last_flag = None;
             }
-            let name = name.to_lowercase();
-            self.parts.extend(telling_parts(&name).map(str::to_owned));
-            self.words.insert(name);
+            self.parts.extend(telling_parts(&word).map(str::to_owned));
+            self.words.insert(word);
         }
     }
 
@@ -120,7 +128,7 @@ impl Known {
         }
     }
 
-    fn scores(&self, entries: &[Said]) -> Vec<f64> {
+    fn scores(&self, entries: &[Said]) -> Vec<Score> {
         let mut common = vec![0.0; entries.len()];
         // What an entry has in common with the failure counts for as much of the others as have not.
         let mut count = |has: &dyn Fn(&Said) -> bool, weight: f64| {
@@ -138,7 +146,10 @@ impl Known {
         }
         let scored = common.into_iter().zip(entries);
         scored
-            .map(|(common, said)| common / (SHORT + said.parts.len() as f64).sqrt() - self.against(said))
+            .map(|(common, said)| Score {
+                common: common / (SHORT + said.parts.len() as f64).sqrt(),
+                against: self.against(said),
+            })
             .collect()
     }
 
@@ -147,6 +158,18 @@ impl Known {
         let absent = said.given.difference(&self.flags).count();
         let contradicted = said.missing.intersection(&self.flags).count();
         ABSENT * absent as f64 + CONTRADICTED * contradicted as f64
+    }
+}
+
+/// What speaks for an entry and against it.
+struct Score {
+    common: f64,
+    against: f64,
+}
+
+impl Score {
+    fn total(&self) -> f64 {
+        self.common - self.against
     }
 }
 

@@ -201,7 +201,7 @@ impl<W: Watch> Trace<'_, W> {
     }
 
     /// Lets all threads go on untraced; those that were stopped by somebody else stay so.
-    fn let_go(&mut self, wake: &mut Wake) {
+    pub(super) fn let_go(&mut self, wake: &mut Wake) {
         // One that a call of execve() ended is not told of.
         self.traced.retain(|thread| sys::interrupt(*thread));
         let until = Instant::now() + LETTING_GO;
@@ -217,7 +217,7 @@ impl<W: Watch> Trace<'_, W> {
                             self.traced.insert(child);
                             0
                         }
-                        Stop::Syscall | Stop::Group | Stop::Event => 0,
+                        Stop::Syscall | Stop::Group | Stop::Executed(_) | Stop::Event => 0,
                     };
                     sys::detach(thread, signal);
                 }

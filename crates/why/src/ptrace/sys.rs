@@ -37,6 +37,8 @@ pub(super) enum Stop {
     Group,
     /// It has started this thread or process.
     Born(i32),
+    /// It executes another program, and had this number before.
+    Executed(i32),
     Event,
 }
 
@@ -177,16 +179,17 @@ fn stop(thread: i32, status: i32) -> Stop {
     match event {
         libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => Stop::Group,
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-            born(thread).map_or(Stop::Event, Stop::Born)
+            message(thread).map_or(Stop::Event, Stop::Born)
         }
+        libc::PTRACE_EVENT_EXEC => message(thread).map_or(Stop::Event, Stop::Executed),
         0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
         0 => Stop::Signal(signal),
         _ => Stop::Event,
     }
 }
 
-/// The number of what a thread has just started.
-fn born(thread: i32) -> Option<i32> {
+/// The number that comes with an event: of what a thread has just started, or the one that it had.
+fn message(thread: i32) -> Option<i32> {
     let mut number: libc::c_ulong = 0;
     // SAFETY: the kernel writes one `unsigned long`.
     let done = unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, thread, 0usize, &raw mut number) };

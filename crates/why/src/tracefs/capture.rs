@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use super::{Error, Tracefs};
+use crate::ring_buffer::{self, Layout, Missed};
 
 /// Pages are kept up to this many bytes; beyond that the oldest of calls that may yet succeed are counted as lost.
 const KEPT_BYTES: usize = 512 << 20;
@@ -51,6 +52,7 @@ pub struct Capture {
 #[derive(Debug)]
 struct Buffers {
     files: Vec<(u32, File)>,
+    layout: Layout,
     page: Vec<u8>,
     /// Pages that are to stay, by number.
     kept: BTreeMap<u64, Page>,
@@ -64,9 +66,10 @@ struct Buffers {
 
 impl Capture {
     /// Opens every processor's buffer and starts to empty them. With `compared` some calls that succeed are kept as well.
-    pub(super) fn start(directory: &Tracefs, page_size: usize, compared: bool) -> Result<Self, Error> {
+    pub(super) fn start(directory: &Tracefs, layout: Layout, page_size: usize, compared: bool) -> Result<Self, Error> {
         let buffers = Arc::new(Mutex::new(Buffers {
             files: open(directory)?,
+            layout,
             page: vec![0; page_size],
             kept: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -131,18 +134,34 @@ impl Capture {
         *count <= COMPARED
     }
 
+    /// A thread is no more, in the middle of a call as it may be.
+    pub fn ended(&mut self, thread: i32) {
+        self.calls.remove(&thread);
+    }
+
     /// Takes what is left, once tracing is off.
-    pub(super) fn finish(&mut self) -> Taken {
-        self.stop.store(true, Ordering::Release);
-        let joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+    pub(super) fn finish(mut self) -> Taken {
+        let joined = self.stop();
         let mut buffers = lock(&self.buffers);
         buffers.drain();
-        // An instance is busy as long as somebody has a buffer of it open.
-        buffers.files.clear();
         Taken {
             pages: std::mem::take(&mut buffers.kept).into_values().collect(),
             cut: buffers.cut || !joined,
         }
+    }
+
+    /// Ends the thread; whether all went well there.
+    fn stop(&mut self) -> bool {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+impl Drop for Capture {
+    /// An instance and its tracer are busy as long as somebody has a buffer of theirs open.
+    fn drop(&mut self) {
+        self.stop();
+        lock(&self.buffers).files.clear();
     }
 }
 
@@ -168,6 +187,9 @@ impl Buffers {
                     Ok(length) => {
                         empty = false;
                         let bytes = self.page.get(..length).unwrap_or_default().to_vec();
+                        // Of whom, nobody knows: it counts although the page may be dropped.
+                        let page = ring_buffer::Page::parse(&self.layout, &bytes);
+                        self.cut |= page.is_ok_and(|page| page.missed() != Missed::Nothing);
                         self.bytes += bytes.len();
                         self.recent.push_back(Page {
                             processor: *processor,
@@ -231,4 +253,33 @@ fn open(directory: &Tracefs) -> Result<Vec<(u32, File)>, Error> {
         buffers.push((processor, file.map_err(|source| failed(&pipe, source))?));
     }
     Ok(buffers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../tests/data/header_page");
+    const EVENT: &str = include_str!("../../tests/data/header_event");
+
+    #[test]
+    fn a_capture_that_is_given_up_leaves_no_buffer_open() {
+        let top = tempfile::tempdir().unwrap();
+        let buffer = top.path().join("per_cpu/cpu0");
+        fs::create_dir_all(&buffer).unwrap();
+        let buffer = buffer.join("trace_pipe_raw");
+        fs::write(&buffer, "").unwrap();
+        let open = || {
+            let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let mut files = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+            files.any(|file| file == buffer)
+        };
+        let layout = Layout::parse(PAGE, EVENT).unwrap();
+        let capture = Capture::start(&Tracefs::at(top.path()), layout, 4096, false).unwrap();
+        assert!(open());
+        drop(capture);
+        assert!(!open());
+    }
 }

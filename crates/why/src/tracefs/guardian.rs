@@ -14,17 +14,18 @@ use super::{Error, Tracefs};
 pub(super) struct Guardian {
     process: Child,
     journal: Journal,
+    top: Tracefs,
 }
 
 impl Guardian {
     /// Starts `command`, which must call [`run`] with the argument that is added to it.
-    pub(super) fn start(mut command: Command) -> Result<Self, Error> {
+    pub(super) fn start(mut command: Command, top: Tracefs) -> Result<Self, Error> {
         use std::os::unix::process::CommandExt;
         let journal = Journal::create()?;
         command.arg(journal.path()).stdin(Stdio::null()).stdout(Stdio::null());
         // A group of its own: Ctrl-C is for the one that traces.
         let process = command.process_group(0).spawn().map_err(Error::Guardian)?;
-        Ok(Self { process, journal })
+        Ok(Self { process, journal, top })
     }
 
     /// Notes how to take back the step that is about to be made.
@@ -32,10 +33,16 @@ impl Guardian {
         self.journal.note(undo).map_err(Error::Journal)
     }
 
-    /// Has everything put back, and waits for it. Whether all went well.
-    pub(super) fn finish(&mut self) -> bool {
-        let closed = self.journal.close();
-        closed.is_ok() && self.process.wait().is_ok_and(|status| status.success())
+    /// Has everything put back, and waits for it. Gives a sentence for each step that could not be taken back and that the
+    /// guardian has not told of.
+    pub(super) fn finish(&mut self) -> Vec<String> {
+        let put_back = self.journal.close().and_then(|()| self.process.wait());
+        match put_back {
+            // What it could not do it has said.
+            Ok(status) if status.code().is_some() => Vec::new(),
+            // It was killed.
+            _ => journal::guard(&self.top, self.journal.path()).unwrap_or_else(|error| vec![error.to_string()]),
+        }
     }
 }
 
@@ -52,4 +59,27 @@ impl Drop for Guardian {
 /// There is no such journal, or no tracefs.
 pub fn run(journal: &Path) -> Result<Vec<String>, Error> {
     journal::guard(&Tracefs::find()?, journal).map_err(Error::Journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_guardian_left_is_put_back_without_it() {
+        let top = tempfile::tempdir().unwrap();
+        let setting = top.path().join("tracing_on");
+        fs::write(&setting, "0").unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -KILL $$"]);
+        let mut guardian = Guardian::start(command, Tracefs::at(top.path())).unwrap();
+        guardian
+            .note(&Undo::Write("tracing_on".into(), "1".to_owned()))
+            .unwrap();
+        assert_eq!(guardian.finish(), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(setting).unwrap(), "1");
+        assert!(!guardian.journal.path().exists());
+    }
 }

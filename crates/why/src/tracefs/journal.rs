@@ -86,8 +86,7 @@ impl Journal {
 
     /// Notes how to take back the step that is about to be made.
     pub(super) fn note(&mut self, undo: &Undo) -> io::Result<()> {
-        let line = serde_json::to_string(undo)? + "\n";
-        self.file.write_all(line.as_bytes())
+        note(&mut self.file, undo)
     }
 
     /// Takes back what was noted, without a guardian. Gives a sentence for each step that could not be.
@@ -100,6 +99,11 @@ impl Journal {
     pub(super) fn close(&self) -> io::Result<()> {
         self.file.unlock()
     }
+}
+
+fn note(file: &mut File, undo: &Undo) -> io::Result<()> {
+    let line = serde_json::to_string(undo)? + "\n";
+    file.write_all(line.as_bytes())
 }
 
 /// Waits until the session that writes this journal is gone, and takes back what it says. Gives a sentence for each step
@@ -117,9 +121,9 @@ pub(super) fn guard(top: &Tracefs, path: &Path) -> io::Result<Vec<String>> {
 /// What was found of sessions that were killed together with their guardians.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Healed {
-    /// How many there were.
+    /// How many of them are put back.
     pub(super) sessions: usize,
-    /// A sentence for each step that could not be taken back.
+    /// A sentence for each step that could not be taken back. It is tried again.
     pub(super) failures: Vec<String>,
 }
 
@@ -156,7 +160,7 @@ pub(super) fn heal_in(top: &Tracefs, directory: &Path) -> io::Result<Healed> {
     let _looking = lock_directory(directory)?;
     for (mut file, path) in left_behind(directory)? {
         let failures = take_all_back(top, &mut file, &path)?;
-        healed.sessions += 1;
+        healed.sessions += usize::from(failures.is_empty());
         healed.failures.extend(failures);
     }
     Ok(healed)
@@ -201,15 +205,27 @@ fn lock_directory(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes back the steps of a journal, the last one first, and removes it. Another one that waits for its lock finds it empty.
+/// Takes back the steps of a journal, the last one first, and removes it, or leaves in it those that failed for the next
+/// session to try. Another one that waits for its lock finds the same.
 fn take_all_back(top: &Tracefs, file: &mut File, path: &Path) -> io::Result<Vec<String>> {
     file.rewind()?;
     // The last line may be half a line, if the writer was killed in the middle of it: that step was not made.
     let lines = BufReader::new(&*file).lines().map_while(Result::ok);
     let steps: Vec<Undo> = lines.filter_map(|line| serde_json::from_str(&line).ok()).collect();
-    let done = steps.iter().rev().map(|step| take_back(top, step));
-    let failures = done.filter_map(|done| Some(done.err()?.to_string())).collect();
+    let mut failures = Vec::new();
+    let mut left = Vec::new();
+    for step in steps.iter().rev() {
+        if let Err(error) = take_back(top, step) {
+            failures.push(error.to_string());
+            left.insert(0, step);
+        }
+    }
     file.set_len(0)?;
+    file.rewind()?;
+    if !left.is_empty() {
+        left.into_iter().try_for_each(|step| note(file, step))?;
+        return Ok(failures);
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(failures),
@@ -289,9 +305,22 @@ mod tests {
             .note(&Undo::Write("instances".into(), "nop".to_owned()))
             .unwrap();
         journal.close().unwrap();
+        journal
+            .note(&Undo::Write("current_tracer".into(), "nop".to_owned()))
+            .unwrap();
         let told = guard(&top, journal.path()).unwrap();
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("cannot write \"nop\" to"), "{told:?}");
+        assert_eq!(top.read("current_tracer").unwrap(), "nop");
+
+        drop(journal);
+        let tried = heal_in(&top, &journals).unwrap();
+        assert_eq!((tried.sessions, tried.failures), (0, told));
+        fs::remove_dir_all(top.path("instances")).unwrap();
+        fs::write(top.path("instances"), "").unwrap();
+        assert_eq!(heal_in(&top, &journals).unwrap().sessions, 1);
+        assert_eq!(top.read("instances").unwrap(), "nop");
+        assert_eq!(heal_in(&top, &journals).unwrap(), Healed::default());
     }
 
     #[test]

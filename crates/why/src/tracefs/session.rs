@@ -17,9 +17,10 @@ use crate::trace::{NUMBERED, Probed, SENT};
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
 /// Every system call's function, by the kernel's own patterns.
-const ALL_CALLS: &str = "__x64_sys_*";
+const CALLS: &str = "__x64_sys_*";
+const CALLS_OF_32_BITS: &str = "__ia32_*";
 /// Of these the functions that never return, and take all memory apart in some ten thousand others.
-const ENDINGS: &str = "!__x64_sys_exit*";
+const ENDINGS: [&str; 2] = ["!__x64_sys_exit*", "!__ia32_sys_exit*"];
 /// What a return register holds that is an errno: as a `long`, or as an `int`, which is zero-extended.
 const IS_ERRNO: &str = "(value<0 && value>=-4095) || (value>=0xfffff001 && value<=0xffffffff)";
 /// A request enters a queue of virtio-fs. Earlier kernels have this alone; since Linux 6.12 it is here that requests have their
@@ -54,6 +55,8 @@ pub struct Seen {
     pub cut: bool,
     /// Whose returns were probed, and seen whenever they were errnos.
     pub probed: Probed,
+    /// A sentence for each setting of tracefs that could not be put back.
+    pub failures: Vec<String>,
 }
 
 /// A running session. Its end, by whatever way, puts tracefs back.
@@ -71,20 +74,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sets up tracing of the system calls named (all, if none is), with nobody to trace yet.
+    /// Sets up tracing of all system calls, with nobody to trace yet.
     ///
     /// `guardian` is a command that calls [`super::guardian::run`]. `probed` names the functions whose returns are
     /// wanted on kernels that can only probe some. `sites` are addresses of instructions whose runs are wanted.
     ///
     /// # Errors
     /// Tracing is not possible or not allowed here, or somebody else is tracing. Nothing is left behind.
-    pub fn start(guardian: Command, calls: &[String], probed: &[String], sites: &[u64]) -> Result<Self, Error> {
+    pub fn start(guardian: Command, probed: &[String], sites: &[u64]) -> Result<Self, Error> {
         let top = Tracefs::find()?;
         ability::has_graph(&top)?;
         let healed = journal::heal(&top);
         ability::refuse_to_disturb_graphs(&top)?;
         let mut setup = Setup {
-            guardian: Guardian::start(guardian)?,
+            guardian: Guardian::start(guardian, top.clone())?,
             group: format!("why_{}", process::id()),
             top,
         };
@@ -93,7 +96,7 @@ impl Session {
             Some(instance) => instance,
             None => setup.whole()?,
         };
-        setup.buffer(&directory, calls)?;
+        setup.buffer(&directory)?;
         let (method, probes) = setup.returns(&directory, probed)?;
         let refused = setup.sites(&directory, sites)?;
         setup.requests(&directory)?;
@@ -106,8 +109,12 @@ impl Session {
             setup.top.read("events/header_event")?,
         ];
         let formats = setup.formats(&directory)?;
+        let layout = Layout::parse(&header[0], &header[1]).map_err(|source| Error::Format {
+            path: setup.top.path("events/header_page"),
+            source,
+        })?;
         Ok(Self {
-            capture: Capture::start(&directory, page_size, method == Method::None)?,
+            capture: Capture::start(&directory, layout, page_size, method == Method::None)?,
             guardian: setup.guardian,
             notes: healed.notes(),
             directory,
@@ -163,11 +170,12 @@ impl Session {
         let off = files::write(&self.directory.path("tracing_on"), "0", false);
         let taken = self.capture.finish();
         let probed = self.probes.seen();
-        self.guardian.finish();
+        let failures = self.guardian.finish();
         off.map(|()| Seen {
             pages: taken.pages,
             cut: taken.cut,
             probed,
+            failures,
         })
     }
 
@@ -294,7 +302,7 @@ impl Setup {
         Ok(top)
     }
 
-    fn buffer(&mut self, directory: &Tracefs, calls: &[String]) -> Result<(), Error> {
+    fn buffer(&mut self, directory: &Tracefs) -> Result<(), Error> {
         self.put(&directory.path("buffer_size_kb"), BUFFER_KIB)?;
         for file in ["options/function-fork", "options/event-fork"] {
             if directory.has(file) {
@@ -310,9 +318,11 @@ impl Setup {
         let functions = self.top.path("set_graph_function");
         self.guardian
             .note(&Undo::Write("set_graph_function".into(), " ".to_owned()))?;
-        if calls.is_empty() {
-            self.put(&functions, ALL_CALLS)?;
-            files::write(&functions, ENDINGS, true)?;
+        self.put(&functions, CALLS)?;
+        // Those of 32-bit programs, for which a kernel may be built without.
+        let _has_none = files::write(&functions, CALLS_OF_32_BITS, true);
+        for endings in ENDINGS {
+            files::write(&functions, endings, true)?;
         }
         for event in ["sys_enter", "sys_exit"] {
             self.set(directory, &format!("events/raw_syscalls/{event}/enable"), "1")?;
