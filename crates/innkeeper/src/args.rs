@@ -66,7 +66,9 @@ pub(crate) struct Why {
     /// Say what a run could see on this system and what keeps it from seeing more, in place of running a command
     ///
     /// Exit status 0 if a run would name functions of the kernel, 1 if only the failed calls. With --json as one object.
-    #[arg(long, conflicts_with_all = ["command", "explain", "record", "kernel", "exact", "again", "host_log", "output"])]
+    #[arg(long, conflicts_with_all = [
+        "command", "process", "explain", "record", "kernel", "exact", "deep", "again", "host_log", "output", "syscall", "errno", "all",
+    ])]
     pub(crate) doctor: bool,
 
     /// Show the functions that handed the error on
@@ -142,7 +144,7 @@ impl Why {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
     /// Tell only failures of this system call; may be given more than once
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_syscall)]
     pub(crate) syscall: Vec<String>,
 
     /// Tell only failures with this errno (EACCES); may be given more than once
@@ -176,6 +178,15 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     };
     let time = number.checked_mul(milliseconds).map(Duration::from_millis);
     time.filter(|time| !time.is_zero()).ok_or_else(wrong)
+}
+
+fn parse_syscall(text: &str) -> Result<String, String> {
+    let name = text.to_lowercase();
+    if (0..1024).any(|number| why::syscall_name(number) == Some(&name)) {
+        Ok(name)
+    } else {
+        Err("there is no such system call; write it as a report does (openat)".to_owned())
+    }
 }
 
 fn parse_errno(text: &str) -> Result<String, String> {

@@ -93,7 +93,7 @@ impl Context {
         }
         if wanted.interpreter {
             context.interpreter = objects.iter().find_map(|object| match object {
-                Object::Path(path) => Interpreter::of(thread, path),
+                Object::Path(path) => Interpreter::missing(thread, path),
                 Object::Descriptor(_) => None,
             });
         }
@@ -187,8 +187,9 @@ fn wanted(call: &str, errno: i32) -> Wanted {
     }
 }
 
-/// Whether EAGAIN of this call says that a limit is reached.
-fn has_a_limit(call: &str) -> bool {
+/// Whether EAGAIN of this call says that a limit is reached, and not that it would have to wait.
+#[must_use]
+pub fn has_a_limit(call: &str) -> bool {
     [
         "clone",
         "fork",

@@ -155,8 +155,10 @@ impl Line {
     }
 }
 
-/// What `share` escapes: control characters, separators of lines, and marks that turn or hide what is beside them.
-fn is_unprintable(letter: char) -> bool {
+/// What is not to be printed: control characters, separators of lines, and marks that turn or hide what is beside them.
+/// `share` escapes them in its log.
+#[must_use]
+pub fn is_unprintable(letter: char) -> bool {
     let turns = ['\u{61c}', '\u{feff}'].contains(&letter)
         || ('\u{200b}'..='\u{200f}').contains(&letter)
         || ('\u{2028}'..='\u{202e}').contains(&letter)

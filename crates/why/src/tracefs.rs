@@ -20,6 +20,9 @@ pub use session::{Method, Seen, Session, understand};
 /// Why the kernel's functions cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Calls and their functions go by other names on other processors.
+    #[error("the functions of system calls are known for x86-64 alone, and this is {0}")]
+    Architecture(&'static str),
     /// The kernel was built without.
     #[error("this kernel has no tracefs (CONFIG_TRACING), and so no tracer")]
     NoTracefs,

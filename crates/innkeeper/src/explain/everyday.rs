@@ -1,5 +1,6 @@
 //! Failures of everyday kinds, which programs make on purpose: they hide the one that matters.
 
+use why::context::has_a_limit;
 use why::ptrace::{Failure, Outcome};
 
 /// Whether a program that works well makes calls that fail like this.
@@ -11,7 +12,7 @@ pub(super) fn is_everyday(failure: &Failure) -> bool {
     let second = failure.arguments.get(1).map_or("", String::as_str);
     match (failure.call.as_str(), errno) {
         // These ran into a limit, which waiting does not lift.
-        ("clone" | "clone3" | "fork" | "vfork" | "mlock" | "mmap" | "setuid", libc::EAGAIN) => false,
+        (call, libc::EAGAIN) if has_a_limit(call) => false,
         // Not now: the caller waits, or asks again.
         (_, libc::EAGAIN | libc::EINPROGRESS | libc::EALREADY | libc::EINTR) => true,
         // The dynamic loader, the locale's and the character sets' files are looked for in many places.
@@ -19,6 +20,8 @@ pub(super) fn is_everyday(failure: &Failure) -> bool {
         ("openat" | "newfstatat" | "faccessat" | "faccessat2" | "readlinkat", libc::ENOENT) => is_looked_for(second),
         // Is this a terminal, can this be sought, is there another child?
         ("ioctl", libc::ENOTTY) | ("lseek", libc::ESPIPE) | ("wait4" | "waitid", libc::ECHILD) => true,
+        // The rest of a wait that was interrupted, by being attached to for one.
+        ("restart_syscall", _) => true,
         _ => false,
     }
 }
@@ -77,6 +80,10 @@ mod tests {
         assert!(
             !is_everyday(&failed("clone", &["SIGCHLD"], libc::EAGAIN)),
             "too many processes"
+        );
+        assert!(
+            !is_everyday(&failed("io_setup", &["128"], libc::EAGAIN)),
+            "fs.aio-max-nr"
         );
         assert!(!is_everyday(&failed("read", &["3"], libc::EIO)));
     }

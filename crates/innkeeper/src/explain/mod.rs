@@ -97,16 +97,23 @@ pub(crate) fn run(job: Why) -> ExitCode {
         kernel,
     };
     let report = Report::new(failures, seen, Some(status), &job.filter, log.as_ref());
-    if let Err(sentence) = tell(&report, &job) {
-        return failed(&sentence);
-    }
+    // What cannot be had again comes first.
+    let recorded = job.record.as_ref().map_or(Ok(()), |file| match &run.recording {
+        Ok(recording) => write(file, recording),
+        Err(_) => Err(format!(
+            "{} was not written: a recording is of the kernel's functions",
+            file.display()
+        )),
+    });
+    let told = tell(&report, &job);
     if run.report.dropped > 0 {
         eprintln!("innkeeper: {} more calls failed and were not kept", run.report.dropped);
     }
-    if let (Some(file), Ok(recording)) = (&job.record, &run.recording)
-        && let Err(sentence) = write(file, recording)
-    {
-        return failed(&sentence);
+    for sentence in [&told, &recorded].into_iter().filter_map(|done| done.as_ref().err()) {
+        eprintln!("innkeeper: {sentence}");
+    }
+    if told.and(recorded).is_err() {
+        return FAILED.into();
     }
     if job.process.is_some() {
         return ExitCode::SUCCESS;

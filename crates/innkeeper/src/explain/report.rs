@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use why::host_log::HostLog;
+use why::host_log::{HostLog, is_unprintable};
 use why::ptrace::Failure;
 use why::recording::Found;
 use why::site::Coverage;
@@ -117,6 +117,10 @@ impl Told {
     }
 
     fn print(&self, chain: bool, text: &mut String) {
+        let line = |text: &mut String, line: String| {
+            text.extend(line.chars().flat_map(printable));
+            text.push('\n');
+        };
         let result = if self.errno == "SIGSYS" { "" } else { "-1 " };
         let program = self.program.as_deref().unwrap_or("?");
         let times = if self.times > 1 {
@@ -124,11 +128,12 @@ impl Told {
         } else {
             String::new()
         };
-        // Writing to a string cannot fail.
-        let _written = writeln!(
+        line(
             text,
-            "{} = {result}{}    {program}[{}]{times}",
-            self.call, self.errno, self.thread
+            format!(
+                "{} = {result}{}    {program}[{}]{times}",
+                self.call, self.errno, self.thread
+            ),
         );
         let before = [
             ("why", self.reason.as_ref()),
@@ -143,12 +148,33 @@ impl Told {
         let logged = self.log.iter().map(|line| ("log", Some(line)));
         let lines = before.into_iter().chain(logged).chain(behind);
         for (name, Line { text: told, certainty }) in lines.filter_map(|(name, line)| Some((name, line?))) {
-            let _written = writeln!(text, "  {:8}{told}    {certainty}", format!("{name}:"));
+            line(text, format!("  {:8}{told}    {certainty}", format!("{name}:")));
         }
         if chain {
             for (depth, function) in self.chain.iter().enumerate() {
-                let _written = writeln!(text, "  {}{function}", "  ".repeat(depth));
+                line(text, format!("  {}{function}", "  ".repeat(depth)));
             }
         }
+    }
+}
+
+/// A letter of what processes and recordings name as they like, so that no terminal obeys it.
+fn printable(letter: char) -> impl Iterator<Item = char> {
+    let (shown, escaped) = if is_unprintable(letter) {
+        (None, Some(letter.escape_default()))
+    } else {
+        (Some(letter), None)
+    };
+    shown.into_iter().chain(escaped.into_iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_terminal_obeys_what_is_told() {
+        let shown: String = "a\u{1b}[2J\u{202e}ä".chars().flat_map(printable).collect();
+        assert_eq!(shown, "a\\u{1b}[2J\\u{202e}ä");
     }
 }

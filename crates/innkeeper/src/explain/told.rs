@@ -117,7 +117,12 @@ fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
             Certainty::Unknown,
         ),
         (Outcome::Errno(_), Some(answer)) if hint(failure, answer).is_some() => {
-            (hint(failure, answer)?.reason, answer.certainty)
+            // The function may refuse in several places for one errno, and the table has the one that is met most.
+            let certainty = match answer.certainty {
+                Certainty::Unknown => Certainty::Unknown,
+                Certainty::Certain | Certainty::Likely => Certainty::Likely,
+            };
+            (hint(failure, answer)?.reason, certainty)
         }
         // What the errno means in general need not be what this function means by it.
         (Outcome::Errno(_), _) => (meaning(&errno).unwrap_or("the kernel refused it"), Certainty::Likely),

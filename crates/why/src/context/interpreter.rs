@@ -4,12 +4,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Whoever serves the file may be stopped as well (a FUSE server that is traced): that long is waited for it.
@@ -21,7 +23,7 @@ const PATH_MAX: u64 = 4096;
 /// The kind of a program header that names the loader (`PT_INTERP`).
 const NAMES_LOADER: u32 = 3;
 
-/// A program's helper.
+/// A program's helper that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpreter {
     /// The program that was to be executed.
@@ -43,13 +45,12 @@ pub enum Needed {
 }
 
 impl Interpreter {
-    /// Of the program at this absolute path as the thread sees it.
-    pub(super) fn of(thread: i32, program: &Path) -> Option<Self> {
-        let inside = program.strip_prefix("/").ok()?;
-        let there = Path::new("/proc").join(thread.to_string()).join("root").join(inside);
+    /// Of the program at this absolute path as the thread sees it, if that is there and its helper is not.
+    pub(super) fn missing(thread: i32, program: &Path) -> Option<Self> {
         let (found, wait) = mpsc::channel();
+        let path = program.to_owned();
         // What waits for a server for ever ends with this process.
-        thread::spawn(move || found.send(needed(&there).unwrap_or(None)));
+        thread::spawn(move || found.send(missing(thread, &path).unwrap_or(None)));
         let (name, needed) = wait.recv_timeout(PATIENCE).ok()??;
         Some(Self {
             program: program.to_owned(),
@@ -59,20 +60,50 @@ impl Interpreter {
     }
 }
 
-fn needed(program: &Path) -> io::Result<Option<(String, Needed)>> {
-    let mut file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(program)?;
-    if !file.metadata()?.is_file() {
+fn missing(thread: i32, program: &Path) -> io::Result<Option<(String, Needed)>> {
+    // The root that the thread has: its links must not lead to files of ours.
+    let root = open(
+        format!("/proc/{thread}/root"),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let program = inside(&root, program)?;
+    // To open a device can do something.
+    if FileType::from_raw_mode(fstat(&program)?.st_mode) != FileType::RegularFile {
         return Ok(None);
     }
+    let Some((name, needed)) = needed(&mut readable(&program)?)? else {
+        return Ok(None);
+    };
+    // A relative name is looked for where the thread is, which may be known by the next call only.
+    let is_missing = name.starts_with('/') && matches!(inside(&root, Path::new(&name)), Err(Errno::NOENT));
+    Ok(is_missing.then_some((name, needed)))
+}
+
+fn inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
+fn readable(file: &OwnedFd) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
+}
+
+fn needed(mut file: &mut File) -> io::Result<Option<(String, Needed)>> {
     let mut head = Vec::new();
     (&mut file).take(LINE as u64).read_to_end(&mut head)?;
     if let Some(name) = script(&head) {
         return Ok(Some((name, Needed::Script)));
     }
-    Ok(loader(&head, &mut file)?.map(|name| (name, Needed::Loader)))
+    Ok(loader(&head, file)?.map(|name| (name, Needed::Loader)))
 }
 
 /// The first word behind `#!`.
@@ -133,8 +164,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("program");
         fs::write(&program, bytes).unwrap();
-        let own = std::process::id().cast_signed();
-        Interpreter::of(own, &program).map(|found| (found.name, found.needed))
+        needed(&mut File::open(program).unwrap()).unwrap_or(None)
+    }
+
+    fn missing(program: &Path) -> Option<Interpreter> {
+        Interpreter::missing(std::process::id().cast_signed(), program)
     }
 
     #[test]
@@ -150,9 +184,7 @@ mod tests {
     #[test]
     fn a_program_names_its_loader() {
         let own = std::env::current_exe().unwrap();
-        let (name, needed) = Interpreter::of(std::process::id().cast_signed(), &own)
-            .map(|found| (found.name, found.needed))
-            .unwrap();
+        let (name, needed) = needed(&mut File::open(own).unwrap()).unwrap().unwrap();
         assert!(name.contains("ld-linux"), "{name}");
         assert_eq!(needed, Needed::Loader);
     }
@@ -162,13 +194,20 @@ mod tests {
         let mut head = b"\x7fELF\x02\x01".to_vec();
         head.resize(64, 0xff);
         assert_eq!(of(&head), None);
-        assert_eq!(
-            Interpreter::of(std::process::id().cast_signed(), Path::new("/no/such")),
-            None
-        );
-        assert_eq!(
-            Interpreter::of(std::process::id().cast_signed(), Path::new("/proc")),
-            None
-        );
+        assert_eq!(missing(Path::new("/no/such")), None);
+        assert_eq!(missing(Path::new("/proc")), None);
+        assert_eq!(missing(Path::new("/dev/null")), None);
+    }
+
+    #[test]
+    fn a_helper_is_missing_only_if_it_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script");
+        fs::write(&script, "#!/no/such -x\n").unwrap();
+        assert_eq!(missing(&script).unwrap().name, "/no/such");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert_eq!(missing(&script), None);
+        fs::write(&script, "#!/bin/sh\r\n").unwrap();
+        assert_eq!(missing(&script).unwrap().name, "/bin/sh\r");
     }
 }

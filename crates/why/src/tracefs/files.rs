@@ -30,8 +30,11 @@ impl Tracefs {
     /// The system's tracefs, where it is mounted or without being mounted anywhere.
     ///
     /// # Errors
-    /// There is none, it may not be used, or it knows processes by other numbers than this process does.
+    /// The processor is another one than x86-64, there is no tracefs, it may not be used, or it knows processes by other numbers than this process does.
     pub fn find() -> Result<Self, Error> {
+        if cfg!(not(target_arch = "x86_64")) {
+            return Err(Error::Architecture(std::env::consts::ARCH));
+        }
         let found = Self::open()?;
         if fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name != Path::new(FIRST_PID_NAMESPACE)) {
             return Err(Error::PidNamespace);

@@ -144,7 +144,7 @@ fn check(root: &Path, expected: &[Expected]) -> Result<String> {
         };
         ensure!(fits, "not the one sentence for {name}:\n{said}");
         ensure!(
-            said.contains("\"/no/such/file\", 0, 0) = -1 ENOENT"),
+            said.contains("\"/no/such/file\", O_RDONLY) = -1 ENOENT"),
             "the call that failed is not told for {name}:\n{said}"
         );
         ensure!(
