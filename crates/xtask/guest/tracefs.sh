@@ -26,13 +26,8 @@ settings() {
     xargs grep -H '' </tmp/run/files | sort >>/told/"$1"
 }
 
-# The processes whose command line has these words.
-with() {
-    for process in /proc/[0-9]*; do
-        # It may be gone meanwhile.
-        if { tr '\0' ' ' <"$process"/cmdline; } 2>/dev/null | grep -q -- "$1"; then echo "${process#/proc/}"; fi
-    done
-}
+# The processes with this word in their command line.
+with() { grep -lz -e "^$1\$" /proc/[0-9]*/cmdline 2>/dev/null | cut -d / -f 3; }
 
 # Runs a command that goes on until it is ended, in a process group of its own; the words are run meanwhile and end it.
 endless() {
@@ -40,29 +35,29 @@ endless() {
     "$@" &
     setsid innkeeper why -- sh -c 'echo $PPID >/tmp/run/pid; exec sleep 1000' 2>>/told/errors || true
     wait $!
-    while [ -n "$(with 'why --guardian')" ]; do sleep 0.1; done
+    while [ -n "$(with --guardian)" ]; do sleep 0.1; done
 }
 
 # Waits for that command, and sets `why` and `guardian` to who runs it.
 running() {
     until [ -s /tmp/run/pid ]; do sleep 0.1; done
     why=$(cat /tmp/run/pid)
-    guardian=$(with 'why --guardian')
+    guardian=$(with --guardian)
     # It is traced, or there is nothing to put back.
     cat current_tracer instances/why_*/current_tracer 2>/dev/null | grep -q function_graph
 }
 
 # As Ctrl-C does: the whole group.
 interrupted() { running && kill -INT -"$why"; }
-killed() { running && kill -KILL "$why" && kill $(with 'sleep 1000'); }
-all_killed() { running && kill -KILL $guardian "$why" && kill $(with 'sleep 1000'); }
+killed() { running && kill -KILL "$why" && kill $(with 1000); }
+all_killed() { running && kill -KILL $guardian "$why" && kill $(with 1000); }
 
 # Kills it after a while: it may be at any of its steps.
 killed_at_some_step() {
     sleep "$1"
-    kill -KILL $(with 'innkeeper why -- sh') || true
+    kill -KILL $(with --) || true
     sleep 0.2
-    kill $(with 'sleep 1000') 2>/dev/null || true
+    kill $(with 1000) 2>/dev/null || true
 }
 
 settings never-used
