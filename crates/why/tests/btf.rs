@@ -132,3 +132,24 @@ proptest! {
         let _ = Functions::parse(&[&bytes[..at], &noise].concat(), &[]);
     }
 }
+
+#[test]
+fn hints_are_of_functions_that_can_return_an_errno_where_this_kernel_has_btf() {
+    /// The one answers for calls that are not there; the other leaves the errno in a socket for a later call.
+    const WITHOUT: [&str; 2] = ["do_syscall_64", "tcp_reset"];
+    let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
+        return;
+    };
+    let types = Functions::parse(&bytes, &[]).unwrap();
+    let never = |name: &&str| {
+        matches!(
+            types.returns(name),
+            Some(Returns::Nothing | Returns::Bool | Returns::Other)
+        )
+    };
+    let wrong: Vec<_> = why::hints::functions()
+        .filter(never)
+        .filter(|name| !WITHOUT.contains(name))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
