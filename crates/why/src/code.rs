@@ -5,6 +5,7 @@
 //! what is done with it after does.
 
 mod arm64;
+mod compared;
 mod effect;
 mod fate;
 mod flow;
@@ -12,6 +13,7 @@ mod kcore;
 mod x86_64;
 
 pub use arm64::Arm64;
+pub use compared::{Compared, How, Operand};
 pub use effect::{Condition, Effect, Place};
 pub use fate::Fate;
 pub use flow::{Block, Code, Piece, Site, Way};
@@ -24,6 +26,10 @@ pub trait Decoder {
     ///
     /// More bytes than that one instruction's may be looked at.
     fn decode(&self, bytes: &[u8], address: u64) -> Option<Instruction>;
+
+    /// What the first instruction of these bytes compares, if that is all that it does and it is known how a probe gets the
+    /// values.
+    fn compared(&self, bytes: &[u8], address: u64) -> Option<Compared>;
 }
 
 /// One instruction.

@@ -136,8 +136,12 @@ pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Ru
         // To set up the tracer takes a while, and this tells most of what can be wrong.
         ptrace::leader(process.number)?;
     }
-    let sites: BTreeSet<u64> = wanted.instructions.iter().flat_map(Suspect::probes).collect();
-    let sites: Vec<u64> = sites.into_iter().collect();
+    let suspects = || wanted.instructions.iter();
+    let mut sites: tracefs::Sites = suspects()
+        .flat_map(Suspect::probes)
+        .map(|address| (address, Vec::new()))
+        .collect();
+    sites.extend(suspects().flat_map(Suspect::fetches));
     let mut tracing = Tracing(Session::start(guardian, &wanted.returns, &sites));
     let mut notes = tracing
         .0

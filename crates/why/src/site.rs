@@ -144,6 +144,19 @@ impl Suspect {
             })
             .collect();
         let code = Code::decode(decoder, &parts, endless);
+        let mut blocks = code.blocks();
+        for block in &mut blocks {
+            let compared = code.deciding(block).and_then(|address| {
+                let within =
+                    |part: &&Piece<'_>| (part.address..part.address + part.bytes.len() as u64).contains(&address);
+                let part = parts.iter().find(within)?;
+                decoder.compared(
+                    part.bytes.get(usize::try_from(address - part.address).ok()?..)?,
+                    address,
+                )
+            });
+            block.compared = compared;
+        }
         Self {
             function: function.to_owned(),
             errno,
@@ -151,7 +164,7 @@ impl Suspect {
             sites: code.sites(errno),
             whole: code.whole(),
             blocks: Vec::new(),
-            decoded: code.blocks(),
+            decoded: blocks,
         }
     }
 
@@ -173,6 +186,12 @@ impl Suspect {
         let more: Vec<_> = blocks.filter(|start| !probes.contains(start)).collect();
         probes.extend(more);
         probes
+    }
+
+    /// Of the blocks that are probed each instruction that compares values before a jump, with what is to be got there.
+    pub fn fetches(&self) -> impl Iterator<Item = (u64, Vec<String>)> {
+        let compared = self.blocks.iter().filter_map(|block| block.compared.as_ref());
+        compared.map(|compared| (compared.address, compared.fetches().map(str::to_owned).collect()))
     }
 
     fn few_probes(&self) -> Vec<u64> {

@@ -14,6 +14,8 @@ use crate::symbols::Symbols;
 /// has left by the kernel's own event has got its number.
 pub(crate) const SENT: &str = "fuse_sent";
 pub(crate) const NUMBERED: &str = "fuse_numbered";
+/// The values that a probe of a session's own gets.
+pub(crate) const GOT: [&str; 2] = ["one", "other"];
 
 /// One system call of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,21 @@ pub struct Syscall {
     pub lost: bool,
     /// Probed instructions that it ran through: when, and their addresses, in order.
     pub hits: Vec<(u64, u64)>,
+    /// What such instructions compared, in order.
+    pub got: Vec<Got>,
     /// What it asked of FUSE servers, in order.
     pub requests: Vec<Request>,
+}
+
+/// What a probe got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// When.
+    pub time: u64,
+    /// Where the probe is.
+    pub address: u64,
+    /// In the order in which it was told to get them.
+    pub values: Vec<u64>,
 }
 
 impl Syscall {
@@ -111,6 +126,7 @@ enum What {
     },
     Hit {
         address: u64,
+        values: Vec<u64>,
     },
     /// A request leaves for a FUSE server.
     Sent(Request),
@@ -146,6 +162,7 @@ struct Open {
     events: Vec<Event>,
     base: Option<usize>,
     hits: Vec<(u64, u64)>,
+    got: Vec<Got>,
     requests: Vec<Request>,
 }
 
@@ -185,6 +202,7 @@ impl Reader<'_> {
                             tree: Tree::build(open.events),
                             lost,
                             hits: open.hits,
+                            got: open.got,
                             requests: open.requests,
                         });
                     }
@@ -206,9 +224,10 @@ impl Reader<'_> {
                         value,
                     });
                 }
-                What::Hit { address } => {
+                What::Hit { address, values } => {
                     if let Some(open) = threads.get_mut(&thread) {
                         open.hits.push((time, address));
+                        open.got.push(Got { time, address, values });
                     }
                 }
                 What::Sent(request) => {
@@ -367,6 +386,7 @@ impl Reader<'_> {
             }),
             name if name.starts_with("site") => What::Hit {
                 address: unsigned("__probe_ip")?,
+                values: GOT.iter().map_while(|name| unsigned(name)).collect(),
             },
             name if name.starts_with("returned") => What::Returned {
                 function: named("__probe_func")?,

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub use ability::Ability;
 pub use capture::{Capture, Page};
 pub use files::Tracefs;
-pub use session::{Method, Seen, Session, understand};
+pub use session::{Method, Seen, Session, Sites, understand};
 
 /// Why the kernel's functions cannot be traced.
 #[derive(Debug, thiserror::Error)]

@@ -32,6 +32,7 @@ fn syscall(returned: i64, root: Call) -> Syscall {
         },
         lost: false,
         hits: Vec::new(),
+        got: Vec::new(),
         requests: Vec::new(),
     }
 }

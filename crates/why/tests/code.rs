@@ -266,6 +266,50 @@ fn ways_are_bounded() {
     assert!(found[0].more && found[0].ways.len() < 200, "{}", found[0].ways.len());
 }
 
+#[test]
+fn what_is_compared_is_told_as_assemblers_write_it_and_as_probes_get_it() {
+    let told = |bytes: &[u8]| {
+        let compared = X86_64.compared(bytes, AT).unwrap();
+        let fetches: Vec<_> = compared.fetches().map(str::to_owned).collect();
+        (compared.tell(&[21, 22]), fetches.join(" "))
+    };
+    let said = |text: &str, fetches: &str| (text.to_owned(), fetches.to_owned());
+    // cmp $0x14,%eax
+    assert_eq!(
+        told(&[0x83, 0xf8, 0x14]),
+        said("%eax (21) was compared with 20", "%ax:u32")
+    );
+    // cmp -0x8(%rbp),%r10w
+    assert_eq!(
+        told(&[0x66, 0x44, 0x3b, 0x55, 0xf8]),
+        said("%r10w (21) was compared with -0x8(%rbp) (22)", "%r10:u16 -8(%bp):u16")
+    );
+    // testb $0x2,(%rdi)
+    assert_eq!(
+        told(&[0xf6, 0x07, 0x02]),
+        said("(%rdi) (21) was looked at for the bits of 2", "+0(%di):u8")
+    );
+    // cmp %rax,0x10(%rip)
+    assert_eq!(
+        told(&[0x48, 0x39, 0x05, 0x10, 0x00, 0x00, 0x00]),
+        said(
+            "0xffffffff81000017 (21) was compared with %rax (22)",
+            "@0xffffffff81000017:u64 %ax:u64"
+        )
+    );
+    // cmp $0x0,%gs:0x10(%rax); test %ah,%ah; cmp %rcx,(%rax,%rdx,8)
+    assert_eq!(
+        told(&[0x65, 0x83, 0x78, 0x10, 0x00]),
+        said("%gs:0x10(%rax) was compared with 0", "")
+    );
+    assert_eq!(told(&[0x84, 0xe4]), said("%ah was compared with 0", ""));
+    assert_eq!(
+        told(&[0x48, 0x39, 0x0c, 0xd0]),
+        said("(%rax,%rdx,8) was compared with %rcx (21)", "%cx:u64")
+    );
+    assert_eq!(X86_64.compared(&[0x29, 0xc0], AT), None, "sub changes what it compares");
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_decoded_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), near_end: bool) {

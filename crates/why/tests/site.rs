@@ -5,7 +5,7 @@ use why::call_tree::{Call, Certainty, Tree, Value};
 use why::code::X86_64;
 use why::origin::{Answer, Origin};
 use why::site::{Coverage, Exact, Jump, Load, Suspect, Test, coverage, exact};
-use why::trace::Syscall;
+use why::trace::{Got, Syscall};
 
 const EINVAL: i32 = 22;
 const AT: u64 = 0xffff_ffff_8100_0000;
@@ -58,6 +58,7 @@ fn refused(hits: &[(u64, u64)]) -> Syscall {
         },
         lost: false,
         hits: hits.iter().map(|(time, offset)| (*time, AT + offset)).collect(),
+        got: Vec::new(),
         requests: Vec::new(),
     }
 }
@@ -290,8 +291,50 @@ fn covered(run: &[&str], jump: &str, certainty: Certainty) -> Option<Coverage> {
             place: jump.to_owned(),
             taken: Some(true),
         }),
+        compared: None,
         certainty,
     })
+}
+
+#[test]
+fn the_values_that_the_deciding_jump_was_about_are_told() {
+    let suspects = deep();
+    let got = |time, offset, value| Got {
+        time,
+        address: AT + offset,
+        values: vec![value],
+    };
+    let told = |hits: &[(u64, u64)], got: Vec<Got>| {
+        let call = Syscall { got, ..refused(hits) };
+        coverage(&suspects, &[], &call, &answer()).unwrap().compared
+    };
+    let fetches: Vec<_> = suspects[0].fetches().collect();
+    let fetched = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        fetches,
+        [
+            (AT + 0x4, fetched(&["%di:u64", "%di:u64"])),
+            (AT + 0x9, fetched(&["%si:u64"]))
+        ]
+    );
+    let second = [(11, 0x0), (12, 0x9), (13, 0x12)];
+    let values = vec![
+        got(5, 0x9, 1),
+        got(11, 0x4, 0xffff_8880_0000_0000),
+        got(12, 0x9, 8),
+        got(25, 0x9, 2),
+    ];
+    assert_eq!(
+        told(&second, values.clone()).as_deref(),
+        Some("%rsi (8) was compared with 7"),
+        "of this run, not of those before and after it"
+    );
+    assert_eq!(told(&second, vec![got(5, 0x9, 1)]), None);
+    let first = [(11, 0x0), (12, 0x12)];
+    assert_eq!(
+        told(&first, vec![got(11, 0x4, 0)]).as_deref(),
+        Some("%rdi (0) was compared with 0")
+    );
 }
 
 #[test]

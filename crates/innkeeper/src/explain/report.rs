@@ -9,7 +9,7 @@ use why::recording::Found;
 use why::site::Coverage;
 
 use super::everyday::is_everyday;
-use super::told::{Line, Told, deep, tell};
+use super::told::{Line, Told, deep, tell, tested};
 use crate::args::{Filter, Why};
 
 /// Version of the JSON report.
@@ -64,6 +64,7 @@ impl Report {
             }
             let mut next = tell(failure, found.as_ref(), seen.kernel.is_some(), log);
             next.deep = coverage.and_then(deep);
+            next.tested = coverage.and_then(tested);
             match told.iter_mut().find(|before| before.is_like(&next)) {
                 Some(before) => before.times += 1,
                 None => told.push(next),
@@ -142,6 +143,7 @@ impl Told {
             ("proof", self.proof.as_ref()),
             ("exact", self.exact.as_ref()),
             ("deep", self.deep.as_ref()),
+            ("tested", self.tested.as_ref()),
             ("value", self.value.as_ref()),
         ];
         let behind = [("manual", self.manual.as_ref()), ("try", self.attempt.as_ref())];

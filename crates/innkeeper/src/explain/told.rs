@@ -46,6 +46,8 @@ pub(super) struct Told {
     pub(super) exact: Option<Line>,
     /// Which blocks of the function were run.
     pub(super) deep: Option<Line>,
+    /// The values that the jump that decided was about.
+    pub(super) tested: Option<Line>,
     /// The values that decided, as they were then.
     pub(super) value: Option<Line>,
     /// What the kernel logged meanwhile.
@@ -93,6 +95,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
         deep: None,
+        tested: None,
         log: logged(failure),
         manual: manual(failure, answer, value.as_ref()),
         value,
@@ -331,6 +334,11 @@ fn instruction(exact: &Exact) -> Option<Line> {
     )
 }
 
+/// The values that the jump that decided was about.
+pub(super) fn tested(coverage: &Coverage) -> Option<Line> {
+    Line::new(coverage.compared.clone()?, coverage.certainty)
+}
+
 /// Which blocks of the function that made the errno were run, and the jump that decided.
 pub(super) fn deep(coverage: &Coverage) -> Option<Line> {
     let Coverage {
@@ -339,6 +347,7 @@ pub(super) fn deep(coverage: &Coverage) -> Option<Line> {
         run,
         jump,
         certainty,
+        compared: _,
     } = coverage;
     // The function is named once.
     let within = |place: &String| place.strip_prefix(function.as_str()).unwrap_or(place).to_owned();

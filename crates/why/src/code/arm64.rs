@@ -1,6 +1,6 @@
 //! AArch64: of its instructions those that load numbers and those that jump (Arm Architecture Reference Manual, C4.1).
 
-use super::{Decoder, Does, Instruction};
+use super::{Compared, Decoder, Does, Instruction};
 
 /// AArch64, which Linux calls arm64.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +18,11 @@ impl Decoder for Arm64 {
             does: does(word, rest, address),
             effect: None,
         })
+    }
+
+    /// Not known: there is nothing yet on this processor that would ask.
+    fn compared(&self, _: &[u8], _: u64) -> Option<Compared> {
+        None
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::fate::{Fate, fate};
-use super::{Decoder, Does, Instruction};
+use super::{Compared, Decoder, Does, Instruction};
 
 /// Ways to one site that are looked for; behind more than these nobody finds the test that decided.
 const WAYS_MAX: usize = 64;
@@ -67,7 +67,7 @@ pub struct Way {
 }
 
 /// What is run as a whole or not at all: from an instruction that is entered, or jumped to, up to the next jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Address of its first instruction.
     pub start: u64,
@@ -77,6 +77,9 @@ pub struct Block {
     pub end: u64,
     /// Where its last instruction goes if a condition holds; nothing if that is no conditional jump.
     pub branch: Option<u64>,
+    /// What that condition is about, if the block says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
 }
 
 impl Code {
@@ -165,9 +168,19 @@ impl Code {
                     Does::Branches(target) => Some(target),
                     _ => None,
                 },
+                compared: None,
             })
         };
         starts.filter_map(block).collect()
+    }
+
+    /// The instruction that the condition at the end of a block is about: the last one that sets the processor's flags.
+    #[must_use]
+    pub fn deciding(&self, block: &Block) -> Option<u64> {
+        let before = self.instructions.range(block.start..block.last).rev();
+        let mut setting = before.filter(|(_, instruction)| instruction.effect.is_none_or(|effect| effect.flags));
+        let (address, _) = setting.next().filter(|_| block.branch.is_some())?;
+        Some(*address)
     }
 
     pub(super) fn at(&self, address: u64) -> Option<Instruction> {

@@ -1,10 +1,11 @@
 //! x86-64, by the crate iced-x86.
 
+mod operands;
 mod values;
 
 use iced_x86::{Code, Decoder as Iced, DecoderOptions, Instruction as Decoded, Mnemonic, OpKind, Register};
 
-use super::{Decoder, Does, Instruction};
+use super::{Compared, Decoder, Does, Instruction};
 
 /// x86-64 in its 64-bit mode.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,17 +13,23 @@ pub struct X86_64;
 
 impl Decoder for X86_64 {
     fn decode(&self, bytes: &[u8], address: u64) -> Option<Instruction> {
-        let mut decoder = Iced::with_ip(64, bytes, address, DecoderOptions::NONE);
-        let decoded = decoder.decode();
-        if decoded.is_invalid() {
-            return None;
-        }
+        let decoded = first(bytes, address)?;
         Some(Instruction {
             length: u8::try_from(decoded.len()).ok()?,
             does: does(&decoded),
             effect: Some(values::effect(&decoded)),
         })
     }
+
+    fn compared(&self, bytes: &[u8], address: u64) -> Option<Compared> {
+        operands::compared(&first(bytes, address)?)
+    }
+}
+
+/// The first instruction.
+fn first(bytes: &[u8], address: u64) -> Option<Decoded> {
+    let decoded = Iced::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
+    (!decoded.is_invalid()).then_some(decoded)
 }
 
 fn does(decoded: &Decoded) -> Does {

@@ -1,10 +1,10 @@
 //! Which basic blocks of a function were run, where each of them was probed, and the conditional jump that led to the errno.
 
 use super::{Jump, Suspect, hits, last_run};
-use crate::call_tree::Certainty;
+use crate::call_tree::{Call, Certainty};
 use crate::code::{Block, Fate};
 use crate::origin::{Answer, Origin};
-use crate::trace::Syscall;
+use crate::trace::{Got, Syscall};
 
 /// What was run of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Coverage {
     pub run: Vec<String>,
     /// The conditional jump that decided, and how it turned out.
     pub jump: Option<Jump>,
+    /// The values that it was about, in words, if it was seen what they were.
+    pub compared: Option<String>,
     /// Whether no block can have been run unseen.
     pub certainty: Certainty,
 }
@@ -28,9 +30,10 @@ pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer
     let Origin::Function(function) = &answer.origin else {
         return None;
     };
-    let mut run = None;
-    last_run(&syscall.tree.roots, function, errno, &mut run);
-    let hits = hits(run?, &syscall.hits);
+    let mut made = None;
+    last_run(&syscall.tree.roots, function, errno, &mut made);
+    let made = made?;
+    let hits = hits(made, &syscall.hits);
     // Of several functions of one name only one was run.
     let suspect = suspects.iter().find(|suspect| {
         let is_hit = |block: &Block| hits.contains(&block.start);
@@ -58,19 +61,33 @@ pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer
         _ if all => Certainty::Certain,
         _ => Certainty::Likely,
     };
+    let decision = suspect.decision(&path);
+    let compared = decision.and_then(|(block, _)| block.compared.as_ref());
     Some(Coverage {
         function: function.clone(),
         blocks: suspect.blocks.len(),
-        jump: suspect.decision(&path),
+        compared: compared.and_then(|compared| Some(compared.tell(got(made, syscall, compared.address)?))),
+        jump: decision.map(|(block, taken)| Jump {
+            place: suspect.place(block.last),
+            taken,
+        }),
         run,
         certainty,
     })
 }
 
+/// What a probe at this address got last in a run of a function.
+fn got<'s>(run: &Call, syscall: &'s Syscall, address: u64) -> Option<&'s [u64]> {
+    let there = |(index, value): (usize, &Got)| (value.address == address).then_some((value.time, index as u64));
+    let all: Vec<_> = syscall.got.iter().enumerate().filter_map(there).collect();
+    let last = usize::try_from(*hits(run, &all).last()?).ok()?;
+    Some(&syscall.got.get(last)?.values)
+}
+
 impl Suspect {
     /// The jump that decided: the last one before the errno was loaded, or, where that was done in advance, the last one of
     /// those after which nothing overwrites it.
-    fn decision(&self, path: &[&Block]) -> Option<Jump> {
+    fn decision<'b>(&self, path: &[&'b Block]) -> Option<(&'b Block, Option<bool>)> {
         let (at, site) = path.iter().enumerate().rev().find_map(|(at, block)| {
             let within = |address: u64| (block.start..block.end).contains(&address);
             let site = self.sites.iter().rev().find(|site| within(site.address))?;
@@ -85,11 +102,7 @@ impl Suspect {
             }),
             Fate::Returned | Fate::Unknown => turns[..at].iter().rev().find(|(block, _)| block.branch.is_some()),
         };
-        let (block, taken) = found?;
-        Some(Jump {
-            place: self.place(block.last),
-            taken: *taken,
-        })
+        found.copied()
     }
 }
 

@@ -12,7 +12,7 @@ use super::files::{self, Tracefs};
 use super::guardian::Guardian;
 use super::journal::{self, Undo};
 use crate::ring_buffer::{Events, Format, Layout};
-use crate::trace::{NUMBERED, Probed, SENT};
+use crate::trace::{GOT, NUMBERED, Probed, SENT};
 
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
@@ -32,6 +32,9 @@ const FUSE_QUEUED: &str = "virtio_fs_enqueue_req opcode=+60($arg2):u32 unique=+6
 
 /// The driver whose function that is.
 const VIRTIO_FS: &str = "/sys/bus/virtio/drivers/virtiofs";
+
+/// Addresses of instructions, with what is to be got there.
+pub type Sites = BTreeMap<u64, Vec<String>>;
 
 /// Where return values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +80,12 @@ impl Session {
     /// Sets up tracing of all system calls, with nobody to trace yet.
     ///
     /// `guardian` is a command that calls [`super::guardian::run`]. `probed` names the functions whose returns are
-    /// wanted on kernels that can only probe some. `sites` are addresses of instructions whose runs are wanted.
+    /// wanted on kernels that can only probe some. `sites` are addresses of instructions whose runs are wanted, each with
+    /// up to two values to get there, in the words of the kernel (`%ax:u32`).
     ///
     /// # Errors
     /// Tracing is not possible or not allowed here, or somebody else is tracing. Nothing is left behind.
-    pub fn start(guardian: Command, probed: &[String], sites: &[u64]) -> Result<Self, Error> {
+    pub fn start(guardian: Command, probed: &[String], sites: &Sites) -> Result<Self, Error> {
         let top = Tracefs::find()?;
         ability::has_graph(&top)?;
         let healed = journal::heal(&top);
@@ -366,16 +370,20 @@ impl Setup {
     }
 
     /// Has runs of single instructions recorded, and gives those that cannot be.
-    fn sites(&mut self, directory: &Tracefs, sites: &[u64]) -> Result<Vec<u64>, Error> {
+    fn sites(&mut self, directory: &Tracefs, sites: &Sites) -> Result<Vec<u64>, Error> {
         let probes = self.top.path("dynamic_events");
         let group = self.group.clone();
         let mut refused = Vec::new();
-        for (index, address) in sites.iter().enumerate() {
+        for (index, (address, values)) in sites.iter().enumerate() {
             let name = format!("site{index}");
             self.note_probe(&name)?;
             // By address, since a name may be of several functions.
             let probe = format!("p:{group}/{name} {address:#x}");
-            let made = files::write(&probes, &probe, true);
+            let getting = values.iter().zip(GOT).map(|(value, name)| format!(" {name}={value}"));
+            let getting: String = getting.collect();
+            // What the kernel does not know how to get must not cost what it does.
+            let made = files::write(&probes, &(probe.clone() + &getting), true)
+                .or_else(|_| files::write(&probes, &probe, true));
             if made.and_then(|()| self.enable(directory, &name, None)).is_err() {
                 refused.push(*address);
             }

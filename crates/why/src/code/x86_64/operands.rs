@@ -1,0 +1,102 @@
+//! What instructions that compare look at, and how a probe gets it.
+
+use iced_x86::{Instruction as Decoded, Mnemonic, OpKind, Register};
+
+use crate::code::{Compared, How, Operand};
+
+pub(super) fn compared(decoded: &Decoded) -> Option<Compared> {
+    let how = match decoded.mnemonic() {
+        Mnemonic::Cmp => How::Difference,
+        Mnemonic::Test => How::Bits,
+        _ => return None,
+    };
+    Some(Compared {
+        address: decoded.ip(),
+        how,
+        operands: [operand(decoded, 0)?, operand(decoded, 1)?],
+    })
+}
+
+fn operand(decoded: &Decoded, operand: u32) -> Option<Operand> {
+    match decoded.op_kind(operand) {
+        OpKind::Register => {
+            let register = decoded.op_register(operand);
+            let size = u8::try_from(register.size()).ok()?;
+            Some(Operand::Held {
+                name: name(register),
+                fetch: fetched(register).map(|whole| format!("{whole}:u{}", 8 * size)),
+                size,
+            })
+        }
+        OpKind::Memory => {
+            let size = u8::try_from(decoded.memory_size().size())
+                .ok()
+                .filter(|size| (1..=8).contains(size))?;
+            Some(Operand::Held {
+                name: memory(decoded),
+                fetch: place(decoded).map(|place| format!("{place}:u{}", 8 * size)),
+                size,
+            })
+        }
+        _ => Some(Operand::Number(decoded.try_immediate(operand).ok()?.cast_signed())),
+    }
+}
+
+fn name(register: Register) -> String {
+    format!("%{register:?}").to_lowercase()
+}
+
+/// A general register, by the kernel's name for all of it; not the second byte of one, which has no name there.
+fn fetched(register: Register) -> Option<String> {
+    let second_byte = [Register::AH, Register::BH, Register::CH, Register::DH].contains(&register);
+    let whole = register.full_register();
+    if second_byte || !whole.is_gpr64() {
+        return None;
+    }
+    let name = name(whole);
+    // `%ax` of `%rax`, and `%r8` as it is.
+    let short = name
+        .strip_prefix("%r")
+        .filter(|rest| rest.starts_with(|letter: char| letter.is_alphabetic()));
+    Some(short.map_or(name.clone(), |short| format!("%{short}")))
+}
+
+/// As in `0x20(%rbx,%rcx,8)`.
+fn memory(decoded: &Decoded) -> String {
+    let segment = match decoded.segment_prefix() {
+        Register::None => String::new(),
+        segment => format!("{}:", name(segment)),
+    };
+    let displacement = decoded.memory_displacement64();
+    if decoded.is_ip_rel_memory_operand() || decoded.memory_base() == Register::None {
+        return format!("{segment}{displacement:#x}");
+    }
+    let displacement = displacement.cast_signed();
+    let sign = if displacement < 0 { "-" } else { "" };
+    let offset = match displacement.unsigned_abs() {
+        0 => String::new(),
+        offset => format!("{offset:#x}"),
+    };
+    let base = name(decoded.memory_base());
+    match decoded.memory_index() {
+        Register::None => format!("{segment}{sign}{offset}({base})"),
+        index => format!(
+            "{segment}{sign}{offset}({base},{},{})",
+            name(index),
+            decoded.memory_index_scale()
+        ),
+    }
+}
+
+/// How a probe gets what is in memory: from an address, or from a distance to what a register holds.
+fn place(decoded: &Decoded) -> Option<String> {
+    if decoded.segment_prefix() != Register::None || decoded.memory_index() != Register::None {
+        return None;
+    }
+    let displacement = decoded.memory_displacement64();
+    if decoded.is_ip_rel_memory_operand() {
+        return Some(format!("@{displacement:#x}"));
+    }
+    let base = fetched(decoded.memory_base()).filter(|_| decoded.memory_base().is_gpr64())?;
+    Some(format!("{:+}({base})", displacement.cast_signed()))
+}
