@@ -31,6 +31,10 @@ const RESTARTS: std::ops::RangeInclusive<i64> = 512..=516;
 /// Failed calls that are kept; a command in a loop must not fill the memory.
 const KEPT: usize = 10_000;
 
+/// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
+const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];
+const SEARCHED: usize = 64;
+
 /// A system call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -51,6 +55,9 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Whether a seccomp filter was on this thread, which may have refused the call before any kernel function saw it.
     pub filtered: bool,
+    /// Whether it was looked for a program here that then was found elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub searching: bool,
     /// What it was measured against.
     #[serde(default)]
     pub context: Context,
@@ -264,11 +271,26 @@ impl<'w, W: Watch> Trace<'w, W> {
                     self.calls.remove(&thread);
                     self.calls.extend(call.map(|call| (thread, call)));
                 }
+                self.found(thread);
                 sys::resume(thread, 0);
             }
             Stop::Event => sys::resume(thread, 0),
         }
         None
+    }
+
+    /// A thread executes a program now. Who looked for it in other directories of PATH before has found it.
+    fn found(&mut self, thread: i32) {
+        let name = arguments::program(thread).unwrap_or_default();
+        for failure in self.failures.iter_mut().rev().take(SEARCHED) {
+            let looks = SEARCHING.contains(&failure.call.as_str())
+                && failure.outcome == Outcome::Errno(libc::ENOENT)
+                && failure
+                    .arguments
+                    .iter()
+                    .any(|path| arguments::names_command(path, &name));
+            failure.searching |= looks;
+        }
     }
 
     /// A thread is no more.
@@ -341,6 +363,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             ),
             outcome,
             filtered: arguments::filtered(thread),
+            searching: false,
             context: Context::of(thread, name.unwrap_or_default(), errno, &objects),
             log: self.log.as_mut().map_or_else(Vec::new, |log| log.since(thread)),
         });

@@ -130,6 +130,7 @@ impl Kernel {
             arguments: Vec::new(),
             outcome: Outcome::Errno(EACCES),
             filtered: false,
+            searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),
         };

@@ -27,6 +27,7 @@ fn failure(argument: &str) -> Failure {
         arguments: vec!["AT_FDCWD".to_owned(), format!("\"{argument}\"")],
         outcome: Outcome::Errno(EACCES),
         filtered: false,
+        searching: false,
         context: why::context::Context::default(),
         log: Vec::new(),
     }

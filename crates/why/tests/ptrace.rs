@@ -8,7 +8,8 @@ fn shell(script: &str) -> Report {
 
 fn find<'a>(report: &'a Report, call: &str, argument: &str) -> Option<&'a Failure> {
     let mut failures = report.failures.iter();
-    failures.find(|failure| failure.call == call && failure.arguments.iter().any(|shown| shown.contains(argument)))
+    failures
+        .find(|failure| failure.call.contains(call) && failure.arguments.iter().any(|shown| shown.contains(argument)))
 }
 
 #[test]
@@ -47,6 +48,15 @@ fn the_status_of_the_command_is_kept() {
 fn a_command_stopped_by_sigstop_waits_for_sigcont() {
     let report = shell("(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 5");
     assert_eq!(report.status, 5);
+}
+
+#[test]
+fn places_in_which_a_program_was_looked_for_are_known_once_it_is_found() {
+    let report = shell("PATH=/no/such:$PATH; env true; nowhere; true");
+    let searching = |path: &str| find(&report, "", path).map(|failure| failure.searching);
+    assert_eq!(searching("\"/no/such/env\""), Some(true), "{report:?}");
+    assert_eq!(searching("\"/no/such/true\""), Some(true));
+    assert_eq!(searching("\"/no/such/nowhere\""), Some(false));
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn explain(records: &[Record]) -> Answer {
         arguments: Vec::new(),
         outcome: Outcome::Errno(EACCES),
         filtered: false,
+        searching: false,
         context: why::context::Context::default(),
         log: Vec::new(),
     };

@@ -8,6 +8,9 @@ pub(super) fn is_everyday(failure: &Failure) -> bool {
     let Outcome::Errno(errno) = failure.outcome else {
         return false;
     };
+    if failure.searching {
+        return true;
+    }
     let first = failure.arguments.first().map_or("", String::as_str);
     let second = failure.arguments.get(1).map_or("", String::as_str);
     match (failure.call.as_str(), errno) {
@@ -55,6 +58,7 @@ mod tests {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             outcome: Outcome::Errno(errno),
             filtered: false,
+            searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),
         }

@@ -188,7 +188,14 @@ pub(crate) enum Object {
     Path(PathBuf),
 }
 
-/// The name of the thread's program, as `comm` has it.
+/// Whether an argument as it is shown is the path of a program that would be started under this name.
+pub(super) fn names_command(argument: &str, name: &str) -> bool {
+    let path = argument.strip_prefix('"').and_then(|path| path.strip_suffix('"'));
+    let last = path.and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    !name.is_empty() && last.as_bytes().iter().take(15).eq(name.as_bytes())
+}
+
+/// The name under which the thread's program was started, or its first 15 bytes (`comm`).
 pub(super) fn program(thread: i32) -> Option<String> {
     Some(
         fs::read_to_string(format!("/proc/{thread}/comm"))
