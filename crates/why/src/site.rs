@@ -282,13 +282,9 @@ fn further_pieces(function: &str, symbols: &ByName<'_>) -> Vec<(String, Range<u6
 /// kernel let no probe be set.
 #[must_use]
 pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &Answer) -> Option<Exact> {
-    let errno = i32::try_from(-syscall.returned).ok()?;
-    let Origin::Function(function) = &answer.origin else {
-        return None;
-    };
-    let mut run = None;
-    last_run(&syscall.tree.roots, function, errno, &mut run);
-    let hits = hits(run?, &syscall.hits);
+    let (run, errno) = making(syscall, answer)?;
+    let function = &run.function;
+    let hits = hits(run, &syscall.hits);
     let asked = || {
         suspects
             .iter()
@@ -341,6 +337,17 @@ fn not_hit<'s>(function: &str, asked: impl Iterator<Item = &'s Suspect>, refused
         })),
         _ => None,
     }
+}
+
+/// The run of the function that made the errno of a call, and the errno.
+fn making<'c>(syscall: &'c Syscall, answer: &Answer) -> Option<(&'c Call, i32)> {
+    let errno = i32::try_from(-syscall.returned).ok()?;
+    let Origin::Function(function) = &answer.origin else {
+        return None;
+    };
+    let mut run = None;
+    last_run(&syscall.tree.roots, function, errno, &mut run);
+    Some((run?, errno))
 }
 
 /// The last run of a function that ended with this errno.

@@ -1,9 +1,9 @@
 //! Which basic blocks of a function were run, where each of them was probed, and the conditional jump that led to the errno.
 
-use super::{Jump, Suspect, hits, last_run};
+use super::{Jump, Suspect, hits, making};
 use crate::call_tree::{Call, Certainty};
 use crate::code::{Block, Fate};
-use crate::origin::{Answer, Origin};
+use crate::origin::Answer;
 use crate::trace::{Got, Syscall};
 
 /// What was run of a function.
@@ -26,13 +26,8 @@ pub struct Coverage {
 /// What was run of the function that made the errno of a call, if each block of it was probed.
 #[must_use]
 pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &Answer) -> Option<Coverage> {
-    let errno = i32::try_from(-syscall.returned).ok()?;
-    let Origin::Function(function) = &answer.origin else {
-        return None;
-    };
-    let mut made = None;
-    last_run(&syscall.tree.roots, function, errno, &mut made);
-    let made = made?;
+    let (made, errno) = making(syscall, answer)?;
+    let function = &made.function;
     let hits = hits(made, &syscall.hits);
     // Of several functions of one name only one was run.
     let suspect = suspects.iter().find(|suspect| {
