@@ -5,6 +5,8 @@ use crate::context::Fact::{Capability, Mount, Setting};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[
+    row("__fuse_simple_request", &["ENOENT"], "the file that the path names does not exist, says the host that serves this directory", "check the spelling, and what the path is relative to"),
+    row("fuse_simple_request", &["ENOENT"], "the file that the path names does not exist, says the host that serves this directory", "check the spelling, and what the path is relative to"),
     row("__fuse_simple_request", &[], "the host that serves this directory said no", "have innkeeper share --log-errors write a log on the host, and give it to why with --host-log"),
     row("fuse_simple_request", &[], "the host that serves this directory said no", "have innkeeper share --log-errors write a log on the host, and give it to why with --host-log"),
     row("path_mount", &["EPERM"], "to mount takes a privilege: CAP_SYS_ADMIN in the namespace that owns the mounts", "run it as root, or in a user namespace of your own (unshare -Urm)").value(&[Capability("CAP_SYS_ADMIN")]),
