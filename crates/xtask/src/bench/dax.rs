@@ -17,7 +17,7 @@ use crate::guest::{Guest, Lab};
 use crate::run::output;
 use crate::setup;
 use crate::test::guests::{fresh, lab};
-use crate::test::{build_innkeeper, target, workspace};
+use crate::test::{build_guest_programs, build_innkeeper, target, workspace};
 
 /// All in MiB.
 const GUEST_MEMORY: u32 = 256;
@@ -44,7 +44,8 @@ pub(super) struct Sample {
 
 pub(super) fn run() -> Result<()> {
     let parts = setup::run()?;
-    let lab = lab(&parts, Program::Innkeeper(build_innkeeper()?))?;
+    let programs = build_guest_programs()?;
+    let lab = lab(&parts, programs, Program::Innkeeper(build_innkeeper()?));
     let directory = target()?.join("bench-dax");
     fresh(&directory)?;
     let share = directory.join("share");

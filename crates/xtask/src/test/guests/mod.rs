@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{build_guest_programs, build_innkeeper, target};
+use super::{GuestPrograms, build_guest_programs, target};
 use crate::accelerator::Accelerator;
 use crate::guest::Lab;
 use crate::guest::daemon::Program;
@@ -159,12 +159,14 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
         "no guest has this in its name: see `cargo xtask test --list`"
     );
 
+    let programs = build_guest_programs()?;
     let daemon = match daemon {
-        None => Program::Innkeeper(build_innkeeper()?),
+        // What runs in guests runs here as well, and is built once.
+        None => Program::Innkeeper(programs.innkeeper.clone()),
         Some("virtiofsd") => Program::virtiofsd(&setup::peer()?),
         Some(command) => Program::Other(command.split_whitespace().map(str::to_owned).collect()),
     };
-    let lab = lab(parts, daemon)?;
+    let lab = lab(parts, programs, daemon);
     let base = target()?.join("guests");
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -188,17 +190,16 @@ fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(AT_ONCE_AT_MOST))
 }
 
-/// Where guests run, with `daemon` for their shares.
-pub(crate) fn lab(parts: &Parts, daemon: Program) -> Result<Lab> {
-    let programs = build_guest_programs()?;
+/// Where guests run, with `programs` in them and `daemon` for their shares.
+pub(crate) fn lab(parts: &Parts, programs: GuestPrograms, daemon: Program) -> Lab {
     let accelerator = Accelerator::probe(&parts.qemu, &parts.kernel);
     println!("guests run on {accelerator:?}");
-    Ok(Lab {
+    Lab {
         parts: parts.clone(),
         accelerator,
         daemon,
         programs,
-    })
+    }
 }
 
 /// Makes an empty directory of it.
