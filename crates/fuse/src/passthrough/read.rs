@@ -84,14 +84,14 @@ impl Span {
         Span { offset, len, done: 0 }
     }
 
-    /// The guest takes a short answer for the end of the file, so only the end may make it short.
+    /// The guest takes a short answer for the end of the file, so only the end may make it short: an error counts even behind bytes that
+    /// were read. For its cache Linux then asks for each page by itself, and gets those that can be read.
     fn read(mut self, file: &OpenFile, out: &mut Writer<'_>) -> Result<()> {
         while self.done < self.len {
             match self.step(file, out, RwFlags::empty()) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) if self.done > 0 => break,
                 failed => drop(failed.of(|| format!("preadv2(file, {} bytes, at {})", self.len, self.offset))?),
             }
         }

@@ -7,6 +7,7 @@ use fuse::fs::{Caller, CopyRange, Errno, FileSystem, Handle, NodeId, SetAttr, Se
 use fuse::passthrough::{CacheMode, Options, Passthrough};
 use fuse::wire::{self, InitFlags};
 
+use crate::broken::{Broken, PAGE};
 use crate::share::{IDENTITIES, ROOT, USER, at, by, create, is_root, name, refused, share};
 
 #[test]
@@ -32,6 +33,17 @@ fn reads_and_writes_reach_the_file() {
         assert_eq!(refused(share.read(node, handle, 0, 1)), Errno::EBADF);
         assert_eq!(refused(share.fs.release(node, handle)), Errno::EBADF);
     }
+}
+
+/// The guest takes a short answer for the end of the file.
+#[test]
+fn a_read_that_fails_behind_its_first_bytes_fails() {
+    let Broken { share, node, good, .. } = &Broken::new();
+    let handle = share.open(*node, libc::O_RDONLY).unwrap();
+    let good_alone = share.read(*node, handle, *good, PAGE).unwrap();
+    assert_eq!(good_alone.len(), PAGE as usize);
+    let read = share.read(*node, handle, *good, 2 * PAGE);
+    assert_eq!(read.map(|bytes| bytes.len()), Err(Errno::EIO));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The passthrough file system on real directories, asked directly through the `FileSystem` trait.
 
+mod broken;
 mod create;
 mod credentials;
 mod dax;

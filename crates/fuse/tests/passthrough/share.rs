@@ -1,7 +1,7 @@
 //! A shared temporary directory and short ways to ask for things in it.
 
 use std::ffi::{CStr, CString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fuse::fs::{
     Caller, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Name, Negotiated, NodeId, Result, WriteTo,
@@ -55,13 +55,28 @@ pub(crate) fn share(options: Options) -> Share {
     share_in(&std::env::temp_dir(), options)
 }
 
-pub(crate) fn share_in(place: &std::path::Path, options: Options) -> Share {
+pub(crate) fn share_in(place: &Path, options: Options) -> Share {
     let outside = TempDir::new_in(place).unwrap();
-    std::fs::create_dir(outside.path().join("share")).unwrap();
-    let fs = Passthrough::new(&outside.path().join("share"), options).unwrap();
+    let directory = outside.path().join("share");
+    std::fs::create_dir(&directory).unwrap();
+    let fs = started(&directory, options);
+    Share { outside, fs }
+}
+
+/// A directory that is there already.
+pub(crate) fn share_of(directory: &Path, options: Options) -> Share {
+    let fs = started(directory, options);
+    Share {
+        outside: TempDir::new().unwrap(),
+        fs,
+    }
+}
+
+fn started(directory: &Path, options: Options) -> Passthrough {
+    let fs = Passthrough::new(directory, options).unwrap();
     let flags = fs.wants(InitFlags::all());
     fs.init(Negotiated { minor: 45, flags }).unwrap();
-    Share { outside, fs }
+    fs
 }
 
 pub(crate) fn name(name: &CStr) -> Name<'_> {
