@@ -186,6 +186,8 @@ impl Passthrough {
         let _fsetid = (to.flags & wire::WRITE_KILL_SUIDGID != 0)
             .then(|| self.credentials.without_fsetid())
             .transpose()?;
+        // Linux looks at the error of pages written back, never at the count: behind a short one the rest would be lost.
+        let may_be_short = to.flags & wire::WRITE_CACHE == 0;
         let len = to.len as usize;
         let mut done = 0;
         while done < len {
@@ -194,7 +196,7 @@ impl Passthrough {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break,
+                Err(_) if may_be_short && done > 0 => break,
                 failed => drop(failed.of(|| format!("pwritev2(file, {len} bytes, at {at})"))?),
             }
         }

@@ -46,6 +46,21 @@ fn a_read_that_fails_behind_its_first_bytes_fails() {
     assert_eq!(read.map(|bytes| bytes.len()), Err(Errno::EIO));
 }
 
+/// Linux looks at the error of pages that it writes back, never at the count.
+#[test]
+fn a_write_that_fails_behind_its_first_bytes_is_short_unless_it_is_of_cached_pages() {
+    let Broken { share, node, good, .. } = &Broken::new();
+    let handle = share.open(*node, libc::O_RDWR).unwrap();
+    let data = [7; 2 * PAGE as usize];
+    let ordinary = at(handle, *good, data.len());
+    let cached = WriteTo {
+        flags: wire::WRITE_CACHE,
+        ..ordinary
+    };
+    assert_eq!(share.write(&ROOT, *node, ordinary, &data), Ok(PAGE));
+    assert_eq!(share.write(&ROOT, *node, cached, &data), Err(Errno::EIO));
+}
+
 #[test]
 fn a_handle_is_good_for_its_node_and_mode_only() {
     let share = share(Options::default());
