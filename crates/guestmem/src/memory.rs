@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::region::Region;
 use crate::window_area::WindowArea;
@@ -70,8 +70,8 @@ impl Memory {
         Memory::of(regions, self.windows.clone())
     }
 
-    /// Fresh zeroed memory of `size` bytes from `guest_address` on, and the file to share it with another process. The
-    /// user address equals the guest address.
+    /// Fresh zeroed memory of `size` bytes from `guest_address` on, and the file to share it with another process, which cannot
+    /// shorten it: that would be SIGBUS here. The user address equals the guest address.
     pub fn memfd(name: &str, size: u64, guest_address: u64) -> Result<(Memory, OwnedFd), Error> {
         let failed = |action| {
             move |error| Error::Map {
@@ -80,8 +80,11 @@ impl Memory {
                 source: io::Error::from(error),
             }
         };
-        let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map_err(failed("create a memfd for"))?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create(name, flags).map_err(failed("create a memfd for"))?;
         rustix::fs::ftruncate(&file, size).map_err(failed("size the memfd of"))?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals).map_err(failed("seal the memfd of"))?;
         let shared = file.try_clone().map_err(|source| Error::Map {
             action: "share",
             guest_address,

@@ -213,3 +213,18 @@ fn two_mappings_of_one_memfd_share_bytes() {
     other.read(0x10, &mut bytes).expect("in range");
     assert_eq!(&bytes, b"seen");
 }
+
+/// The other process is not trusted to keep it as long as it is.
+#[test]
+fn shared_memory_can_be_neither_shortened_nor_lengthened() {
+    let (_memory, file) = Memory::memfd("sealed", 2 * PAGE, 0).expect("a memfd");
+    for length in [0, PAGE, 3 * PAGE] {
+        assert_eq!(rustix::fs::ftruncate(&file, length), Err(rustix::io::Errno::PERM));
+    }
+    let more = rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::WRITE);
+    assert_eq!(
+        more,
+        Err(rustix::io::Errno::PERM),
+        "a seal against writing would end the rings"
+    );
+}
