@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use guestmem::{RwFlags, Writer};
+use rustix::fs::fstat;
 
 use super::Passthrough;
 use super::handle::{OpenFile, Opened as _};
@@ -65,10 +66,15 @@ impl Passthrough {
 /// Whether some of it is known not to be in the page cache.
 fn lies_elsewhere(file: &OpenFile, span: &Span) -> bool {
     let page = rustix::param::page_size() as u64;
-    let end = span.offset.saturating_add(span.len as u64);
+    // Behind the end of the file there is nothing to wait for.
+    let file_end = fstat(file.fd()).map_or(u64::MAX, |status| status.st_size as u64);
+    let end = span.offset.saturating_add(span.len as u64).min(file_end);
+    if end <= span.offset {
+        return false;
+    }
     let pages = end.div_ceil(page) - span.offset / page;
     // Before Linux 6.5, and of files of others, nobody knows.
-    sys::pages_in_cache(file.fd(), span.offset, span.len as u64).is_ok_and(|cached| cached < pages)
+    sys::pages_in_cache(file.fd(), span.offset, end - span.offset).is_ok_and(|cached| cached < pages)
 }
 
 /// Which part of a file is wanted, and how much of it is there.

@@ -101,6 +101,24 @@ fn what_lies_on_the_disk_is_left_and_outlives_its_handle() {
     assert!(left_of > 0, "the lane waited for the disk");
 }
 
+#[test]
+fn a_read_past_the_end_is_not_left_for_what_lies_behind_it() {
+    let share = on_disk(Options::default());
+    let file = opened(&share, libc::O_RDONLY);
+    if !cool(&share) {
+        return;
+    }
+    let contents = contents();
+    let end = contents.len() - 5;
+    let _left = read(&share.fs, file, end as u64 - u64::from(LENGTH), || {});
+    assert!(
+        fs::read(share.host("f")).unwrap() == contents,
+        "all of it is in the page cache"
+    );
+    let expected = contents[end..].to_vec();
+    assert_eq!(read(&share.fs, file, end as u64, || {}), (expected, false));
+}
+
 /// Direct reads go by the page cache.
 #[test]
 fn a_direct_read_is_always_left() {
