@@ -71,6 +71,8 @@ pub(crate) struct Wakening {
     pub(crate) descriptor: OwnedFd,
     /// Raised behind the descriptor and lowered in front of reading it, so that it is never down while there is a signal.
     pub(crate) raised: AtomicBool,
+    /// The control plane has a command, which ends a batch. Lowered in front of looking for it.
+    pub(crate) commanded: AtomicBool,
 }
 
 impl Waker {
@@ -79,6 +81,7 @@ impl Waker {
         Ok(Waker(Arc::new(Wakening {
             descriptor,
             raised: AtomicBool::new(false),
+            commanded: AtomicBool::new(false),
         })))
     }
 

@@ -130,6 +130,7 @@ impl LaneHandle {
     fn send(&self, command: Command) {
         let (done, answered) = sync_channel(1);
         if self.commands.send((command, done)).is_ok() {
+            self.waker.0.commanded.store(true, Ordering::Release);
             self.waker.wake();
             // An error means that the thread is gone, which `join` reports.
             let _gone = answered.recv();
@@ -258,6 +259,7 @@ impl Runner {
     }
 
     fn obey(&mut self) -> Next {
+        self.start.waker.0.commanded.swap(false, Ordering::AcqRel);
         while let Ok((command, done)) = self.inbox.try_recv() {
             match command {
                 Command::Call(call) => {
@@ -323,10 +325,17 @@ impl Runner {
     }
 
     fn serve_batch(&mut self) -> Served {
-        let Start { lane, queue, call, .. } = &mut self.start;
+        let Start {
+            lane,
+            queue,
+            call,
+            waker,
+            ..
+        } = &mut self.start;
         let after = self.early.patience();
         let mut interrupt = || self.early.watch(|| interrupt(call.as_deref()));
         let early = Early {
+            end: &waker.0.commanded,
             after,
             interrupt: &mut interrupt,
         };

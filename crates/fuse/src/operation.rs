@@ -11,6 +11,14 @@ const MAX_XATTR: u32 = 64 << 10;
 /// What the size field of a Linux ioctl number can say at most.
 const MAX_IOCTL: u32 = (1 << 14) - 1;
 
+/// The most data that one WRITE carries, as INIT announces.
+pub(crate) const MAX_WRITE: u32 = 1 << 20;
+/// The most pages of one request, as INIT announces: as many of 4 KiB as a WRITE has.
+pub(crate) const MAX_PAGES: u16 = 256;
+/// The largest pages that Linux has: INIT does not tell the guest's.
+const LARGEST_PAGE: u32 = 64 << 10;
+const MAX_READ: u32 = MAX_PAGES as u32 * LARGEST_PAGE;
+
 /// What a request within a session asks for.
 #[derive(Debug)]
 pub(crate) enum Operation<'a> {
@@ -278,6 +286,7 @@ impl<'a> Operation<'a> {
             }
             Opcode::Read => {
                 let wire::ReadIn { fh, offset, size, .. } = arguments.take()?;
+                within(size, MAX_READ)?;
                 Operation::Read {
                     handle: Handle(fh),
                     offset,
@@ -293,6 +302,7 @@ impl<'a> Operation<'a> {
                     flags,
                     ..
                 } = arguments.take()?;
+                within(size, MAX_WRITE)?;
                 let handle = Handle(fh);
                 Operation::Write {
                     to: WriteTo {
@@ -336,6 +346,7 @@ impl<'a> Operation<'a> {
             }
             Opcode::Readdir | Opcode::Readdirplus => {
                 let wire::ReadIn { fh, offset, size, .. } = arguments.take()?;
+                within(size, MAX_READ)?;
                 Operation::Readdir {
                     handle: Handle(fh),
                     offset,
@@ -476,6 +487,14 @@ impl<'a> Operation<'a> {
             | Operation::Removemapping { .. } => 0,
         }
     }
+}
+
+/// Nothing else bounds how long a request takes: its buffers may be the same memory again and again.
+fn within(size: u32, most: u32) -> Result<()> {
+    if size > most {
+        return Err(Errno::EINVAL.rule("it is larger than INIT allows"));
+    }
+    Ok(())
 }
 
 fn optional_handle(flags: u32, flag: u32, handle: u64) -> Option<Handle> {

@@ -8,7 +8,7 @@ use guestmem::Reader;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::fs::{Caller, Errno, Name, Negotiated, NodeId, Result};
-use crate::operation::Operation;
+use crate::operation::{MAX_WRITE, Operation};
 use crate::wire::{self, InitFlags, Opcode};
 
 /// Two names of 255 bytes, the structure in front of them and one extension: all but long link targets and attribute
@@ -16,6 +16,9 @@ use crate::wire::{self, InitFlags, Opcode};
 const INLINE: usize = 2 * 256 + size_of::<wire::Rename2In>() + 16;
 /// No operation but WRITE and BATCH_FORGET has longer arguments: a value of 64 KiB (Linux' XATTR_SIZE_MAX) with its name.
 const MAX_ARGUMENTS: usize = 128 << 10;
+
+/// The most nodes of a BATCH_FORGET. Who reads it from /dev/fuse has space for a WRITE, and a page for what is in front of the data.
+const MAX_FORGETS: u32 = (MAX_WRITE + 4096) / size_of::<wire::ForgetOne>() as u32;
 
 /// A request that passed all checks.
 pub(crate) struct Request<'a> {
@@ -116,7 +119,7 @@ pub(crate) fn forgets(
     }
     let wire::BatchForgetIn { count, .. } = reader.read_object()?;
     let length = u64::from(count) * size_of::<wire::ForgetOne>() as u64;
-    if length != reader.remaining() as u64 {
+    if length != reader.remaining() as u64 || count > MAX_FORGETS {
         return Err(malformed());
     }
     for _ in 0..count {

@@ -9,15 +9,11 @@ use crate::dax;
 use crate::failure::{Failures, Places, Told};
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
 use crate::later::{Answer, Later, Leavings, OnWait};
-use crate::operation::Operation;
+use crate::operation::{MAX_PAGES, MAX_WRITE, Operation};
 use crate::reply::{Directory, NO_ROOM, Reply};
 use crate::request::{self, Buffer, Init, Request};
 use crate::wire::{self, InitFlags, Opcode};
 
-/// The most one WRITE carries. Linux limits READ to as many pages.
-const MAX_WRITE: u32 = 1 << 20;
-/// The same in pages of 4 KiB (FUSE_MAX_PAGES); guests with larger pages get larger requests.
-const MAX_PAGES: u16 = 256;
 /// How many requests Linux may have under way in the background, and when it calls that congestion. The queue is the real
 /// limit; the defaults of 12 and 9 would not fill it.
 const MAX_BACKGROUND: u16 = u16::MAX;

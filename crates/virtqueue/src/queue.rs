@@ -1,5 +1,7 @@
 //! A running queue, whatever its format.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use guestmem::Memory;
@@ -33,14 +35,16 @@ pub(crate) enum Format {
 pub struct Served {
     /// Interrupt the driver.
     pub interrupt: bool,
-    /// The budget is used up: call `serve` again without waiting for a kick, for none will come.
+    /// The budget is used up, or the batch was ended: call `serve` again without waiting for a kick, for none will come.
     pub more: bool,
     /// A chain was put back: `serve` can go on only once whatever the device lacks is there.
     pub put_back: bool,
 }
 
-/// How to interrupt a driver that waits for what is done, although the batch is not.
+/// What happens although the batch is not done: a driver that waits for what is done is interrupted, and the batch may be ended.
 pub struct Early<'a> {
+    /// Once it is set, the batch ends behind the chain at work.
+    pub end: &'a AtomicBool,
     /// How long a batch may keep it waiting, from its start or the last interrupt; looked at after each chain.
     pub after: Duration,
     /// Interrupts it.
@@ -76,11 +80,11 @@ impl Queue {
     /// publishes some together, on return at the latest. After a [`Violation`] ask [`Queue::interrupt_wanted`] for the
     /// chains that were done before it.
     pub fn serve(&mut self, budget: u32, each: impl FnMut(Chain<'_>) -> Outcome) -> Result<Served, Violation> {
-        core!(&mut self.format, core => core.serve(budget, |_| {}, each))
+        core!(&mut self.format, core => core.serve(budget, |_| ControlFlow::Continue(()), each))
     }
 
     /// The same, and interrupts the driver in the middle of the batch as well, as `early` says, so that both are at work at once.
-    /// [`Served::interrupt`] is about the rest.
+    /// [`Served::interrupt`] is about the rest. Or ends the batch there.
     ///
     /// It takes `EVENT_IDX`, with which a driver tells what it waits for, and gets no more until it asks for more: by flags alone it
     /// would get one interrupt after the other until it has come to say that it needs none.
@@ -90,12 +94,15 @@ impl Queue {
         early: Early<'_>,
         each: impl FnMut(Chain<'_>) -> Outcome,
     ) -> Result<Served, Violation> {
-        let Early { after, interrupt } = early;
+        let Early { end, after, interrupt } = early;
         let mut since = Instant::now();
         core!(&mut self.format, core => {
             let look = |core: &mut Core<_>| {
+                if end.load(Ordering::Relaxed) {
+                    return ControlFlow::Break(());
+                }
                 if !core.is_awaited() {
-                    return;
+                    return ControlFlow::Continue(());
                 }
                 let now = Instant::now();
                 if now.duration_since(since) >= after {
@@ -104,6 +111,7 @@ impl Queue {
                         interrupt();
                     }
                 }
+                ControlFlow::Continue(())
             };
             core.serve(budget, look, each)
         })

@@ -1,5 +1,7 @@
 //! What both formats share: the loop over available chains, and the order of completions.
 
+use std::ops::ControlFlow;
+
 use crate::Violation;
 use crate::chain::{Buffers, Chain, Claim, Ending, Outcome, Pending, Ticket};
 use crate::order::Order;
@@ -63,7 +65,7 @@ impl<R: Ring> Core<R> {
     pub(crate) fn serve(
         &mut self,
         budget: u32,
-        mut after_each: impl FnMut(&mut Self),
+        mut after_each: impl FnMut(&mut Self) -> ControlFlow<()>,
         mut each: impl FnMut(Chain<'_>) -> Outcome,
     ) -> Result<Served, Violation> {
         if self.retired {
@@ -86,7 +88,9 @@ impl<R: Ring> Core<R> {
                     if !self.hand_out(claim, &mut each) {
                         break (false, true);
                     }
-                    after_each(self);
+                    if after_each(self).is_break() {
+                        break (true, false);
+                    }
                 }
                 Ok(None) if self.polled || self.ring.arm_kick() => break (false, false),
                 Ok(None) => self.ring.disarm_kick(self.polled),

@@ -21,12 +21,17 @@ const BUFFER: Buffer = Buffer {
 struct Counting {
     turns: Arc<AtomicUsize>,
     rest: Duration,
+    /// How long a chain takes.
+    work: Duration,
 }
 
 impl Lane for Counting {
     fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
         self.turns.fetch_add(1, SeqCst);
-        queue.serve_early(64, early, |chain| chain.done(8))
+        queue.serve_early(64, early, |chain| {
+            thread::sleep(self.work);
+            chain.done(8)
+        })
     }
 
     fn rest(&self) -> Duration {
@@ -48,6 +53,10 @@ impl World {
     }
 
     fn with_rest(packed: bool, event_idx: bool, poll: Duration, rest: Duration) -> World {
+        World::with_work(packed, event_idx, poll, rest, Duration::ZERO)
+    }
+
+    fn with_work(packed: bool, event_idx: bool, poll: Duration, rest: Duration, work: Duration) -> World {
         let (memory, _file) = Memory::memfd("guest", 0x1_0000, 0).unwrap();
         let config = QueueConfig {
             packed,
@@ -70,6 +79,7 @@ impl World {
             lane: Box::new(Counting {
                 turns: Arc::clone(&turns),
                 rest,
+                work,
             }),
             waker: Waker::new().unwrap(),
             kick: kick.try_clone().unwrap(),
@@ -151,6 +161,27 @@ fn a_command_is_obeyed_and_polling_goes_on(#[values(false, true)] packed: bool) 
         world.lane.enable(true);
         world.reap();
         assert_eq!(world.pass(3), 0);
+    }
+}
+
+#[rstest]
+fn a_command_waits_for_a_chain_and_not_for_a_batch(#[values(false, true)] packed: bool) {
+    const WORK: Duration = Duration::from_millis(50);
+    let mut world = World::with_work(packed, true, Duration::ZERO, Duration::ZERO, WORK);
+    for _ in 0..8 {
+        world.post();
+    }
+    signal(&world.kick, "the lane");
+    world.reap();
+    world.lane.enable(false);
+    let mut served = 1;
+    while world.driver.reap().unwrap().is_some() {
+        served += 1;
+    }
+    assert!(served < 8, "the whole batch was served first");
+    world.lane.enable(true);
+    for _ in served..8 {
+        world.reap();
     }
 }
 

@@ -1,8 +1,10 @@
 //! Requests that no honest guest sends.
 
 use fuse::fs::Errno;
+use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
+use guestmem::{Memory, Pieces, Reader, Writer};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -247,4 +249,75 @@ fn a_guest_that_misbehaved_is_served_on() {
     send(&server, &numbered(u32::MAX, 0, &[0xff; 300]));
     assert_eq!(send(&server, &request(Opcode::Statfs, 1, &[]))[4..8], [0; 4]);
     assert_eq!(send(&server, &init(45, InitFlags::all())).len(), 80);
+}
+
+/// A request in front of `data` MiB that are the same memory again and again, and as much space for the reply. Gives the reply.
+fn send_large(server: &Server<&Recorder>, opcode: Opcode, arguments: &[u8], data: u64, space: u64) -> Vec<u8> {
+    const HEADER: u64 = 16;
+    const REQUEST_AT: u64 = 4096;
+    const DATA: (u64, u64) = (1 << 20, 1 << 20);
+    let (memory, _file) = Memory::memfd("large", 2 << 20, 0).unwrap();
+    let total = data * DATA.1;
+    let request = with_header(request(opcode, 7, arguments), |header| header.len += total as u32);
+    memory.write(REQUEST_AT, &request).unwrap();
+    let (mut readable, mut writable) = (Pieces::new(&memory), Pieces::new(&memory));
+    readable.push(REQUEST_AT, request.len() as u64).unwrap();
+    writable.push(0, HEADER).unwrap();
+    for (pieces, count) in [(&mut readable, data), (&mut writable, space)] {
+        for _ in 0..count {
+            pieces.push(DATA.0, DATA.1).unwrap();
+        }
+    }
+    let answer = server.dispatch(&mut Reader::new(&readable), &mut Writer::new(&writable), OnWait::Stay);
+    let Answer::Done(written) = answer else {
+        panic!("nothing here is put off or left: {answer:?}");
+    };
+    let mut reply = vec![0; (written as usize).min(HEADER as usize)];
+    memory.read(0, &mut reply).unwrap();
+    reply
+}
+
+/// It would keep its queue busy, and whoever commands the queue waiting.
+#[test]
+fn a_request_larger_than_init_allows_is_refused_whatever_space_it_has() {
+    const MIB: u32 = 1 << 20;
+    let fs = Recorder::default();
+    let server = started(&fs);
+    let read = |size| wire::ReadIn {
+        fh: 77,
+        size,
+        ..Default::default()
+    };
+    for opcode in [Opcode::Read, Opcode::Readdir, Opcode::Readdirplus] {
+        let large = send_large(&server, opcode, read(16 * MIB + 1).as_bytes(), 0, 17);
+        assert_eq!(large, failure(libc::EINVAL), "{opcode:?}");
+    }
+    let write = wire::WriteIn {
+        fh: 77,
+        size: 2 * MIB,
+        ..Default::default()
+    };
+    assert_eq!(
+        send_large(&server, Opcode::Write, write.as_bytes(), 2, 1),
+        failure(libc::EINVAL)
+    );
+    let forgets = wire::BatchForgetIn {
+        count: 2 * MIB / 16,
+        dummy: 0,
+    };
+    send_large(&server, Opcode::BatchForget, forgets.as_bytes(), 2, 0);
+    assert!(fs.take().is_empty());
+
+    // What is as large as it may be: guests may have pages of 64 KiB.
+    send_large(&server, Opcode::Read, read(16 * MIB).as_bytes(), 0, 16);
+    assert_eq!(fs.take().len(), 1);
+    let write = wire::WriteIn { size: MIB, ..write };
+    send_large(&server, Opcode::Write, write.as_bytes(), 1, 1);
+    assert_eq!(fs.take().len(), 1);
+    let forgets = wire::BatchForgetIn {
+        count: MIB / 16,
+        dummy: 0,
+    };
+    send_large(&server, Opcode::BatchForget, forgets.as_bytes(), 1, 0);
+    assert_eq!(fs.take().len(), MIB as usize / 16);
 }

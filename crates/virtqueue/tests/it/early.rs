@@ -1,6 +1,7 @@
 //! Interrupts in the middle of a batch: for a driver that waits, and for no other.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rstest::rstest;
@@ -31,6 +32,7 @@ fn serve(queue: &mut Queue, after: Duration, mut on_interrupt: impl FnMut()) -> 
         on_interrupt();
     };
     let early = Early {
+        end: &AtomicBool::new(false),
         after,
         interrupt: &mut interrupt,
     };
@@ -107,4 +109,34 @@ fn a_driver_that_cannot_tell_what_it_waits_for_gets_one_interrupt_a_batch(#[valu
     let (interrupts, at_the_end) = serve(&mut queue, Duration::ZERO, || {});
     assert_eq!(interrupts, [0; CHAINS + 1]);
     assert!(at_the_end);
+}
+
+#[rstest]
+fn a_batch_that_is_ended_goes_on_with_the_next_call(
+    #[values(false, true)] packed: bool,
+    #[values(false, true)] in_order: bool,
+) {
+    let (_driver, mut queue) = start(&config(packed, in_order));
+    let end = AtomicBool::new(false);
+    let early = Early {
+        end: &end,
+        after: Duration::MAX,
+        interrupt: &mut || {},
+    };
+    let mut served = 0;
+    let batch = queue.serve_early(CHAINS as u32 + 1, early, |chain| {
+        served += 1;
+        end.store(served == 2, Ordering::Relaxed);
+        chain.done(8)
+    });
+    let batch = batch.expect("an honest driver");
+    assert!(batch.more, "no kick will come");
+    assert!(batch.interrupt, "for what is done");
+    assert_eq!(served, 2);
+    let rest = queue.serve(CHAINS as u32 + 1, |chain| {
+        served += 1;
+        chain.done(8)
+    });
+    assert!(!rest.expect("an honest driver").more);
+    assert_eq!(served, CHAINS);
 }

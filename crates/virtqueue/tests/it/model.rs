@@ -2,6 +2,7 @@
 //! with its bytes; every completion comes back once, with its length and its bytes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use guestmem::Memory;
@@ -206,6 +207,7 @@ impl World {
         }
         let mut interrupt = || {};
         let early = Early {
+            end: &AtomicBool::new(false),
             after: if early { Duration::ZERO } else { Duration::MAX },
             interrupt: &mut interrupt,
         };
