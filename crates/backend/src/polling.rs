@@ -71,9 +71,9 @@ impl Polling {
         let start = now();
         let mut looked = start;
         while !stop() {
+            // Before the look, which may be work: `innkeeper mount` hands on what it finds.
+            let away = now() - looked;
             let found = found();
-            let time = now();
-            let away = time - looked;
             if away >= self.most {
                 self.in_vain(away);
                 return found;
@@ -82,11 +82,11 @@ impl Polling {
                 self.was_worth_it();
                 return true;
             }
-            if time - start >= self.most {
+            looked = now();
+            if looked - start >= self.most {
                 self.in_vain(self.most);
                 return false;
             }
-            looked = time;
             std::thread::yield_now();
         }
         false
@@ -115,6 +115,8 @@ impl Polling {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const MOST: Duration = Duration::from_micros(50);
@@ -186,6 +188,19 @@ mod tests {
         let polling = Polling::new(Duration::ZERO);
         assert!(polling.sleep().is_none(), "no sleep is measured");
         assert!(!polling.is_on());
+    }
+
+    #[test]
+    fn what_is_done_with_what_was_found_is_not_being_kept_away() {
+        let mut polling = Polling::new(MOST);
+        sleeps(&mut polling);
+        let time = Cell::new(Instant::now());
+        let works = || {
+            time.set(time.get() + 10 * MOST);
+            true
+        };
+        assert!(polling.look(works, NEVER, || time.get()));
+        assert!(polling.is_on(), "it was worth it");
     }
 
     #[test]
