@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Mount) -> Result<u8, Error> {
     devices.push(device);
     let shared = Shared {
         memory: guest.memory().clone(),
-        hiprio: Mutex::new(Hiprio::new(hiprio)),
+        hiprio: Mutex::new(Hiprio::new(hiprio, guest.memory().clone())),
         stop: event()?,
         poll: Duration::from_micros(args.poll_us.into()),
     };

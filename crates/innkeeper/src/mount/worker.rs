@@ -7,7 +7,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backend::Polling;
@@ -69,6 +69,8 @@ enum Event {
     Device,
     /// The daemon has interrupted.
     Interrupt,
+    /// The same for the high-priority queue, which has messages kept.
+    Hiprio,
     Stop,
 }
 
@@ -114,12 +116,15 @@ impl<'s> Worker<'s> {
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         // By edges, so that the interrupt need not be read; what has come before the first wait counts.
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let hiprio = shared.hiprio.lock().unwrap_or_else(PoisonError::into_inner);
         for (source, event, flags) in [
             (queue.interrupt(), Event::Interrupt, edge),
+            (hiprio.interrupt(), Event::Hiprio, edge),
             (shared.stop.as_fd(), Event::Stop, epoll::EventFlags::IN),
         ] {
             epoll::add(&events, source, data(event), flags).map_err(failed)?;
         }
+        drop(hiprio);
         let mut worker = Self {
             shared,
             device,
@@ -202,7 +207,7 @@ impl<'s> Worker<'s> {
     fn wait(&mut self) -> Result<(), Trouble> {
         let replies = self.in_flight > 0;
         let sleep = self.replies.sleep();
-        let mut events = [const { std::mem::MaybeUninit::uninit() }; 3];
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
         let came = match epoll::wait(&self.events, &mut events, None) {
             Ok((came, _)) => came,
             Err(Errno::INTR) => return Ok(()),
@@ -221,6 +226,7 @@ impl<'s> Worker<'s> {
                         self.replies.slept(sleep.elapsed());
                     }
                 }
+                hiprio if hiprio == Event::Hiprio as u64 => self.hiprio().resume()?,
                 stop if stop == Event::Stop as u64 => return Err(Trouble::Stopped),
                 _ => {}
             }
@@ -353,8 +359,7 @@ impl<'s> Worker<'s> {
         };
         let request = Buffer { address, length };
         if let Some(Opcode::Forget | Opcode::BatchForget | Opcode::Interrupt) = Opcode::from_number(header.opcode) {
-            let mut hiprio = self.shared.hiprio.lock().unwrap_or_else(PoisonError::into_inner);
-            return hiprio.send(place, request, self.shared.stop.as_fd()).map(Some);
+            return self.hiprio().send(place, request).map(Some);
         }
         let space = layout::reply_space(header.opcode, &head);
         let Some(reply_at) = layout::reply_at(length.into(), space) else {
@@ -383,6 +388,10 @@ impl<'s> Worker<'s> {
             self.queue.kick()?;
         }
         Ok(None)
+    }
+
+    fn hiprio(&self) -> MutexGuard<'_, Hiprio> {
+        self.shared.hiprio.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins or ends to wait for requests. EPOLLEXCLUSIVE wakes one thread a request, and cannot be modified.
