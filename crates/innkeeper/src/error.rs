@@ -98,11 +98,6 @@ pub(crate) enum Error {
     )]
     Mount { path: PathBuf, source: io::Error },
     #[error(
-        "cannot unmount {path}: {source}; whoever still uses it gets errors from now on, and `umount {path}` removes what is left",
-        path = .path.display()
-    )]
-    Unmount { path: PathBuf, source: io::Error },
-    #[error(
         "cannot open /dev/fuse: {source}; load the kernel's module with `modprobe fuse`, run innkeeper mount as root, or give the \
          container that device"
     )]

@@ -4,6 +4,7 @@
     reason = "an ioctl and a thread's own table of descriptors have no safe wrapper among our dependencies"
 )]
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -80,20 +81,35 @@ pub(super) enum Detached {
     Wholly,
     /// No path leads there any more, but somebody still works in it.
     Lazily,
+    /// Not at all: another mount is on top of it, which is not ours to unmount.
+    Covered,
 }
 
-/// Takes the mount known as `number` off `mountpoint`. ENOENT: there is another one, or none.
-pub(super) fn detach(mountpoint: &Path, number: u64) -> rustix::io::Result<Detached> {
-    if mount_number(mountpoint)? != number {
-        return Err(Errno::NOENT);
+/// Takes the mount known as `number` off `mountpoint`. Somebody else may have done so before, lazily.
+pub(super) fn detach(mountpoint: &Path, number: u64) -> io::Result<Detached> {
+    let there = mount_number(mountpoint);
+    if there != Ok(number) {
+        let attached = is_attached(&fs::read_to_string("/proc/thread-self/mountinfo")?, number);
+        return match there {
+            _ if !attached => Ok(Detached::Lazily),
+            Ok(_) => Ok(Detached::Covered),
+            Err(errno) => Err(errno.into()),
+        };
     }
-    match unmount(mountpoint, UnmountFlags::NOFOLLOW) {
+    let detached = match unmount(mountpoint, UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(Detached::Wholly),
         Err(Errno::BUSY) => {
             unmount(mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH).map(|()| Detached::Lazily)
         }
         Err(error) => Err(error),
-    }
+    };
+    Ok(detached?)
+}
+
+/// Whether `mountinfo` (see proc(5)) has a mount of that number.
+fn is_attached(mountinfo: &str, number: u64) -> bool {
+    let mut numbers = mountinfo.lines().filter_map(|line| line.split(' ').next());
+    numbers.any(|first| first.parse() == Ok(number))
 }
 
 /// The mount that `path` is in. Asks no file system: the daemon behind it may hang.

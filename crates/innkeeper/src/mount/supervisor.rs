@@ -1,5 +1,6 @@
 //! Waits for what ends a mount: umount(8), a signal, the end of the daemon, or trouble in a worker.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -36,7 +37,7 @@ pub(super) struct Supervisor<'a> {
 /// A signal was obeyed: the thread that unmounts, and how it went.
 struct Leaving {
     done: OwnedFd,
-    result: Receiver<rustix::io::Result<Detached>>,
+    result: Receiver<io::Result<Detached>>,
 }
 
 /// Tells that a worker has ended, however that came about; the others end with one that failed.
@@ -121,7 +122,7 @@ impl Supervisor<'_> {
                 leaving = Some(self.leave(number)?);
             } else if let Some(leaving) = leaving.as_ref().filter(|_| came.get(3) == Some(&true)) {
                 take(&leaving.done);
-                self.report(leaving)?;
+                self.report(leaving);
             }
         }
         Ok(None)
@@ -147,24 +148,24 @@ impl Supervisor<'_> {
         Ok(Leaving { done, result })
     }
 
-    fn report(&self, leaving: &Leaving) -> Result<(), Error> {
-        let mountpoint = self.mountpoint;
+    /// Whatever came of it, those who use the mount are served on.
+    fn report(&self, leaving: &Leaving) {
+        let mountpoint = self.mountpoint.display();
         match leaving.result.recv() {
-            Ok(Ok(Detached::Wholly)) => Ok(()),
-            Ok(Ok(Detached::Lazily)) => {
-                eprintln!(
-                    "innkeeper: {} is in use, so it is unmounted lazily and served until its last user is done; another signal ends \
-                     it now",
-                    mountpoint.display()
-                );
-                Ok(())
-            }
-            Ok(Err(errno)) => Err(Error::Unmount {
-                path: mountpoint.into(),
-                source: errno.into(),
-            }),
             // It reports before it signals.
-            Err(mpsc::RecvError) => Ok(()),
+            Ok(Ok(Detached::Wholly)) | Err(mpsc::RecvError) => {}
+            Ok(Ok(Detached::Lazily)) => eprintln!(
+                "innkeeper: {mountpoint} is in use, so it is unmounted lazily and served until its last user is done; another signal ends \
+                 it now"
+            ),
+            Ok(Ok(Detached::Covered)) => eprintln!(
+                "innkeeper: cannot unmount {mountpoint}: another mount is on top of it; it is served on until both are unmounted, and \
+                 another signal ends it now"
+            ),
+            Ok(Err(error)) => eprintln!(
+                "innkeeper: cannot unmount {mountpoint}: {error}; it is served on until `umount {mountpoint}`, and another signal ends \
+                 it now"
+            ),
         }
     }
 }

@@ -374,13 +374,39 @@ fn a_mount_on_top_of_it_is_left_alone() {
         return;
     };
     let mountpoint = mounted.mountpoint();
+    let mut file = File::create(mounted.mnt("file")).unwrap();
     rustix::mount::mount("none", &mountpoint, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    file.write_all(b"before, ").unwrap();
     mounted.signal(Signal::TERM);
-    let (status, said) = mounted.end();
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot unmount"), "{said}");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(mounted.relay.try_wait().unwrap(), None);
+    file.write_all(b"behind").unwrap();
+    drop(file);
+    assert_eq!(fs::read(mounted.data("file")).unwrap(), b"before, behind");
     assert!(fs::read_to_string("/proc/self/mounts").unwrap().contains("tmpfs"));
-    rustix::mount::unmount(&mountpoint, UnmountFlags::empty()).unwrap();
+    for _ in 0..2 {
+        rustix::mount::unmount(&mountpoint, UnmountFlags::empty()).unwrap();
+    }
+    let (status, said) = mounted.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("cannot unmount") && said.contains("on top"), "{said}");
+}
+
+#[test]
+fn a_signal_after_somebody_else_unmounted_it_lazily_leaves_its_users_alone() {
+    let Some(mut mounted) = Mounted::new(&[], &[]) else {
+        return;
+    };
+    let mut file = File::create(mounted.mnt("file")).unwrap();
+    rustix::mount::unmount(mounted.mountpoint(), UnmountFlags::DETACH).unwrap();
+    mounted.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(200));
+    file.write_all(b"still served").unwrap();
+    drop(file);
+    let (status, said) = mounted.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("lazily"), "{said}");
+    assert_eq!(fs::read(mounted.data("file")).unwrap(), b"still served");
 }
 
 #[test]
