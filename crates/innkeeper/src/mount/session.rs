@@ -111,15 +111,22 @@ fn restrict_answer(reply: &mut [u8], offered: InitFlags) -> Result<(), Error> {
             reason: format!("it refuses INIT: {error}"),
         });
     }
-    with_prefix(body, |init: &mut wire::InitOut| {
+    let major = with_prefix(body, |init: &mut wire::InitOut| {
         let flags = InitFlags::from_words(init.flags, init.flags2) & offered;
         (init.flags, init.flags2) = flags.words();
         (init.map_alignment, init.max_stack_depth) = (0, 0);
         init.max_write = init.max_write.min(DATA_MAX);
         let pages_max = DATA_MAX as usize / rustix::param::page_size();
         init.max_pages = init.max_pages.min(u16::try_from(pages_max).unwrap_or(u16::MAX));
-    })
-    .ok_or_else(|| refused("its answer to INIT is too short"))
+        init.major
+    });
+    match major {
+        Some(wire::MAJOR) => Ok(()),
+        Some(other) => Err(Error::Session {
+            reason: format!("it speaks version {other} of FUSE, and the kernel {}", wire::MAJOR),
+        }),
+        None => Err(refused("its answer to INIT is too short")),
+    }
 }
 
 /// Changes the structure that `bytes` begin with; older protocols have shorter ones, and the rest counts as zeros.
@@ -177,6 +184,7 @@ mod tests {
         let offered = InitFlags::ASYNC_READ | InitFlags::INIT_EXT | InitFlags::MAX_PAGES;
         let (flags, flags2) = (offered | InitFlags::PASSTHROUGH | InitFlags::SUBMOUNTS).words();
         let out = wire::InitOut {
+            major: wire::MAJOR,
             flags,
             flags2,
             max_write: 4 << 20,
@@ -197,6 +205,22 @@ mod tests {
             usize::from(out.max_pages) * rustix::param::page_size(),
             DATA_MAX as usize
         );
+    }
+
+    #[test]
+    fn a_daemon_of_another_major_version_is_refused() {
+        for major in [0, wire::MAJOR - 1, wire::MAJOR + 1] {
+            let out = wire::InitOut {
+                major,
+                ..Default::default()
+            };
+            let mut reply = [wire::OutHeader::default().as_bytes(), out.as_bytes()].concat();
+            let refused = restrict_answer(&mut reply, InitFlags::all()).unwrap_err();
+            assert!(
+                refused.to_string().contains(&format!("version {major} of FUSE")),
+                "{refused}"
+            );
+        }
     }
 
     #[test]
