@@ -16,6 +16,11 @@ use super::session::{Forgets, Lane, Session};
 use super::steps::{Common, Next, Steps, steps};
 use super::workload::Workload;
 
+/// What is on its way at the end of a round has so long to come to its own end.
+const OVERTIME: Duration = Duration::from_secs(30);
+/// Messages after which that is looked at.
+const LOOK: u32 = 16;
+
 /// The longest latency that is told apart.
 const LATENCY_MOST: u64 = 100_000_000_000;
 
@@ -130,6 +135,7 @@ impl Lane {
         }
         self.queue.kick_if_wanted()?;
         let mut running = seats.len();
+        let mut messages = 0_u32;
         while running > 0 {
             let mut used = Some(self.queue.wait_used()?);
             // Whatever else is there already makes one batch with one kick.
@@ -140,7 +146,14 @@ impl Lane {
                 slot.read_reply(&mut seat.reply.bytes)?;
                 seat.reply.check(seat.message.unique(), written)?;
                 let next = seat.steps.next(&seat.reply, slot, &mut seat.message)?;
+                messages = messages.wrapping_add(1);
                 let more = match next {
+                    Next::Send if stop.load(Relaxed) => return Err(Error::Interrupted),
+                    Next::Send if messages.is_multiple_of(LOOK) && Instant::now() > end + OVERTIME => {
+                        return Err(Error::Endless {
+                            seconds: OVERTIME.as_secs(),
+                        });
+                    }
                     Next::Send => true,
                     Next::Done(items) => seat.done(items, &mut tally, end, stop),
                     Next::DoneAndForget(node) => {
@@ -187,5 +200,66 @@ impl Seat {
         }
         self.began = now;
         now < end && !stop.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use devices::fs::{FsDevice, FsOptions};
+    use fuse::passthrough::{Options, Passthrough};
+    use fuse::server::Server;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::bench::scratch::Sizes;
+    use crate::bench::session::Connection;
+    use crate::bench::workload::Kind;
+
+    /// What so many rounds of no length come to, of a daemon in this process: each seat is asked once a round.
+    fn rounds<const N: usize>(kind: Kind, depth: u16, stop: bool) -> [Result<Tally, Error>; N] {
+        let directory = tempfile::tempdir().unwrap();
+        let sizes = Sizes {
+            files: 3,
+            entries: 300,
+            data: 2 << 20,
+            known: 0,
+        };
+        let scratch = Scratch::make(directory.path(), sizes, 1, &AtomicBool::new(false)).unwrap();
+        let options = FsOptions {
+            tag: "share".into(),
+            request_queues: 1,
+            window_size: 0,
+            packed: true,
+        };
+        let share = Passthrough::new(&scratch.share(), Options::default()).unwrap();
+        let device = FsDevice::new(options, Server::new(share)).unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let end = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| backend::serve(&listener, &device, backend::Options::default(), end.as_fd()).unwrap());
+            let connection = Connection {
+                queues: 1,
+                packed: false,
+            };
+            let stream = UnixStream::connect(&socket).unwrap();
+            let mut session = Session::mount(stream, connection, sizes, 0).unwrap();
+            let mut seats = seats(&session, Workload { kind, depth }, &scratch).unwrap();
+            let stop = AtomicBool::new(stop);
+            let rounds = [(); N].map(|()| drive(&mut session, &mut seats, Duration::ZERO, &stop));
+            rustix::io::write(&end, &1_u64.to_ne_bytes()).unwrap();
+            rounds
+        })
+    }
+
+    #[test]
+    fn a_signal_ends_an_operation_in_the_middle() {
+        let [round] = rounds(Kind::Readdirplus, 1, true);
+        assert!(matches!(round, Err(Error::Interrupted)), "{round:?}");
+        let [round] = rounds(Kind::Readdirplus, 1, false);
+        assert!(round.unwrap().items >= 300);
     }
 }

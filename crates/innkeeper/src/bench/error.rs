@@ -45,6 +45,8 @@ pub(crate) enum Error {
     NoQueue,
     #[error("it takes writes of {max_write} bytes at most, and 1 MiB is to be measured")]
     SmallWrites { max_write: u32 },
+    #[error("an operation that was begun in a round has not come to its end {seconds} seconds after it")]
+    Endless { seconds: u64 },
     #[error("{what} gave wrong contents")]
     Contents { what: &'static str },
     #[error("cannot write {path}: {source}", path = .path.display())]
