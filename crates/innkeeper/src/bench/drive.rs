@@ -1,20 +1,20 @@
 //! Keeps a number of operations on their way in a ring for some time, and counts.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use driver::Ticket;
 use hdrhistogram::Histogram;
-use rustix::fs::{Advice, fadvise};
 
 use super::error::Error;
 use super::message::{Message, Reply};
 use super::scratch::{COLD, Scratch};
 use super::session::{Forgets, Lane, Session};
 use super::steps::{Common, Next, Steps, steps};
-use super::workload::Workload;
+use super::workload::{Kind, Workload};
 
 /// What is on its way at the end of a round has so long to come to its own end.
 const OVERTIME: Duration = Duration::from_secs(30);
@@ -67,10 +67,16 @@ pub(super) struct Seat {
 }
 
 /// The seats of all lanes for a workload.
-pub(super) fn seats(session: &Session, workload: Workload, scratch: &Scratch) -> Result<Vec<Vec<Seat>>, Error> {
+pub(super) struct Seats {
+    lanes: Vec<Vec<Seat>>,
+    common: Arc<Common>,
+    /// Whether there are reads that must find nothing in the page cache.
+    cold: bool,
+}
+
+/// Makes them, with nothing measured yet.
+pub(super) fn seats(session: &Session, workload: Workload, scratch: &Scratch) -> Result<Seats, Error> {
     let cold = File::open(scratch.share().join(COLD)).map_err(Error::system("open the cold file"))?;
-    // All of it: large folios go as a whole or not at all. Later reads make small ones.
-    fadvise(&cold, 0, None, Advice::DontNeed).map_err(Error::system("drop pages"))?;
     let common = Common::new(session.nodes.clone(), scratch.sizes.data, cold);
     let depth = u64::from(workload.depth);
     let of_lane = |lane: u64| {
@@ -85,16 +91,25 @@ pub(super) fn seats(session: &Session, workload: Workload, scratch: &Scratch) ->
             })
             .collect()
     };
-    Ok((0..session.lanes.len() as u64).map(of_lane).collect())
+    Ok(Seats {
+        lanes: (0..session.lanes.len() as u64).map(of_lane).collect(),
+        common: Arc::clone(&common),
+        cold: workload.kind == Kind::Mixed,
+    })
 }
 
 /// Drives all lanes at once, a thread each.
 pub(super) fn drive(
     session: &mut Session,
-    seats: &mut [Vec<Seat>],
+    seats: &mut Seats,
     limit: Duration,
     stop: &AtomicBool,
 ) -> Result<Tally, Error> {
+    if seats.cold {
+        // The file and its pages are the same for all contenders: those of the round before have read it.
+        seats.common.cool()?;
+    }
+    let seats = &mut seats.lanes[..];
     let forgets = &session.forgets;
     if let ([lane], [seats]) = (&mut session.lanes[..], &mut *seats) {
         return lane.drive(forgets, seats, limit, stop);
@@ -216,7 +231,6 @@ mod tests {
     use super::*;
     use crate::bench::scratch::Sizes;
     use crate::bench::session::Connection;
-    use crate::bench::workload::Kind;
 
     /// What so many rounds of no length come to, of a daemon in this process: each seat is asked once a round.
     fn rounds<const N: usize>(kind: Kind, depth: u16, stop: bool) -> [Result<Tally, Error>; N] {

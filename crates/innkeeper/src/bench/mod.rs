@@ -270,7 +270,7 @@ enum Runner<'a> {
     Daemon {
         contender: &'a Contender,
         session: &'a mut Session,
-        seats: Vec<Vec<drive::Seat>>,
+        seats: drive::Seats,
     },
     Host(Vec<host::Worker>),
 }

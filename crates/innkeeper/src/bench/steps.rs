@@ -67,6 +67,17 @@ impl Common {
             cursor: AtomicU64::new(0),
         })
     }
+
+    /// Has the page cache let go of the cold file, to be read from its end again.
+    pub(super) fn cool(&self) -> Result<(), Error> {
+        self.cursor.store(0, Relaxed);
+        self.drop_cold_pages()
+    }
+
+    /// All of them: large folios go as a whole or not at all. Later reads make small ones.
+    fn drop_cold_pages(&self) -> Result<(), Error> {
+        fadvise(&self.cold, 0, None, Advice::DontNeed).map_err(Error::system("drop pages"))
+    }
 }
 
 /// The steps of seat `seat`, whose number differs from those of all other seats of the daemon; `first`: in its lane.
@@ -423,7 +434,7 @@ impl Steps for ColdRead {
         let places = self.common.data / apart;
         let place = self.common.cursor.fetch_add(1, Relaxed) % places;
         if place == 0 {
-            fadvise(&self.common.cold, 0, None, Advice::DontNeed).map_err(Error::system("drop pages"))?;
+            self.common.drop_cold_pages()?;
         }
         let Open { node, handle } = self.common.nodes.cold;
         message.read(node, handle, (places - 1 - place) * apart, READ_AHEAD);
