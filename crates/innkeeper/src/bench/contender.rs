@@ -38,20 +38,16 @@ impl Recipe {
     }
 
     fn command(&self, directory: &Path, socket: &Path, queues: u16) -> Result<Command, Error> {
-        let Some(template) = &self.command else {
-            let own = std::env::current_exe().map_err(Error::system("find this program"))?;
-            let mut command = Command::new(own);
-            command
-                .arg("share")
-                .arg(directory)
-                .arg("--socket-path")
-                .arg(socket)
-                .args(["--num-queues", &queues.to_string()]);
-            return Ok(command);
+        let (socket, directory) = (quoted(socket), quoted(directory));
+        let line = match &self.command {
+            Some(template) => template.replace("{socket}", &socket).replace("{directory}", &directory),
+            None => {
+                let own = std::env::current_exe().map_err(Error::system("find this program"))?;
+                let own = quoted(&own);
+                format!("{own} share {directory} --socket-path {socket} --num-queues {queues}")
+            }
         };
-        let line = template
-            .replace("{socket}", &quoted(socket))
-            .replace("{directory}", &quoted(directory));
+        // Ours as well, so that all are charged for the shell.
         let mut command = Command::new("/bin/sh");
         // The daemon takes the shell's place, so that the process we know is the one that we measure.
         command.arg("-c").arg(format!("exec {line}"));
