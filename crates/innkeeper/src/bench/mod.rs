@@ -127,7 +127,12 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
         ring: None,
         queues: args.queues,
     };
-    let mut report = Report::new(args.rounds, args.seconds_per_round, described.chain([host]).collect());
+    let mut report = Report::new(
+        start.processors.allowed(),
+        args.rounds,
+        args.seconds_per_round,
+        described.chain([host]).collect(),
+    );
     let syscalls = Syscalls::new();
     let mut rates = 0;
     let mut workshop = None;

@@ -9,6 +9,7 @@ use super::error::Error;
 /// Processors for this process and for the daemons.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Processors {
+    allowed: usize,
     daemons: CpuSet,
 }
 
@@ -31,7 +32,15 @@ impl Processors {
             first
         };
         sched_setaffinity(None, &set(first)).map_err(Error::system("bind the driving thread to its processors"))?;
-        Ok(Self { daemons: set(daemons) })
+        Ok(Self {
+            allowed: numbers.len(),
+            daemons: set(daemons),
+        })
+    }
+
+    /// How many processors there were before anything was bound.
+    pub(super) fn allowed(&self) -> usize {
+        self.allowed
     }
 
     /// Binds a daemon that has just been started, before it has a second thread.

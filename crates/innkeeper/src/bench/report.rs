@@ -17,6 +17,7 @@ const VERSION: u32 = 1;
 pub(super) struct Report {
     version: u32,
     kernel: String,
+    /// That driver and daemons might use together.
     processors: usize,
     rounds: u32,
     seconds_per_round: f64,
@@ -68,11 +69,11 @@ struct Figure {
 }
 
 impl Report {
-    pub(super) fn new(rounds: u32, seconds_per_round: f64, contenders: Vec<Description>) -> Self {
+    pub(super) fn new(processors: usize, rounds: u32, seconds_per_round: f64, contenders: Vec<Description>) -> Self {
         Self {
             version: VERSION,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            processors,
             rounds,
             seconds_per_round,
             contenders,
