@@ -29,6 +29,8 @@ const LATENCY_MOST: u64 = 100_000_000_000;
 pub(super) struct Tally {
     /// Operations, entries or bytes.
     pub(super) items: u64,
+    /// Operations, those included of which no item and no latency counts.
+    pub(super) operations: u64,
     pub(super) elapsed: Duration,
     /// Nanoseconds an operation.
     pub(super) latency: Histogram<u64>,
@@ -38,6 +40,7 @@ impl Tally {
     pub(super) fn new() -> Self {
         Self {
             items: 0,
+            operations: 0,
             elapsed: Duration::ZERO,
             latency: Histogram::new_with_bounds(1, LATENCY_MOST, 3).expect("the bounds are right"),
         }
@@ -51,6 +54,7 @@ impl Tally {
     /// What another lane did in the same time.
     pub(super) fn join(&mut self, other: &Self) {
         self.items += other.items;
+        self.operations += other.operations;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.latency
             .add(&other.latency)
@@ -209,6 +213,7 @@ impl Seat {
     /// Counts the operation; tells whether another one is to follow.
     fn done(&mut self, items: u64, tally: &mut Tally, end: Instant, stop: &AtomicBool) -> bool {
         let now = Instant::now();
+        tally.operations += 1;
         if items > 0 {
             tally.record(now - self.began);
             tally.items += items;
@@ -275,5 +280,13 @@ mod tests {
         assert!(matches!(round, Err(Error::Interrupted)), "{round:?}");
         let [round] = rounds(Kind::Readdirplus, 1, false);
         assert!(round.unwrap().items >= 300);
+    }
+
+    #[test]
+    fn what_disturbs_is_an_operation_without_a_latency() {
+        for round in rounds::<2>(Kind::Mixed, 3, false) {
+            let tally = round.unwrap();
+            assert_eq!((tally.operations, tally.latency.len(), tally.items), (3, 1, 1));
+        }
     }
 }

@@ -107,6 +107,7 @@ impl Worker {
                 source: errno.into(),
             })?;
             let now = Instant::now();
+            tally.operations += 1;
             tally.record(now - began);
             began = now;
         }

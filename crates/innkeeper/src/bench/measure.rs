@@ -25,7 +25,7 @@ impl Round {
     /// `cpu`: what the daemon used in that time.
     pub(super) fn new(tally: &Tally, cpu: Duration) -> Self {
         let seconds = tally.elapsed.as_secs_f64();
-        let operations = tally.latency.len().max(1) as f64;
+        let operations = tally.operations.max(1) as f64;
         Self {
             rate: tally.items as f64 / seconds,
             cpu: Some(cpu.as_nanos() as f64 / operations),

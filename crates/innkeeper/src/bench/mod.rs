@@ -352,7 +352,7 @@ impl Runner<'_> {
         let counter = syscalls.count(&threads).map_err(failed("count system calls"))?;
         let tally = self.drive(limit, stop)?;
         let count = counter.end().map_err(failed("read how many system calls there were"))?;
-        Ok(count as f64 / tally.latency.len().max(1) as f64)
+        Ok(count as f64 / tally.operations.max(1) as f64)
     }
 
     fn cpu_time(&self) -> Duration {
