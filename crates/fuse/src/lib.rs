@@ -5,6 +5,7 @@
 
 pub mod cause;
 mod dax;
+pub mod descriptors;
 pub mod escape;
 pub mod failure;
 pub mod fs;

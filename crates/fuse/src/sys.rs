@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// The longest handle that the kernel makes (MAX_HANDLE_SZ).
 const HANDLE_MAX: usize = 128;
@@ -210,24 +210,6 @@ pub(crate) fn fuse_backing_open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) ->
 /// Ends [`fuse_backing_open`]; files opened with that number stay.
 pub(crate) fn fuse_backing_close(device: BorrowedFd<'_>, mut number: u32) -> io::Result<()> {
     ioctl_with(device, FUSE_DEV_IOC_BACKING_CLOSE, &mut number)
-}
-
-/// Gives the calling thread a descriptor table of its own with nothing in it but the standard streams and `kept`, which it owns there.
-/// To be called by a thread that owns no other descriptor and will be handed none: what others open and close it no longer sees.
-pub(crate) fn own_descriptors(mut kept: [RawFd; 2]) -> io::Result<[OwnedFd; 2]> {
-    const STREAMS_END: u32 = 3;
-    let own = kept;
-    kept.sort_unstable();
-    let [low, high] = kept.map(|fd| fd as u32);
-    let ranges = [(STREAMS_END, low - 1), (low + 1, high - 1), (high + 1, u32::MAX)];
-    // SAFETY: CLONE_FILES replaces this thread's table by a copy, and touches neither memory nor the others' table.
-    check(unsafe { libc::unshare(libc::CLONE_FILES) }.into())?;
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: the copies closed are this thread's, which uses none of them.
-        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
-    }
-    // SAFETY: this thread's copies of the descriptors, which nothing else in its table owns.
-    Ok(own.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// The inode flags that lsattr(1) shows.

@@ -1,12 +1,9 @@
 //! /dev/fuse, and a mount of which it is the other end.
-#![expect(
-    unsafe_code,
-    reason = "an ioctl and a thread's own table of descriptors have no safe wrapper among our dependencies"
-)]
+#![expect(unsafe_code, reason = "an ioctl has no safe wrapper among our dependencies")]
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
@@ -16,12 +13,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `FUSE_DEV_IOC_CLONE` of linux/fuse.h.
 const CLONE: u32 = opcode::read::<u32>(229, 0);
-/// The first descriptor that is none of the standard streams.
-const STREAMS_END: u32 = 3;
 
 /// A new connection to the kernel, not yet that of a mount.
 pub(super) fn connect() -> rustix::io::Result<OwnedFd> {
@@ -116,24 +110,4 @@ fn is_attached(mountinfo: &str, number: u64) -> bool {
 fn mount_number(path: &Path) -> rustix::io::Result<u64> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
     Ok(statx(CWD, path, flags, StatxFlags::MNT_ID)?.stx_mnt_id)
-}
-
-/// Gives the calling thread a table of descriptors of its own, with the standard streams and `kept` in it; answers the latter.
-///
-/// A thread that waits for the file system while the process is killed would otherwise keep the connection open whose end it waits
-/// for. From here on the thread must use no descriptor but these.
-pub(super) fn part_from_descriptors(kept: RawFd) -> io::Result<OwnedFd> {
-    let number = kept.cast_unsigned();
-    // SAFETY: this thread's table becomes a copy, and the others keep theirs; the caller hands nothing with a descriptor in it to
-    // this thread.
-    unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
-    let ranges = [(STREAMS_END, number.saturating_sub(1)), (number + 1, u32::MAX)];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: the copies closed are this thread's, which uses none of them.
-        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    // SAFETY: this thread's copy of the descriptor, which nothing else in its table owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(kept) })
 }

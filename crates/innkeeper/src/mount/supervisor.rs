@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, ScopedJoinHandle};
 
 use driver::Queue;
+use fuse::descriptors::part_with_all_but;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -133,8 +134,8 @@ impl Supervisor<'_> {
         let done = event()?;
         let (sender, result) = mpsc::channel();
         let (mountpoint, kept) = (self.mountpoint.to_path_buf(), done.as_raw_fd());
-        let unmount = move || match device::part_from_descriptors(kept) {
-            Ok(done) => {
+        let unmount = move || match part_with_all_but([kept]) {
+            Ok([done]) => {
                 // The receiver is gone if a second signal came, and then nobody wants to know.
                 let _ = sender.send(device::detach(&mountpoint, number));
                 signal(&done);

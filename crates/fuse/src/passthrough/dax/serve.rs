@@ -16,8 +16,8 @@ use tracing::{debug, warn};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::views::ViewsError;
-use crate::sys;
 use crate::wire::{self, InitFlags, Opcode};
+use crate::{descriptors, sys};
 
 /// The nodeid of the root, whose entries are views. A view's nodeid and inode number are its name.
 pub(super) const ROOT: u64 = 1;
@@ -36,7 +36,7 @@ pub(super) fn run(device: RawFd, files: RawFd, ready: &Sender<Result<(), ViewsEr
         // Nobody waits if the caller has panicked, and then there is nothing to serve.
         let _ = ready.send(result);
     };
-    let [device, files] = match sys::own_descriptors([device, files]) {
+    let [device, files] = match descriptors::part_with_all_but([device, files]) {
         Ok(own) => own,
         Err(error) => return answer(Err(ViewsError::Thread(error))),
     };
