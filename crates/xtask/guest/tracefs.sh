@@ -76,7 +76,8 @@ endless interrupted
 settings after-interrupt
 endless killed
 settings after-kill
-for seconds in 0.3 1 2 4; do
+# Which steps, the test says.
+for seconds in $STEPS; do
     endless killed_at_some_step $seconds
     settings after-kill-$seconds
 done

@@ -97,7 +97,7 @@ struct Target {
 
 /// The targets by number, each with what was measured.
 pub(super) fn table(measured: &Measured) -> Result<String> {
-    let mut text = format!("{:<58}{:<14}{:<28}\n", "target", "wanted", "measured");
+    let mut text = format!("{:<67}{:<14}{:<28}\n", "target", "wanted", "measured");
     let mut add = |number: u32, targets: Vec<Target>| {
         for Target {
             what,
@@ -108,7 +108,7 @@ pub(super) fn table(measured: &Measured) -> Result<String> {
         {
             let held = if held { "held" } else { "NOT HELD" };
             // A string takes whatever is written to it.
-            let _ = writeln!(text, "{number}. {what:<55}{wanted:<14}{got:<28}{held}");
+            let _ = writeln!(text, "{number}. {what:<64}{wanted:<14}{got:<28}{held}");
         }
     };
     for (placement, report) in [("together", &measured.together), ("apart", &measured.apart)] {

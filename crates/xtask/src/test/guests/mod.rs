@@ -36,8 +36,8 @@ struct Case {
     body: Body,
 }
 
-/// These go through ten states of the kernel's tracer each, which under TCG takes too long for every run: they run when named.
-const WHEN_NAMED: [&str; 3] = ["why-instance/", "why-top/", "why-conditions-"];
+/// Each step that is added to a run of the kernel's tracer takes half a minute under TCG: these run when named.
+const WHEN_NAMED: [&str; 2] = ["why-instance-steps/", "why-top-steps/"];
 
 impl Case {
     /// Whether it runs, given the text that a user wants to see in names.
@@ -99,6 +99,8 @@ fn cases(ours: bool) -> Vec<Case> {
         add("why-6.1", one, why::on_6_1);
         add("why-instance", one, tracefs::own_instance);
         add("why-top", one, tracefs::shared_top);
+        add("why-instance-steps", one, tracefs::own_instance_at_steps);
+        add("why-top-steps", one, tracefs::shared_top_at_steps);
         add("why-conditions-6.12", one, why::conditions_on_6_12);
         add("why-conditions-6.1", one, why::conditions_on_6_1);
         add("why-values", one, why::context::values);

@@ -15,21 +15,43 @@ use crate::run::shown;
 use crate::setup::copy_root;
 
 /// For the whole script: under TCG the kernel takes seconds to change all its functions, which each run has it do.
-const LIMIT_SECONDS: u32 = 1200;
+const LIMIT_SECONDS: u32 = 1800;
 
 const SCRIPT: &str = include_str!("../../../guest/tracefs.sh");
 
+/// After how many seconds runs are killed: while they set the tracer up, while it runs, or while it is put back.
+const STEPS: &str = "0.3 1 2 4";
+
 /// A kernel that traces graphs in instances, and probes the returns of all functions by one event.
 pub(super) fn own_instance(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let root = root(lab, directory, SCRIPT)?;
+    let root = root(lab, directory, &script(""))?;
+    check(lab, variant, &root, &lab.parts.kernel)
+}
+
+/// The same, killed at more steps.
+pub(super) fn own_instance_at_steps(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    let root = root(lab, directory, &script(STEPS))?;
     check(lab, variant, &root, &lab.parts.kernel)
 }
 
 /// A kernel whose one tracer all share.
 pub(super) fn shared_top(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    let root = root(lab, directory, SCRIPT)?;
+    top(lab, variant, directory, "")
+}
+
+/// The same, killed at more steps.
+pub(super) fn shared_top_at_steps(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+    top(lab, variant, directory, STEPS)
+}
+
+fn top(lab: &Lab, variant: Variant, directory: &Path, steps: &str) -> Result<String> {
+    let root = root(lab, directory, &script(steps))?;
     copy_modules(lab, &root)?;
     check(lab, variant, &root, &lab.parts.kernel_with_modules.join("vmlinuz"))
+}
+
+fn script(steps: &str) -> String {
+    format!("STEPS='{steps}'\n{SCRIPT}")
 }
 
 /// A root with innkeeper and a script.
