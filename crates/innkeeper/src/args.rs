@@ -85,7 +85,8 @@ pub(crate) struct Why {
     /// As --exact, and show which basic blocks of the function that made each error were run (x86-64)
     ///
     /// Each basic block of up to 8 of these functions is probed in the second run: those of the failures that are told, so
-    /// that --syscall and --errno choose. From the order of the blocks follows how every jump turned out.
+    /// that --syscall and --errno choose. From the order of the blocks follows how every jump turned out; of the one that
+    /// decided it is told which values it compared.
     #[arg(long, conflicts_with = "explain")]
     pub(crate) deep: bool,
 
@@ -151,7 +152,8 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "NAME", value_parser = parse_errno)]
     pub(crate) errno: Vec<String>,
 
-    /// Tell everyday failures too: what the dynamic loader looks for, "not now", questions such as isatty()
+    /// Tell everyday failures too: what the dynamic loader looks for, where a program was looked for in vain, "not now",
+    /// questions such as isatty()
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -181,6 +183,10 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_syscall(text: &str) -> Result<String, String> {
+    // So are calls told that have no name here: those of 32-bit programs, and of newer kernels.
+    if text.starts_with("system call ") {
+        return Ok(text.to_owned());
+    }
     let name = text.to_lowercase();
     if (0..1024).any(|number| why::syscall_name(number) == Some(&name)) {
         Ok(name)

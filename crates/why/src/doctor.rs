@@ -86,7 +86,7 @@ pub struct System {
     pub is_root: bool,
     /// What the tracer can do, or why it cannot be used.
     pub tracer: Result<Ability, tracefs::Error>,
-    /// Sessions that were killed and left something behind.
+    /// Sessions that left something behind.
     pub left_behind: usize,
 }
 
@@ -232,7 +232,7 @@ impl System {
             });
         }
         if self.left_behind > 0 {
-            let text = "an earlier run was killed with its guardian; the next run puts tracefs back";
+            let text = "an earlier run did not put tracefs back; the next one does";
             found.push(finding("left clean", State::No, text));
         }
         found.push(self.lockdown());

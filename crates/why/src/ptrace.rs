@@ -202,6 +202,8 @@ struct Trace<'w, W> {
     watch: &'w mut W,
     /// The threads that are traced, and perhaps some that are no more.
     traced: BTreeSet<i32>,
+    /// Who started each of those that were born while traced.
+    parents: BTreeMap<i32, i32>,
     /// The call that each thread is in.
     calls: BTreeMap<i32, Syscall>,
     /// None where it may not be read.
@@ -215,6 +217,7 @@ impl<'w, W: Watch> Trace<'w, W> {
         Self {
             watch,
             traced: BTreeSet::new(),
+            parents: BTreeMap::new(),
             calls: BTreeMap::new(),
             log: KernelLog::open(),
             failures: Vec::new(),
@@ -261,6 +264,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             Stop::Group => sys::listen(thread),
             Stop::Born(child) => {
                 self.traced.insert(child);
+                self.parents.insert(child, thread);
                 sys::resume(thread, 0);
             }
             Stop::Executed(former) => {
@@ -279,11 +283,15 @@ impl<'w, W: Watch> Trace<'w, W> {
         None
     }
 
-    /// A thread executes a program now. Who looked for it in other directories of PATH before has found it.
+    /// A thread executes a program now. It, or the shell that started it, looked for that in other directories of PATH before.
     fn found(&mut self, thread: i32) {
         let name = arguments::program(thread).unwrap_or_default();
+        let parent = self.parents.get(&thread);
         for failure in self.failures.iter_mut().rev().take(SEARCHED) {
-            let looks = SEARCHING.contains(&failure.call.as_str())
+            let looks = (failure.thread == thread || Some(&failure.thread) == parent)
+                && SEARCHING.contains(&failure.call.as_str())
+                // One that was there, and could not be executed, is news.
+                && failure.context.interpreter.is_none()
                 && failure.outcome == Outcome::Errno(libc::ENOENT)
                 && failure
                     .arguments
@@ -297,6 +305,7 @@ impl<'w, W: Watch> Trace<'w, W> {
     fn forget(&mut self, thread: i32) {
         self.traced.remove(&thread);
         self.calls.remove(&thread);
+        self.parents.remove(&thread);
         if let Some(log) = &mut self.log {
             log.ended(thread);
         }

@@ -129,6 +129,8 @@ pub struct Refused {
     /// Number of the request in its connection, if the kernel showed it. Without, the operation is what the function that
     /// asked usually asks for.
     pub unique: Option<u64>,
+    /// Whether events were lost, so that it may have been another one.
+    pub lost: bool,
 }
 
 /// Name of an operation, as fuse.h has it without `FUSE_`.
@@ -155,12 +157,14 @@ pub(crate) fn refused(syscall: &Syscall, function: &str, errno: i32) -> Option<R
         return Some(Refused {
             operation: name.map_or_else(|| format!("OPCODE_{}", request.opcode), str::to_owned),
             unique: (request.unique != 0).then_some(request.unique),
+            lost: syscall.lost,
         });
     }
     let operation = path.iter().find_map(|call| by_function(&call.function))?;
     Some(Refused {
         operation: operation.to_owned(),
         unique: None,
+        lost: syscall.lost,
     })
 }
 

@@ -305,7 +305,8 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
     let kept = site.fate == Fate::Returned || matches!(test, Test::After(_));
     let certainty = match answer.certainty {
         Certainty::Unknown => Certainty::Unknown,
-        _ if made && kept => Certainty::Certain,
+        // A later hit may be what was lost.
+        _ if made && kept && !syscall.lost => Certainty::Certain,
         _ => Certainty::Likely,
     };
     Some(Exact::Loaded(Load {

@@ -87,7 +87,7 @@ pub fn ability() -> Result<Ability, Error> {
     Ability::of(&Tracefs::find()?)
 }
 
-/// How many runs were killed together with their guardians, and left tracefs changed.
+/// How many runs left tracefs changed: they were killed together with their guardians, or could not put it back.
 #[must_use]
 pub fn left_behind() -> usize {
     journal::sessions_left_behind()

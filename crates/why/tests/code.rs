@@ -307,6 +307,23 @@ fn what_is_compared_is_told_as_assemblers_write_it_and_as_probes_get_it() {
         told(&[0x48, 0x39, 0x0c, 0xd0]),
         said("(%rax,%rdx,8) was compared with %rcx (21)", "%cx:u64")
     );
+    // cmp $-515,%eax; cmp $-1,%ax; cmpq $0,-0x7d5f0000(,%rax,8); test %r8b,%r8b
+    assert_eq!(
+        told(&[0x3d, 0xfd, 0xfd, 0xff, 0xff]),
+        said("%eax (21) was compared with -515", "%ax:u32")
+    );
+    assert_eq!(
+        told(&[0x66, 0x83, 0xf8, 0xff]),
+        said("%ax (21) was compared with 65535", "%ax:u16")
+    );
+    assert_eq!(
+        told(&[0x48, 0x83, 0x3c, 0xc5, 0x00, 0x00, 0xa1, 0x82, 0x00]),
+        said("0xffffffff82a10000(,%rax,8) was compared with 0", "")
+    );
+    assert_eq!(
+        told(&[0x45, 0x84, 0xc0]),
+        said("%r8b (21) was compared with 0", "%r8:u8 %r8:u8")
+    );
     assert_eq!(X86_64.compared(&[0x29, 0xc0], AT), None, "sub changes what it compares");
 }
 

@@ -109,7 +109,7 @@ fn what_stands_in_the_way_is_told_with_the_way_out() {
         ("types (BTF)", "CONFIG_DEBUG_INFO_BTF"),
         ("symbols", "kernel.kptr_restrict=1"),
         ("ptrace", "kernel.yama.ptrace_scope"),
-        ("left clean", "the next run puts tracefs back"),
+        ("left clean", "the next one does"),
         ("code (kcore)", "no instructions"),
     ] {
         let (state, text) = said(&examination, name);

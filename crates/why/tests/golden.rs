@@ -57,17 +57,24 @@ fn explains(kernel: &str, expected: &[Expected]) -> usize {
 fn answers_after(change: impl FnOnce(&mut Value)) -> Vec<(String, Certainty)> {
     let mut recording = serde_json::from_str(&recorded("6.12")).unwrap();
     change(&mut recording);
-    let answers = Recording::from_json(&recording.to_string()).unwrap().explain().unwrap();
-    let answers = answers.into_iter().flatten();
-    answers
-        .map(|answer| (answer.origin.function().to_owned(), answer.certainty))
-        .collect()
+    let recording = Recording::from_json(&recording.to_string()).unwrap();
+    let found = recording.explain_exactly().unwrap().into_iter().flatten();
+    let mut told = Vec::new();
+    for (answer, exact) in found {
+        told.push((answer.origin.function().to_owned(), answer.certainty));
+        if let Some(Exact::Loaded(load)) = exact {
+            told.push((load.place, load.certainty));
+        }
+    }
+    told
 }
 
 #[test]
 fn nothing_is_certain_if_any_event_was_lost() {
     let whole = answers_after(|_| ());
     assert!(whole.contains(&("__seccomp_filter".to_owned(), Certain)));
+    let instruction = |(place, certainty): &(String, Certainty)| place.contains("+0x") && *certainty == Certain;
+    assert!(whole.iter().any(instruction));
     // RB_MISSED_EVENTS in the header of one page, of which the others know nothing.
     let with_a_gap = answers_after(|recording| {
         let (_, pages) = recording["pages"].as_object_mut().unwrap().iter_mut().next().unwrap();

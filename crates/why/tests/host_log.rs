@@ -35,7 +35,11 @@ fn failure(argument: &str) -> Failure {
 
 fn refused(operation: &str, unique: Option<u64>) -> Refused {
     let operation = operation.to_owned();
-    Refused { operation, unique }
+    Refused {
+        operation,
+        unique,
+        lost: false,
+    }
 }
 
 /// The cause that is found in a log, and whether it is certain.

@@ -156,7 +156,11 @@ fn refused_mkdir(meanwhile: &[Record]) -> Option<Refused> {
 
 fn request(operation: &str, unique: Option<u64>) -> Option<Refused> {
     let operation = operation.to_owned();
-    Some(Refused { operation, unique })
+    Some(Refused {
+        operation,
+        unique,
+        lost: false,
+    })
 }
 
 #[test]

@@ -211,6 +211,7 @@ mod tests {
         let refused = why::request::Refused {
             operation: "RENAME2".to_owned(),
             unique: Some(12),
+            lost: false,
         };
         let failed = why::ptrace::Failure {
             thread: 5,

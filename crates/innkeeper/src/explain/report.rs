@@ -66,7 +66,11 @@ impl Report {
             next.deep = coverage.and_then(deep);
             next.tested = coverage.and_then(tested);
             match told.iter_mut().find(|before| before.is_like(&next)) {
-                Some(before) => before.times += 1,
+                Some(before) => {
+                    before.times += 1;
+                    // Values that only one of them had are not those of all.
+                    before.tested.take_if(|tested| Some(&*tested) != next.tested.as_ref());
+                }
                 None => told.push(next),
             }
         }

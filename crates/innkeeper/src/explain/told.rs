@@ -256,6 +256,10 @@ fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Op
     if answer.is_some() && request.is_none() {
         return None;
     }
+    let capped = |certainty| match certainty {
+        Certainty::Certain if request.is_some_and(|request| request.lost) => Certainty::Likely,
+        other => other,
+    };
     if let Some((line, certainty)) = log.and_then(|log| log.find(failure, request)) {
         let cause = match (&line.call, &line.rule) {
             (Some(call), _) => match call.rsplit_once(" = ") {
@@ -267,7 +271,10 @@ fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Op
         };
         let name = line.name().map_or_else(String::new, |name| format!(" \"{name}\""));
         let (operation, unique) = (&line.operation, line.unique);
-        return Line::new(format!("{cause}, for {operation}{name}, request {unique}"), certainty);
+        return Line::new(
+            format!("{cause}, for {operation}{name}, request {unique}"),
+            capped(certainty),
+        );
     }
     let request = request?;
     let not_there = log.map_or("", |_| "; the host's log has no line of it");
@@ -275,7 +282,7 @@ fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Op
     match request.unique {
         Some(unique) => {
             let text = format!("refused {operation}, request {unique}{not_there}");
-            Line::new(text, Certainty::Certain)
+            Line::new(text, capped(Certainty::Certain))
         }
         None => Line::new(format!("refused {operation}{not_there}"), Certainty::Likely),
     }

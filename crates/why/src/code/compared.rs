@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The smallest address of the kernel's own memory, with four levels of page tables; five begin lower.
+/// The smallest address of the kernel's own memory with five levels of page tables; with four it begins higher.
 const KERNEL: u64 = 0xff00_0000_0000_0000;
 const ERRNO_MAX: u64 = 4095;
 
@@ -31,8 +31,13 @@ pub enum How {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operand {
-    /// This number, which stands in the instruction.
-    Number(i64),
+    /// A number that stands in the instruction.
+    Number {
+        /// As the processor takes it, in the lower bytes.
+        value: u64,
+        /// How many bytes are compared.
+        size: u8,
+    },
     /// What a register or a place in memory holds.
     Held {
         /// As assemblers write it: `%eax`, `0x20(%rbx)`.
@@ -49,7 +54,7 @@ impl Compared {
     pub fn fetches(&self) -> impl Iterator<Item = &str> {
         self.operands.iter().filter_map(|operand| match operand {
             Operand::Held { fetch, .. } => fetch.as_deref(),
-            Operand::Number(_) => None,
+            Operand::Number { .. } => None,
         })
     }
 
@@ -69,7 +74,7 @@ impl Compared {
 impl Operand {
     fn tell<'v>(&self, values: &mut impl Iterator<Item = &'v u64>) -> String {
         match self {
-            Self::Number(number) => number.to_string(),
+            Self::Number { value, size } => shown(*value, *size),
             Self::Held { name, fetch: None, .. } => name.clone(),
             Self::Held { name, size, .. } => match values.next() {
                 Some(value) => format!("{name} ({})", shown(*value, *size)),
@@ -82,6 +87,7 @@ impl Operand {
 /// A number of so many bytes as a person takes it: small ones below 0 are errnos and the like, large ones are addresses.
 fn shown(value: u64, size: u8) -> String {
     let unused = 64 - 8 * u32::from(size.clamp(1, 8));
+    let value = value << unused >> unused;
     let signed = (value << unused).cast_signed() >> unused;
     if size >= 4 && signed < 0 && signed.unsigned_abs() <= ERRNO_MAX {
         signed.to_string()
@@ -104,6 +110,10 @@ mod tests {
         }
     }
 
+    fn number(value: u64) -> Operand {
+        Operand::Number { value, size: 4 }
+    }
+
     fn tell(how: How, operands: [Operand; 2], values: &[u64]) -> String {
         Compared {
             address: 0,
@@ -124,11 +134,11 @@ mod tests {
             "%al (0) was compared with 0"
         );
         assert_eq!(
-            tell(How::Bits, [held("%ecx", 4), Operand::Number(2)], &[5]),
+            tell(How::Bits, [held("%ecx", 4), number(2)], &[5]),
             "%ecx (5) was looked at for the bits of 2"
         );
         assert_eq!(
-            tell(How::Difference, [held("%eax", 4), Operand::Number(1)], &[]),
+            tell(How::Difference, [held("%eax", 4), number(1)], &[]),
             "%eax was compared with 1"
         );
     }
@@ -139,5 +149,6 @@ mod tests {
         assert_eq!(shown(0xffff_ffff_ffff_ffea, 8), "-22");
         assert_eq!(shown(0xffff_8880_0000_1000, 8), "0xffff888000001000");
         assert_eq!(shown(0xfe, 1), "254");
+        assert_eq!(shown(u64::MAX, 2), "65535", "a number that the processor extends");
     }
 }

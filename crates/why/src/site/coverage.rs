@@ -53,7 +53,7 @@ pub fn coverage(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer
     let all = suspect.whole && suspect.blocks.iter().all(|block| !refused.contains(&block.start));
     let certainty = match answer.certainty {
         Certainty::Unknown => Certainty::Unknown,
-        _ if all => Certainty::Certain,
+        _ if all && !syscall.lost => Certainty::Certain,
         _ => Certainty::Likely,
     };
     let decision = suspect.decision(&path);

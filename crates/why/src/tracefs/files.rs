@@ -102,7 +102,7 @@ impl Tracefs {
     }
 
     /// Reads a file to its end, without the white space around it.
-    pub(super) fn read(&self, file: &str) -> Result<String, Error> {
+    pub(super) fn read(&self, file: impl AsRef<Path>) -> Result<String, Error> {
         let path = self.path(file);
         match read_whole(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),

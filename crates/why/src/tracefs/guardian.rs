@@ -15,6 +15,7 @@ pub(super) struct Guardian {
     process: Child,
     journal: Journal,
     top: Tracefs,
+    finished: bool,
 }
 
 impl Guardian {
@@ -25,7 +26,12 @@ impl Guardian {
         command.arg(journal.path()).stdin(Stdio::null()).stdout(Stdio::null());
         // A group of its own: Ctrl-C is for the one that traces.
         let process = command.process_group(0).spawn().map_err(Error::Guardian)?;
-        Ok(Self { process, journal, top })
+        Ok(Self {
+            process,
+            journal,
+            top,
+            finished: false,
+        })
     }
 
     /// Notes how to take back the step that is about to be made.
@@ -36,6 +42,9 @@ impl Guardian {
     /// Has everything put back, and waits for it. Gives a sentence for each step that could not be taken back and that the
     /// guardian has not told of.
     pub(super) fn finish(&mut self) -> Vec<String> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Vec::new();
+        }
         let put_back = self.journal.close().and_then(|()| self.process.wait());
         match put_back {
             // What it could not do it has said.

@@ -23,6 +23,10 @@ const PLACES: [&str; 2] = ["/run", "/dev/shm"];
 const DIRECTORY: &str = "innkeeper-why";
 /// A file of a dying process may keep a directory busy; that long, ten milliseconds a round.
 const ROUNDS: u32 = 1000;
+/// The same for what was left behind a while ago.
+const ROUNDS_LATER: u32 = 100;
+/// What a session sets the file `current_tracer` to.
+pub(super) const TRACER: &str = "function_graph";
 
 /// How one change is taken back. Files are named as below the top of tracefs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +96,7 @@ impl Journal {
     /// Takes back what was noted, without a guardian. Gives a sentence for each step that could not be.
     pub(super) fn take_back(self, top: &Tracefs) -> io::Result<Vec<String>> {
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        take_all_back(top, &mut file, &self.path)
+        take_all_back(top, &mut file, &self.path, Else::Kept)
     }
 
     /// Lets the guardian begin.
@@ -115,15 +119,15 @@ pub(super) fn guard(top: &Tracefs, path: &Path) -> io::Result<Vec<String>> {
         opened => opened?,
     };
     file.lock()?;
-    take_all_back(top, &mut file, path)
+    take_all_back(top, &mut file, path, Else::Kept)
 }
 
-/// What was found of sessions that were killed together with their guardians.
+/// What was found of sessions that did not put everything back: they were killed together with their guardians, or could not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Healed {
     /// How many of them are put back.
     pub(super) sessions: usize,
-    /// A sentence for each step that could not be taken back. It is tried again.
+    /// A sentence for each step that could not be taken back, for the last time.
     pub(super) failures: Vec<String>,
 }
 
@@ -133,7 +137,8 @@ impl Healed {
         let mut notes = Vec::new();
         if self.sessions > 0 {
             notes.push(
-                "tracefs was put back after an earlier run that was killed together with its guardian".to_owned(),
+                "tracefs was put back after an earlier run, which was killed together with its guardian or could not"
+                    .to_owned(),
             );
         }
         let left = self.failures.iter();
@@ -159,14 +164,14 @@ pub(super) fn heal_in(top: &Tracefs, directory: &Path) -> io::Result<Healed> {
     let mut healed = Healed::default();
     let _looking = lock_directory(directory)?;
     for (mut file, path) in left_behind(directory)? {
-        let failures = take_all_back(top, &mut file, &path)?;
+        let failures = take_all_back(top, &mut file, &path, Else::Dropped)?;
         healed.sessions += usize::from(failures.is_empty());
         healed.failures.extend(failures);
     }
     Ok(healed)
 }
 
-/// How many sessions were killed together with their guardians and left something behind.
+/// How many sessions left something behind.
 pub(super) fn sessions_left_behind() -> usize {
     let count = |place: &&str| {
         let directory = Path::new(place).join(DIRECTORY);
@@ -205,9 +210,18 @@ fn lock_directory(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes back the steps of a journal, the last one first, and removes it, or leaves in it those that failed for the next
-/// session to try. Another one that waits for its lock finds the same.
-fn take_all_back(top: &Tracefs, file: &mut File, path: &Path) -> io::Result<Vec<String>> {
+/// What becomes of steps that cannot be taken back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Else {
+    /// The next session tries once more.
+    Kept,
+    /// Who knows what others have set meanwhile.
+    Dropped,
+}
+
+/// Takes back the steps of a journal, the last one first, and removes it, or leaves in it those that failed. Another one that
+/// waits for its lock finds the same.
+fn take_all_back(top: &Tracefs, file: &mut File, path: &Path, or_else: Else) -> io::Result<Vec<String>> {
     file.rewind()?;
     // The last line may be half a line, if the writer was killed in the middle of it: that step was not made.
     let lines = BufReader::new(&*file).lines().map_while(Result::ok);
@@ -215,14 +229,15 @@ fn take_all_back(top: &Tracefs, file: &mut File, path: &Path) -> io::Result<Vec<
     let mut failures = Vec::new();
     let mut left = Vec::new();
     for step in steps.iter().rev() {
-        if let Err(error) = take_back(top, step) {
+        let rounds = if or_else == Else::Kept { ROUNDS } else { ROUNDS_LATER };
+        if let Err(error) = take_back(top, step, rounds) {
             failures.push(error.to_string());
             left.insert(0, step);
         }
     }
     file.set_len(0)?;
     file.rewind()?;
-    if !left.is_empty() {
+    if !left.is_empty() && or_else == Else::Kept {
         left.into_iter().try_for_each(|step| note(file, step))?;
         return Ok(failures);
     }
@@ -232,7 +247,14 @@ fn take_all_back(top: &Tracefs, file: &mut File, path: &Path) -> io::Result<Vec<
     }
 }
 
-fn take_back(top: &Tracefs, step: &Undo) -> Result<(), Error> {
+fn take_back(top: &Tracefs, step: &Undo, rounds: u32) -> Result<(), Error> {
+    if let Undo::Write(path, _) = step
+        && path.ends_with("current_tracer")
+        && top.read(path).is_ok_and(|tracer| !tracer.starts_with(TRACER))
+    {
+        // It is somebody else's by now, or was never set.
+        return Ok(());
+    }
     let mut round = 0;
     loop {
         let done = match step {
@@ -241,7 +263,7 @@ fn take_back(top: &Tracefs, step: &Undo) -> Result<(), Error> {
             Undo::Remove(path) => remove(&top.path(path)),
         };
         match done {
-            Err(Error::File { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) && round < ROUNDS => {
+            Err(Error::File { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) && round < rounds => {
                 round += 1;
                 sleep(Duration::from_millis(10));
             }
@@ -315,12 +337,35 @@ mod tests {
 
         drop(journal);
         let tried = heal_in(&top, &journals).unwrap();
-        assert_eq!((tried.sessions, tried.failures), (0, told));
+        assert_eq!((tried.sessions, tried.failures), (0, told), "once more");
+        assert_eq!(heal_in(&top, &journals).unwrap(), Healed::default());
+    }
+
+    #[test]
+    fn a_step_that_failed_is_taken_back_by_the_next_session_if_it_can_be() {
+        let (_base, top, journals) = places();
+        let mut journal = Journal::create_in(&journals).unwrap();
+        journal
+            .note(&Undo::Write("instances".into(), "nop".to_owned()))
+            .unwrap();
+        journal.close().unwrap();
+        assert_eq!(guard(&top, journal.path()).unwrap().len(), 1);
+        drop(journal);
         fs::remove_dir_all(top.path("instances")).unwrap();
         fs::write(top.path("instances"), "").unwrap();
         assert_eq!(heal_in(&top, &journals).unwrap().sessions, 1);
         assert_eq!(top.read("instances").unwrap(), "nop");
-        assert_eq!(heal_in(&top, &journals).unwrap(), Healed::default());
+    }
+
+    #[test]
+    fn a_tracer_that_is_another_by_now_is_left_alone() {
+        let (_base, top, journals) = places();
+        let mut journal = Journal::create_in(&journals).unwrap();
+        journal.note(&steps()[0]).unwrap();
+        drop(journal);
+        fs::write(top.path("current_tracer"), "function").unwrap();
+        assert_eq!(heal_in(&top, &journals).unwrap().sessions, 1);
+        assert_eq!(top.read("current_tracer").unwrap(), "function");
     }
 
     #[test]

@@ -167,20 +167,18 @@ impl Session {
     }
 
     /// Ends the session and puts tracefs back.
-    ///
-    /// # Errors
-    /// Tracing could not be turned off; tracefs is put back all the same.
-    pub fn finish(mut self) -> Result<Seen, Error> {
+    pub fn finish(mut self) -> Seen {
         let off = files::write(&self.directory.path("tracing_on"), "0", false);
         let taken = self.capture.finish();
         let probed = self.probes.seen();
-        let failures = self.guardian.finish();
-        off.map(|()| Seen {
+        let mut failures = self.guardian.finish();
+        failures.extend(off.err().map(|error| error.to_string()));
+        Seen {
             pages: taken.pages,
             cut: taken.cut,
             probed,
             failures,
-        })
+        }
     }
 
     /// The capture, which is to be told of calls as they come and go.
@@ -250,7 +248,7 @@ impl Setup {
         if ability::has_graph(&instance).is_ok() {
             self.set(&instance, "tracing_on", "0")?;
             // An instance with a tracer cannot be removed.
-            self.set(&instance, "current_tracer", "function_graph")?;
+            self.set(&instance, "current_tracer", journal::TRACER)?;
             return Ok(Some(instance));
         }
         let gone = fs::remove_dir(&path);
@@ -302,7 +300,7 @@ impl Setup {
         for file in ["set_ftrace_pid", "set_event_pid"] {
             self.guardian.note(&Undo::Write(file.into(), " ".to_owned()))?;
         }
-        self.set(&top, "current_tracer", "function_graph")?;
+        self.set(&top, "current_tracer", journal::TRACER)?;
         Ok(top)
     }
 

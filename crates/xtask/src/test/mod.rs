@@ -169,11 +169,10 @@ fn nextest() -> Result<Command> {
     Ok(command)
 }
 
-/// The tests of innkeeper that need a kernel, which `cargo nextest run` alone leaves out. One at a time: a guest has the
-/// processors to itself.
+/// The tests of innkeeper that need a kernel, which `cargo nextest run` alone leaves out.
 fn boots(parts: &setup::Parts) -> Result<Command> {
     let mut command = nextest()?;
-    command.args(["--package", "innkeeper", "--run-ignored", "only", "--test-threads", "1"]);
+    command.args(["--package", "innkeeper", "--run-ignored", "only"]);
     command.env("INNKEEPER_TEST_ROOT", &parts.root);
     command.env("INNKEEPER_TEST_KERNEL", &parts.kernel);
     command.env(

@@ -38,12 +38,23 @@ fn operand(decoded: &Decoded, operand: u32) -> Option<Operand> {
                 size,
             })
         }
-        _ => Some(Operand::Number(decoded.try_immediate(operand).ok()?.cast_signed())),
+        _ => Some(Operand::Number {
+            value: decoded.try_immediate(operand).ok()?,
+            size: match decoded.op0_kind() {
+                OpKind::Register => u8::try_from(decoded.op0_register().size()).ok()?,
+                _ => u8::try_from(decoded.memory_size().size()).ok()?,
+            },
+        }),
     }
 }
 
 fn name(register: Register) -> String {
-    format!("%{register:?}").to_lowercase()
+    let name = format!("%{register:?}").to_lowercase();
+    // `%r8b` to others.
+    match name.strip_prefix("%r").and_then(|rest| rest.strip_suffix('l')) {
+        Some(number) => format!("%r{number}b"),
+        None => name,
+    }
 }
 
 /// A general register, by the kernel's name for all of it; not the second byte of one, which has no name there.
@@ -68,8 +79,13 @@ fn memory(decoded: &Decoded) -> String {
         segment => format!("{}:", name(segment)),
     };
     let displacement = decoded.memory_displacement64();
+    let index = match decoded.memory_index() {
+        Register::None => String::new(),
+        index => format!(",{},{}", name(index), decoded.memory_index_scale()),
+    };
     if decoded.is_ip_rel_memory_operand() || decoded.memory_base() == Register::None {
-        return format!("{segment}{displacement:#x}");
+        let index = if index.is_empty() { index } else { format!("({index})") };
+        return format!("{segment}{displacement:#x}{index}");
     }
     let displacement = displacement.cast_signed();
     let sign = if displacement < 0 { "-" } else { "" };
@@ -78,14 +94,7 @@ fn memory(decoded: &Decoded) -> String {
         offset => format!("{offset:#x}"),
     };
     let base = name(decoded.memory_base());
-    match decoded.memory_index() {
-        Register::None => format!("{segment}{sign}{offset}({base})"),
-        index => format!(
-            "{segment}{sign}{offset}({base},{},{})",
-            name(index),
-            decoded.memory_index_scale()
-        ),
-    }
+    format!("{segment}{sign}{offset}({base}{index})")
 }
 
 /// How a probe gets what is in memory: from an address, or from a distance to what a register holds.
