@@ -36,8 +36,14 @@ struct Case {
     body: Body,
 }
 
-/// Each step that is added to a run of the kernel's tracer takes half a minute under TCG: these run when named.
-const WHEN_NAMED: [&str; 2] = ["why-instance-steps/", "why-top-steps/"];
+/// With these as well the whole would take longer than it may, since under TCG each run of the kernel's tracer takes a while:
+/// they run when named. What they look at is looked at on the other kernel in every run.
+const WHEN_NAMED: [&str; 4] = [
+    "why-instance/",
+    "why-instance-steps/",
+    "why-top-steps/",
+    "why-conditions-6.12/",
+];
 
 impl Case {
     /// Whether it runs, given the text that a user wants to see in names.
