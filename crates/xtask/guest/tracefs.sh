@@ -72,6 +72,8 @@ echo 'p:mine/open do_sys_openat2' >dynamic_events
 settings before
 innkeeper why -- cat /no/such/file 2>/told/again || true
 settings after-normal
+innkeeper why -- /no/such/program 2>>/told/errors && exit 1 || [ $? = 127 ]
+settings after-no-command
 endless interrupted
 settings after-interrupt
 endless killed
