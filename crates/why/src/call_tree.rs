@@ -266,6 +266,17 @@ pub enum Certainty {
     Unknown,
 }
 
+impl Certainty {
+    /// The same, where something speaks against its being certain.
+    #[must_use]
+    pub fn unproved(self) -> Self {
+        match self {
+            Self::Certain => Self::Likely,
+            lower => lower,
+        }
+    }
+}
+
 /// What inside the origin led to the errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause<'a> {

@@ -111,8 +111,8 @@ pub fn answers<'s>(
                 Some(successes) => turned(syscall, errno, known, successes),
                 None => answer(syscall, errno, known),
             }?;
-            if syscall.lost && answer.certainty == Certainty::Certain {
-                answer.certainty = Certainty::Likely;
+            if syscall.lost {
+                answer.certainty = answer.certainty.unproved();
             }
             Some((answer, syscall))
         }));
@@ -123,15 +123,11 @@ pub fn answers<'s>(
 fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
     let mut explanation = syscall.tree.explain(errno)?;
     let mut certainty = explanation.certainty;
-    let unproved = match certainty {
-        Certainty::Certain => Certainty::Likely,
-        lower => lower,
-    };
     let asked = asked_before(&explanation.chain, errno);
     if explanation.cause == Cause::None && asked.is_none() {
         let missed = alignment::missed(explanation.chain.last()?, errno, known);
         if !missed.is_empty() {
-            certainty = unproved;
+            certainty = certainty.unproved();
         }
         explanation.chain.extend(missed);
     }
@@ -139,7 +135,7 @@ fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
     let (made, check) = match explanation.cause {
         Cause::None => match asked {
             Some(call) => {
-                certainty = unproved;
+                certainty = certainty.unproved();
                 (call.function.clone(), None)
             }
             None => (chain.last()?.clone(), None),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alignment::Known;
 use crate::btf::{Functions, Returns};
-use crate::call_tree::{Call, Certainty};
+use crate::call_tree::Call;
 use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
@@ -396,8 +396,8 @@ impl Recording {
         let errno = i32::try_from(-syscall.returned).unwrap_or(0);
         let loading = self.loading.as_ref();
         let loads = loading.is_some_and(|loading| loading.contains(&(function.clone(), errno)));
-        if answer.certainty == Certainty::Certain && (!loads || HANDED_OVER.contains(&function.as_str())) {
-            answer.certainty = Certainty::Likely;
+        if !loads || HANDED_OVER.contains(&function.as_str()) {
+            answer.certainty = answer.certainty.unproved();
         }
     }
 

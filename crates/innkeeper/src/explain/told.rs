@@ -121,11 +121,7 @@ fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
         ),
         (Outcome::Errno(_), Some(answer)) if hint(failure, answer).is_some() => {
             // The function may refuse in several places for one errno, and the table has the one that is met most.
-            let certainty = match answer.certainty {
-                Certainty::Unknown => Certainty::Unknown,
-                Certainty::Certain | Certainty::Likely => Certainty::Likely,
-            };
-            (hint(failure, answer)?.reason, certainty)
+            (hint(failure, answer)?.reason, answer.certainty.unproved())
         }
         // What the errno means in general need not be what this function means by it.
         (Outcome::Errno(_), _) => (meaning(&errno).unwrap_or("the kernel refused it"), Certainty::Likely),
@@ -256,10 +252,8 @@ fn host(failure: &Failure, answer: Option<&Answer>, log: Option<&HostLog>) -> Op
     if answer.is_some() && request.is_none() {
         return None;
     }
-    let capped = |certainty| match certainty {
-        Certainty::Certain if request.is_some_and(|request| request.lost) => Certainty::Likely,
-        other => other,
-    };
+    let lost = request.is_some_and(|request| request.lost);
+    let capped = |certainty: Certainty| if lost { certainty.unproved() } else { certainty };
     if let Some((line, certainty)) = log.and_then(|log| log.find(failure, request)) {
         let cause = match (&line.call, &line.rule) {
             (Some(call), _) => match call.rsplit_once(" = ") {

@@ -304,13 +304,21 @@ mod tests {
         ]
     }
 
+    fn unwritable() -> Undo {
+        Undo::Write("instances".into(), "nop".to_owned())
+    }
+
+    /// A journal that is being written, with these steps.
+    fn noted(journals: &Path, steps: &[Undo]) -> Journal {
+        let mut journal = Journal::create_in(journals).unwrap();
+        steps.iter().for_each(|step| journal.note(step).unwrap());
+        journal
+    }
+
     #[test]
     fn steps_are_taken_back_last_first_and_half_a_line_is_no_step() {
         let (_base, top, journals) = places();
-        let mut journal = Journal::create_in(&journals).unwrap();
-        for step in steps() {
-            journal.note(&step).unwrap();
-        }
+        let mut journal = noted(&journals, &steps());
         journal.file.write_all(b"{\"remove\":\"").unwrap();
         journal.close().unwrap();
         assert_eq!(guard(&top, journal.path()).unwrap(), Vec::<String>::new());
@@ -322,14 +330,8 @@ mod tests {
     #[test]
     fn a_step_that_cannot_be_taken_back_is_told() {
         let (_base, top, journals) = places();
-        let mut journal = Journal::create_in(&journals).unwrap();
-        journal
-            .note(&Undo::Write("instances".into(), "nop".to_owned()))
-            .unwrap();
+        let journal = noted(&journals, &[unwritable(), steps()[0].clone()]);
         journal.close().unwrap();
-        journal
-            .note(&Undo::Write("current_tracer".into(), "nop".to_owned()))
-            .unwrap();
         let told = guard(&top, journal.path()).unwrap();
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("cannot write \"nop\" to"), "{told:?}");
@@ -344,10 +346,7 @@ mod tests {
     #[test]
     fn a_step_that_failed_is_taken_back_by_the_next_session_if_it_can_be() {
         let (_base, top, journals) = places();
-        let mut journal = Journal::create_in(&journals).unwrap();
-        journal
-            .note(&Undo::Write("instances".into(), "nop".to_owned()))
-            .unwrap();
+        let journal = noted(&journals, &[unwritable()]);
         journal.close().unwrap();
         assert_eq!(guard(&top, journal.path()).unwrap().len(), 1);
         drop(journal);
@@ -360,8 +359,7 @@ mod tests {
     #[test]
     fn a_tracer_that_is_another_by_now_is_left_alone() {
         let (_base, top, journals) = places();
-        let mut journal = Journal::create_in(&journals).unwrap();
-        journal.note(&steps()[0]).unwrap();
+        let journal = noted(&journals, &steps()[..1]);
         drop(journal);
         fs::write(top.path("current_tracer"), "function").unwrap();
         assert_eq!(heal_in(&top, &journals).unwrap().sessions, 1);
@@ -371,8 +369,7 @@ mod tests {
     #[test]
     fn the_next_session_takes_back_what_a_killed_one_left_and_nothing_of_one_that_runs() {
         let (_base, top, journals) = places();
-        let mut journal = Journal::create_in(&journals).unwrap();
-        journal.note(&steps()[0]).unwrap();
+        let journal = noted(&journals, &steps()[..1]);
         assert_eq!(heal_in(&top, &journals).unwrap(), Healed::default());
         assert_eq!(top.read("current_tracer").unwrap(), "function_graph");
 

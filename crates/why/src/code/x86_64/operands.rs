@@ -21,7 +21,7 @@ fn operand(decoded: &Decoded, operand: u32) -> Option<Operand> {
     match decoded.op_kind(operand) {
         OpKind::Register => {
             let register = decoded.op_register(operand);
-            let size = u8::try_from(register.size()).ok()?;
+            let size = size(decoded, operand)?;
             Some(Operand::Held {
                 name: name(register),
                 fetch: fetched(register).map(|whole| format!("{whole}:u{}", 8 * size)),
@@ -29,9 +29,7 @@ fn operand(decoded: &Decoded, operand: u32) -> Option<Operand> {
             })
         }
         OpKind::Memory => {
-            let size = u8::try_from(decoded.memory_size().size())
-                .ok()
-                .filter(|size| (1..=8).contains(size))?;
+            let size = size(decoded, operand).filter(|size| (1..=8).contains(size))?;
             Some(Operand::Held {
                 name: memory(decoded),
                 fetch: place(decoded).map(|place| format!("{place}:u{}", 8 * size)),
@@ -40,12 +38,19 @@ fn operand(decoded: &Decoded, operand: u32) -> Option<Operand> {
         }
         _ => Some(Operand::Number {
             value: decoded.try_immediate(operand).ok()?,
-            size: match decoded.op0_kind() {
-                OpKind::Register => u8::try_from(decoded.op0_register().size()).ok()?,
-                _ => u8::try_from(decoded.memory_size().size()).ok()?,
-            },
+            // It is compared with the other one, as so many bytes.
+            size: size(decoded, 0)?,
         }),
     }
+}
+
+/// How many bytes of a register or of memory are looked at.
+fn size(decoded: &Decoded, operand: u32) -> Option<u8> {
+    let size = match decoded.op_kind(operand) {
+        OpKind::Register => decoded.op_register(operand).size(),
+        _ => decoded.memory_size().size(),
+    };
+    u8::try_from(size).ok()
 }
 
 fn name(register: Register) -> String {
