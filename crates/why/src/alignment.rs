@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::btf::{Functions, Returns};
+use crate::btf::Functions;
 use crate::call_tree::Call;
 use crate::trace::Syscall;
 
@@ -96,7 +96,12 @@ pub fn turn(roots: &[Call], errno: i32, known: Known<'_>, successes: &Successes<
         known,
         successes,
     };
-    let mut chain = vec![roots.iter().rev().find(|root| search.can_return(root))?];
+    let mut chain = vec![
+        roots
+            .iter()
+            .rev()
+            .find(|root| known.functions.may_fail(&root.function))?,
+    ];
     while let Some(next) = chain.last().and_then(|call| search.failed_inside(call)) {
         chain.push(next);
     }
@@ -141,7 +146,7 @@ pub fn missed<'c>(call: &'c Call, errno: i32, known: Known<'_>) -> Vec<&'c Call>
     let mut outer = call;
     while search.loads(&outer.function) == Some(false)
         && let Some(next) = search.way(outer).forward.last().copied()
-        && search.can_return(next)
+        && known.functions.may_fail(&next.function)
     {
         chain.push(next);
         outer = next;
@@ -225,16 +230,10 @@ impl Search<'_> {
 
     /// Whether this function, or one that it called, can have made the errno and handed it to the caller.
     fn can_make(&self, call: &Call) -> bool {
-        self.can_return(call)
+        self.known.functions.may_fail(&call.function)
             && (self.loads(&call.function) != Some(false)
                 || crate::origin::asks(&call.function)
                 || call.children.iter().any(|child| self.can_make(child)))
-    }
-
-    /// Whether it can hand on an errno, by its type.
-    fn can_return(&self, call: &Call) -> bool {
-        let returns = self.known.functions.returns(&call.function);
-        !matches!(returns, Some(Returns::Nothing | Returns::Bool | Returns::Other))
     }
 
     /// Whether the function's code loads this errno, if its code was read.
@@ -253,7 +252,7 @@ impl Search<'_> {
             }
             last = next;
         }
-        let undecided = self.can_return(last) && self.loads(&last.function) != Some(false);
+        let undecided = self.known.functions.may_fail(&last.function) && self.loads(&last.function) != Some(false);
         let ours = shape(call);
         let mut runs = self.successes.runs(&call.function).iter();
         !undecided && runs.any(|run| shape(run) == ours)

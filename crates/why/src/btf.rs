@@ -124,6 +124,13 @@ impl Functions {
         self.by_name.get(base).copied()
     }
 
+    /// Whether a function can return an errno: by its type, or since nobody knows its type.
+    #[must_use]
+    pub fn may_fail(&self, name: &str) -> bool {
+        let returns = self.returns(name);
+        !matches!(returns, Some(Returns::Nothing | Returns::Bool | Returns::Other))
+    }
+
     /// The same, of these functions alone.
     #[must_use]
     pub fn only<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Self {

@@ -64,6 +64,13 @@ pub enum Event {
     Lost,
 }
 
+impl Event {
+    /// Whether this function returned here.
+    pub(crate) fn is_exit_of(&self, wanted: &str) -> bool {
+        matches!(self, Self::Exit { function, .. } if function == wanted)
+    }
+}
+
 /// What a function returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value {
@@ -299,7 +306,8 @@ pub struct Explanation<'a> {
     pub certainty: Certainty,
 }
 
-fn is_interrupt(function: &str) -> bool {
+/// Whether this function is none that the call ran, but one of an interrupt in its midst.
+pub(crate) fn is_interrupt(function: &str) -> bool {
     INTERRUPTS.iter().any(|beginning| function.starts_with(beginning))
 }
 

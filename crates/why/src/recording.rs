@@ -8,7 +8,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::Known;
-use crate::btf::{Functions, Returns};
+use crate::btf::Functions;
 use crate::call_tree::Call;
 use crate::code::{self, Memory};
 use crate::origin::{self, Answer, Origin};
@@ -316,8 +316,7 @@ impl Recording {
     /// The kernel's descriptions cannot be understood.
     pub fn functions_of_failures(&self) -> Result<Vec<String>, Error> {
         fn add(call: &Call, functions: &Functions, names: &mut BTreeSet<String>) {
-            let told = functions.returns(&call.function);
-            if told.is_none_or(|returns| !matches!(returns, Returns::Nothing | Returns::Bool | Returns::Other)) {
+            if functions.may_fail(&call.function) {
                 names.insert(call.function.clone());
             }
             call.children.iter().for_each(|call| add(call, functions, names));

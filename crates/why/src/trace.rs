@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::btf::{Functions, Returns};
-use crate::call_tree::{Event, Tree, Value};
+use crate::call_tree::{Event, Tree, Value, is_interrupt};
 use crate::request::Request;
 use crate::ring_buffer::{Events, Layout, Missed, Page};
 use crate::symbols::Symbols;
@@ -256,9 +256,13 @@ impl Reader<'_> {
                     }
                 }
                 What::Returned { function, value } => {
-                    let value = Some(self.value(&function, value));
                     if let Some(open) = threads.get_mut(&thread) {
-                        open.returned(&function, value);
+                        let placed = open.returned(&function, self.value(&function, value));
+                        // Whose it is, of several exits, is not known. Functions around the graph's first have none.
+                        let had_exit = || open.events.iter().any(|event| event.is_exit_of(&function));
+                        if !placed && self.functions.may_fail(&function) && had_exit() {
+                            open.events.push(Event::Lost);
+                        }
                     }
                 }
             }
@@ -279,12 +283,10 @@ impl Reader<'_> {
             if let Event::Exit { function, value, .. } = event
                 && value.is_none()
             {
-                let returns = self.functions.returns(function);
-                let never = matches!(returns, Some(Returns::Nothing | Returns::Bool | Returns::Other));
-                if never || self.probed.has(function) {
+                if !self.functions.may_fail(function) || self.probed.has(function) {
                     *value = Some(Value {
                         register: None,
-                        returns: returns.unwrap_or(Returns::Ambiguous),
+                        returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
                     });
                 }
             }
@@ -400,19 +402,30 @@ impl Reader<'_> {
 
 impl Open {
     /// A probe's value goes to the exit that it belongs to: the graph writes that one first, so it is the last exit of this
-    /// function that has none yet.
-    fn returned(&mut self, wanted: &str, found: Option<Value>) {
+    /// function that has none yet. Between the two may be an interrupt, of any length. Answers whether there is that exit.
+    fn returned(&mut self, wanted: &str, found: Value) -> bool {
         /// Exits between a function's own and its probe's event: those of tail calls, which return at once with it.
         const LOOKED_AT: usize = 64;
-        let exits = self.events.iter_mut().rev().take(LOOKED_AT);
-        for event in exits {
+        let mut looked_at = 0;
+        let mut interrupt: Option<(String, usize)> = None;
+        for event in self.events.iter_mut().rev() {
             match event {
-                Event::Exit { function, value, .. } if function == wanted && value.is_none() => {
-                    *value = found;
-                    return;
+                Event::Entry { function, depth, .. } => {
+                    interrupt = interrupt.filter(|(handler, at)| (handler, at) != (function, depth));
                 }
-                _ => {}
+                Event::Lost => {}
+                Event::Exit { .. } if interrupt.is_some() => {}
+                Event::Exit { function, value, .. } if function == wanted && value.is_none() => {
+                    *value = Some(found);
+                    return true;
+                }
+                Event::Exit { .. } if looked_at == LOOKED_AT => return false,
+                Event::Exit { function, depth, .. } if is_interrupt(function) => {
+                    interrupt = Some((function.clone(), *depth));
+                }
+                Event::Exit { .. } => looked_at += 1,
             }
         }
+        false
     }
 }

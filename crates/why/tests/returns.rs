@@ -1,5 +1,6 @@
-//! Graphs that have what functions returned (`funcgraph-retval`), in pages as kernels with CONFIG_FUNCTION_GRAPH_RETVAL write
-//! them. No Debian kernel has it, so the pages are made by the kernel's descriptions, of two versions of its record.
+//! What functions returned, in pages made by the kernel's descriptions: graphs that have it (`funcgraph-retval`, of kernels with
+//! CONFIG_FUNCTION_GRAPH_RETVAL, which no Debian kernel has), in two versions of the record; and probes beside a graph, whose
+//! values come late.
 
 use why::alignment::Known;
 use why::btf::Functions;
@@ -31,17 +32,26 @@ const EXIT_WITH_RETURN_LAST: &str = "\tfield:unsigned long func;\toffset:8;\tsiz
                                      \tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n\
                                      \tfield:unsigned int overrun;\toffset:20;\tsize:4;\tsigned:0;\n\
                                      \tfield:unsigned long retval;\toffset:24;\tsize:8;\tsigned:0;\n";
+/// As kernels without a return value have it.
+const EXIT_ALONE: &str = "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n\
+                          \tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n";
+/// Of a probe on all functions.
+const RETURNED: &str = "\tfield:unsigned long __probe_func;\toffset:8;\tsize:8;\tsigned:0;\n\
+                        \tfield:unsigned long __probe_ret_ip;\toffset:16;\tsize:8;\tsigned:0;\n\
+                        \tfield:s64 value;\toffset:24;\tsize:8;\tsigned:1;\n";
 const SYS_ENTER: &str = "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n";
 const SYS_EXIT: &str = "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\
                         \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
 
 /// The functions and what they return.
-const FUNCTIONS: [(&str, &str); 5] = [
+const FUNCTIONS: [(&str, &str); 7] = [
     ("__x64_sys_bind", "long"),
     ("__inet_bind", "int"),
     ("ns_capable", "bool"),
     ("cap_capable", "int"),
     ("release_sock", "nothing"),
+    ("__sysvec_apic_timer_interrupt", "nothing"),
+    ("hrtimer_interrupt", "nothing"),
 ];
 
 /// The events' fields in this kernel, and pages of it.
@@ -57,6 +67,7 @@ impl Kernel {
             ("funcgraph_exit", exit),
             ("sys_enter", SYS_ENTER),
             ("sys_exit", SYS_EXIT),
+            ("returned", RETURNED),
         ];
         let formats = events.iter().enumerate().map(|(id, (name, fields))| {
             Format::parse(&format!("name: {name}\nID: {}\nformat:\n{COMMON}{fields}", id + 1)).unwrap()
@@ -97,8 +108,13 @@ impl Kernel {
         self.record("funcgraph_exit", &fields);
     }
 
+    /// What a probe writes down of a return that was an errno.
+    fn returned(&mut self, function: &str, value: u64) {
+        self.record("returned", &[("__probe_func", address(function)), ("value", value)]);
+    }
+
     /// What is found of the bind() that this kernel has written down.
-    fn explain(self) -> Answer {
+    fn explain(self, probed: &Probed) -> Answer {
         let mut events = Events::default();
         self.formats.into_iter().for_each(|format| events.add(format));
         let symbols: String = FUNCTIONS
@@ -115,12 +131,11 @@ impl Kernel {
             events: &events,
             symbols: &Symbols::parse(&symbols),
             functions: &functions,
-            probed: &Probed::None,
+            probed,
         };
         let length = self.data.len() as u64;
         let page = [&1000u64.to_le_bytes()[..], &length.to_le_bytes(), &self.data].concat();
         let syscalls = reader.syscalls([page.as_slice()], Which::Failed);
-        assert!(syscalls[0].tree.complete);
         let failure = Failure {
             thread: THREAD,
             program: None,
@@ -168,7 +183,7 @@ fn bind(exit: &str) -> Answer {
         kernel.call("release_sock", 1, int(EACCES), |_| {});
     });
     kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
-    kernel.explain()
+    kernel.explain(&Probed::None)
 }
 
 #[test]
@@ -194,9 +209,48 @@ fn a_function_that_calls_nothing_that_fails_made_the_errno_for_certain() {
         });
     });
     kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
-    let answer = kernel.explain();
+    let answer = kernel.explain(&Probed::None);
     assert_eq!(
         (answer.origin.function(), answer.certainty),
         ("__inet_bind", Certainty::Certain)
     );
+}
+
+/// bind() that `cap_capable()` refused for all that is known, where a probe tells of it after what else the kernel writes down.
+fn bind_with_a_late_probe(before: impl FnOnce(&mut Kernel)) -> Answer {
+    let mut kernel = Kernel::new(EXIT_ALONE);
+    let refused = i64::from(-EACCES).cast_unsigned();
+    kernel.record("sys_enter", &[("id", BIND)]);
+    kernel.call("__x64_sys_bind", 0, 0, |kernel| {
+        kernel.call("__inet_bind", 1, 0, |kernel| {
+            kernel.call("cap_capable", 2, 0, |_| {});
+            before(kernel);
+            kernel.returned("cap_capable", int(EACCES));
+        });
+        kernel.returned("__inet_bind", int(EACCES));
+    });
+    kernel.returned("__x64_sys_bind", refused);
+    kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
+    kernel.explain(&Probed::All)
+}
+
+#[test]
+fn a_probe_is_late_by_an_interrupt_of_any_length() {
+    for length in [0, 1, 63, 64, 1000] {
+        let answer = bind_with_a_late_probe(|kernel| {
+            kernel.call("__sysvec_apic_timer_interrupt", 2, 0, |kernel| {
+                (0..length).for_each(|_| kernel.call("hrtimer_interrupt", 3, 0, |_| {}));
+            });
+        });
+        assert_eq!(answer.origin.function(), "cap_capable", "{length}");
+        assert_eq!(answer.certainty, Certainty::Certain, "{length}");
+    }
+}
+
+#[test]
+fn a_probe_that_is_late_by_more_than_is_understood_leaves_nothing_certain() {
+    let answer = bind_with_a_late_probe(|kernel| {
+        (0..1000).for_each(|_| kernel.call("release_sock", 2, 0, |_| {}));
+    });
+    assert_eq!(answer.certainty, Certainty::Unknown);
 }
