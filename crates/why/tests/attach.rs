@@ -234,7 +234,9 @@ fn a_process_goes_on_when_its_tracer_is_asked_to_let_go_or_killed() {
 
 #[test]
 fn the_end_of_the_process_is_the_end_of_the_report() {
-    let process = Running::shell("echo begun; sleep 0.3; cat /no/such/file 2>/dev/null; exit 7");
+    let process = Running::shell(
+        "echo begun; until grep -q 'TracerPid:.[1-9]' /proc/$$/status; do sleep 0.1; done; cat /no/such/file 2>/dev/null; exit 7",
+    );
     let report = attached(process.number(), LONG).unwrap();
     assert_eq!(report.status, 7);
     assert!(

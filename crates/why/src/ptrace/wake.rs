@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::sys::Signals;
@@ -12,6 +13,8 @@ use super::sys::Signals;
 /// Signals that ask to let go; a second one while that is done changes nothing.
 const ASKING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
+/// Signals are the whole process's, so that one wake at a time can be told of them.
+static ALONE: Mutex<()> = Mutex::new(());
 static EVENT: AtomicI32 = AtomicI32::new(-1);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -36,10 +39,13 @@ extern "C" fn wake(signal: i32) {
 pub(super) struct Wake {
     event: File,
     _signals: Signals,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Wake {
+    /// Waits until no other thread has one.
     pub(super) fn new() -> io::Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: takes two numbers and gives a descriptor.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if event < 0 {
@@ -54,6 +60,7 @@ impl Wake {
         Ok(Self {
             event,
             _signals: Signals::set(actions.map(|signal| (signal, handler))),
+            _alone: alone,
         })
     }
 
