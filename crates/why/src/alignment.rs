@@ -158,6 +158,23 @@ pub fn missed<'c>(call: &'c Call, errno: i32, known: Known<'_>) -> Vec<&'c Call>
     }
 }
 
+/// Whether a function inside of this one, which was not seen to return anything, can have made the errno all the same: a probe
+/// may miss a return, and there are other ways to hand an errno over, such as an argument.
+#[must_use]
+pub fn may_be_made_inside(call: &Call, errno: i32, known: Known<'_>) -> bool {
+    let search = Search {
+        errno,
+        known,
+        successes: &Successes::default(),
+    };
+    let makes = |name: &str| search.loads(name) != Some(false) || crate::origin::asks(name);
+    call.children.iter().any(|child| {
+        let seen = child.value.is_some_and(|value| value.register.is_some());
+        known.functions.may_fail(&child.function)
+            && (!seen && makes(&child.function) || may_be_made_inside(child, errno, known))
+    })
+}
+
 struct Search<'a> {
     errno: i32,
     known: Known<'a>,

@@ -125,11 +125,11 @@ fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
     let mut certainty = explanation.certainty;
     let asked = asked_before(&explanation.chain, errno);
     if explanation.cause == Cause::None && asked.is_none() {
-        let missed = alignment::missed(explanation.chain.last()?, errno, known);
-        if !missed.is_empty() {
+        let origin = explanation.chain.last()?;
+        if alignment::may_be_made_inside(origin, errno, known) {
             certainty = certainty.unproved();
         }
-        explanation.chain.extend(missed);
+        explanation.chain.extend(alignment::missed(origin, errno, known));
     }
     let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
     let (made, check) = match explanation.cause {

@@ -26,8 +26,6 @@ const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// What to say where the kernel tells no addresses.
 const NO_NAMES: &str = "functions go by their addresses: the kernel hides its symbols (/proc/kallsyms), which \
                         `sysctl kernel.kptr_restrict=1` shows to root";
-/// Functions that load an errno and return what another one put in its place.
-const HANDED_OVER: [&str; 1] = ["inet_accept"];
 /// Functions that are probed in one run; each has up to 20 probes.
 const SUSPECTS_MAX: usize = 128;
 /// Functions that are probed at most: each takes the kernel some milliseconds to set up.
@@ -47,8 +45,8 @@ pub struct Recording {
     formats: Vec<String>,
     symbols: Symbols,
     functions: Functions,
-    /// Functions that have an instruction to load the errno of a call that they ran in: those that made it, or all where it
-    /// is not seen which those are; none if the kernel's code could not be read.
+    /// Functions that have an instruction to load the errno of a call that they ran in: of those that made it and what ran
+    /// inside of them, or of all where it is not seen which those are; none if the kernel's code could not be read.
     loading: Option<BTreeSet<(String, i32)>>,
     /// Whose returns were probed.
     probed: Probed,
@@ -387,7 +385,7 @@ impl Recording {
     }
 
     /// A function that has no instruction to load its errno has it from elsewhere: from a field where another one put it
-    /// (an error of a socket), or from a function that is not in the trace. Of some it is known that they do either.
+    /// (an error of a socket), or from a function that is not in the trace.
     fn doubt(&self, answer: &mut Answer, syscall: &Syscall) {
         let Origin::Function(function) = &answer.origin else {
             return;
@@ -395,7 +393,7 @@ impl Recording {
         let errno = i32::try_from(-syscall.returned).unwrap_or(0);
         let loading = self.loading.as_ref();
         let loads = loading.is_some_and(|loading| loading.contains(&(function.clone(), errno)));
-        if !loads || HANDED_OVER.contains(&function.as_str()) {
+        if !loads {
             answer.certainty = answer.certainty.unproved();
         }
     }
@@ -417,17 +415,9 @@ impl Recording {
         if !self.has_returns {
             return loading(self.ran_in_failures(|_, _| true)?);
         }
+        // What an origin called may have made the errno unseen.
         let origins = self.origins()?;
-        let Some(mut known): Option<BTreeSet<_>> = loading(origins.clone())? else {
-            return Ok(None);
-        };
-        // What loads no errno may have been told it by a function that was not seen to return it.
-        let inside = self.ran_in_failures(|function, errno| {
-            let origin = (function.to_owned(), errno);
-            origins.contains(&origin) && !known.contains(&origin)
-        })?;
-        known.extend(loading(inside)?.unwrap_or_default());
-        Ok(Some(known))
+        loading(self.ran_in_failures(|function, errno| origins.contains(&(function.to_owned(), errno)))?)
     }
 
     /// Every function that a failed call ran through, with the call's errno, from functions on of which `wanted` is true.

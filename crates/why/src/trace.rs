@@ -282,13 +282,12 @@ impl Reader<'_> {
         for event in events {
             if let Event::Exit { function, value, .. } = event
                 && value.is_none()
+                && (!self.functions.may_fail(function) || self.probed.has(function))
             {
-                if !self.functions.may_fail(function) || self.probed.has(function) {
-                    *value = Some(Value {
-                        register: None,
-                        returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
-                    });
-                }
+                *value = Some(Value {
+                    register: None,
+                    returns: self.functions.returns(function).unwrap_or(Returns::Ambiguous),
+                });
             }
         }
     }

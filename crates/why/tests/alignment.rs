@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use why::alignment::{Known, Successes, Turn, missed, turn};
-use why::btf::Functions;
-use why::call_tree::{Call, Tree};
+use why::alignment::{Known, Successes, Turn, may_be_made_inside, missed, turn};
+use why::btf::{Functions, Returns};
+use why::call_tree::{Call, Tree, Value};
 use why::trace::Syscall;
 
 fn call(function: &str, children: Vec<Call>) -> Call {
@@ -192,6 +192,44 @@ fn a_return_that_a_probe_missed_is_looked_for_where_the_code_loads_the_errno() {
         loading: None,
     };
     assert!(missed(&outer, 22, known).is_empty(), "nothing is known of the code");
+}
+
+#[test]
+fn what_returned_unseen_and_can_make_the_errno_leaves_its_caller_in_doubt() {
+    let functions: Functions = serde_json::from_str(r#"{"release_sock": "nothing"}"#).unwrap();
+    let is_doubted = |inner: Call, loading: Option<&[&str]>| {
+        let loading: Option<BTreeSet<_>> =
+            loading.map(|names| names.iter().map(|name| ((*name).to_owned(), 22)).collect());
+        let known = Known {
+            functions: &functions,
+            loading: loading.as_ref(),
+        };
+        may_be_made_inside(&call("inet_accept", vec![leaf("lock_sock"), inner]), 22, known)
+    };
+    let unseen = || call("do_accept", vec![leaf("inet_csk_accept")]);
+    let loading = Some(["inet_accept", "inet_csk_accept"].as_slice());
+    assert!(is_doubted(unseen(), loading));
+    assert!(
+        !is_doubted(unseen(), Some(&["inet_accept"])),
+        "nothing in there loads it"
+    );
+    assert!(is_doubted(unseen(), None), "nothing is known of the code");
+    assert!(
+        is_doubted(leaf("fuse_simple_request"), Some(&[])),
+        "a server may say anything"
+    );
+    assert!(
+        !is_doubted(call("release_sock", vec![leaf("inet_csk_accept")]), loading),
+        "a caller that hands nothing on"
+    );
+    let seen = Call {
+        value: Some(Value {
+            register: Some(0),
+            returns: Returns::Int,
+        }),
+        ..leaf("inet_csk_accept")
+    };
+    assert!(!is_doubted(seen, loading), "it was seen to return something else");
 }
 
 #[test]
