@@ -18,18 +18,21 @@ const NO_CHECKS: [&str; 3] = [
     "security_socket_getpeersec_dgram",
 ];
 /// Beginnings of the names of functions by which an interrupt runs in whatever call it meets: not the call's own doing.
-/// These enter (x86-64, then arm64), the next run what was put off till the interrupt's end, then come
+/// These enter (x86-64, then arm64), the next run what was put off till the interrupt's end or another thread, then come
 /// return probes and messages for the kernel's log, which try many things.
-const INTERRUPTS: [&str; 14] = [
+const INTERRUPTS: [&str; 17] = [
     "__sysvec_",
     "sysvec_",
     "__common_interrupt",
     "common_interrupt",
+    "default_do_nmi",
+    "nmi_handle",
     "el1_interrupt",
     "irq_enter_rcu",
     "irq_exit_rcu",
     "handle_softirqs",
     "__do_softirq",
+    "preempt_schedule",
     "kprobe_ftrace_handler",
     "rethook_",
     "kretprobe_",
