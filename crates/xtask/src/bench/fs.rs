@@ -17,6 +17,8 @@ const POOLS: [u32; 2] = [0, 16];
 const ROUNDS: &str = "7";
 /// Files that a guest has looked up when memory is looked at.
 const KNOWN: &str = "1000000";
+/// A file system in memory, which costs a daemon next to nothing.
+const IN_MEMORY: &str = "/dev/shm/innkeeper-bench";
 
 pub(super) fn run() -> Result<()> {
     let peer = setup::peer()?;
@@ -31,13 +33,13 @@ pub(super) fn run() -> Result<()> {
              --thread-pool-size {pool}"
         )
     });
-    let measure = |name: &str, options: &[&str]| {
-        println!("\n=== innkeeper bench {}", options.join(" "));
+    let measure_in = |shared: &Path, name: &str, options: &[&str]| {
+        println!("\n=== innkeeper bench {} {}", shared.display(), options.join(" "));
         let json = directory.join(name);
         let mut command = Command::new(&innkeeper);
         command
             .arg("bench")
-            .arg(&directory)
+            .arg(shared)
             .args(["--rounds", ROUNDS])
             .args(options);
         for against in &against {
@@ -45,6 +47,9 @@ pub(super) fn run() -> Result<()> {
         }
         succeed_in(command.arg("--json").arg(&json), &json)
     };
+    let measure = |name: &str, options: &[&str]| measure_in(&directory, name, options);
+    let in_memory = Path::new(IN_MEMORY);
+    fresh(in_memory)?;
     let picture = workspace()?.join("docs/bench.svg");
     let picture = picture.to_str().context("the workspace's path is no text")?;
     let measured = Measured {
@@ -60,6 +65,11 @@ pub(super) fn run() -> Result<()> {
                 &targets::figures(),
             ]
             .concat(),
+        )?,
+        in_memory: measure_in(
+            in_memory,
+            "in-memory",
+            &[&["--placement", "apart"][..], &targets::creating()].concat(),
         )?,
         two_queues: measure(
             "two-queues",
@@ -80,7 +90,9 @@ pub(super) fn run() -> Result<()> {
             &[&["--placement", "free"][..], &targets::tools()].concat(),
         )?,
     };
-    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    for directory in [&directory, in_memory] {
+        fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
     println!("\n{}", targets::table(&measured)?);
     println!("The first run is drawn in docs/bench.svg.");
     Ok(())

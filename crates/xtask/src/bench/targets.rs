@@ -12,6 +12,8 @@ pub(super) struct Measured {
     pub(super) together: Value,
     /// Driver and daemons on different processors, with the figures that are no rates.
     pub(super) apart: Value,
+    /// The same where the file system is in memory: of creating and removing, which else measure the host's file system too.
+    pub(super) in_memory: Value,
     /// Wherever the kernel puts them.
     pub(super) two_queues: Value,
     pub(super) one_queue: Value,
@@ -36,6 +38,9 @@ const METADATA: [&str; 9] = [
     "create-write-unlink@16",
     "readdirplus",
 ];
+
+/// Those of them that take as long as the host's file system does.
+const CREATING: [&str; 2] = ["create-write-unlink", "create-write-unlink@16"];
 
 const RATES: [&str; 20] = [
     "getattr",
@@ -72,6 +77,11 @@ pub(super) fn rates() -> Vec<&'static str> {
     workloads(&RATES)
 }
 
+/// The options that name the workloads that create files.
+pub(super) fn creating() -> Vec<&'static str> {
+    workloads(&CREATING)
+}
+
 /// The options that name all other figures.
 pub(super) fn figures() -> Vec<&'static str> {
     workloads(&FIGURES)
@@ -97,7 +107,7 @@ struct Target {
 
 /// The targets by number, each with what was measured.
 pub(super) fn table(measured: &Measured) -> Result<String> {
-    let mut text = format!("{:<67}{:<14}{:<28}\n", "target", "wanted", "measured");
+    let mut text = format!("{:<71}{:<14}{:<28}\n", "target", "wanted", "measured");
     let mut add = |number: u32, targets: Vec<Target>| {
         for Target {
             what,
@@ -108,16 +118,17 @@ pub(super) fn table(measured: &Measured) -> Result<String> {
         {
             let held = if held { "held" } else { "NOT HELD" };
             // A string takes whatever is written to it.
-            let _ = writeln!(text, "{number}. {what:<64}{wanted:<14}{got:<28}{held}");
+            let _ = writeln!(text, "{number}. {what:<68}{wanted:<14}{got:<28}{held}");
         }
     };
     for (placement, report) in [("together", &measured.together), ("apart", &measured.apart)] {
         add(1, slower(report, placement)?);
-        add(2, metadata(report, placement)?);
+        add(2, metadata(report, placement, &METADATA)?);
         add(3, reads(report, placement)?);
         add(4, vec![disturbed(report, placement)?]);
         add(5, vec![sequential(report, placement)?]);
     }
+    add(2, metadata(&measured.in_memory, "apart, on tmpfs", &CREATING)?);
     add(3, vec![queues(measured)?]);
     add(6, through_mount(&measured.through_mount)?);
     add(7, footprint(&measured.apart)?);
@@ -155,7 +166,7 @@ fn slower(report: &Value, placement: &str) -> Result<Vec<Target>> {
     Ok(targets)
 }
 
-fn metadata(report: &Value, placement: &str) -> Result<Vec<Target>> {
+fn metadata(report: &Value, placement: &str, workloads: &[&str]) -> Result<Vec<Target>> {
     let target = |name: &&str| {
         let ratio = against_best(report, name)?.ratio;
         Ok(Target {
@@ -165,7 +176,7 @@ fn metadata(report: &Value, placement: &str) -> Result<Vec<Target>> {
             held: ratio >= 2.0,
         })
     };
-    METADATA.iter().map(target).collect()
+    workloads.iter().map(target).collect()
 }
 
 fn reads(report: &Value, placement: &str) -> Result<Vec<Target>> {
@@ -398,6 +409,7 @@ mod tests {
         table(&Measured {
             together: report.clone(),
             apart: report.clone(),
+            in_memory: report.clone(),
             two_queues: report.clone(),
             one_queue: report.clone(),
             through_mount: report,
