@@ -107,7 +107,7 @@ pub(super) const ORIGINS: &[Known] = &[
     known("setsockopt-unknown", "sk_setsockopt", "no such option"),
     known("shutdown-unconnected", "inet_shutdown", "TCP_CLOSE"),
     known("getpeername-unconnected", "inet_getname", "!inet->inet_dport"),
-    known("shutdown-no-socket", "__sys_shutdown", "sock_from_file: f_op is not that of sockets"),
+    changed("shutdown-no-socket", ["__sys_shutdown", "sockfd_lookup_light"], "sock_from_file: f_op is not that of sockets"),
     known("connect-long-name", "move_addr_to_kernel", "ulen > sizeof(struct sockaddr_storage)"),
     known("setuid-as-user", "__sys_setuid", "!ns_capable_setid(), and neither the real nor the saved id"),
     known("setgroups-as-user", "__x64_sys_setgroups", "!may_setgroups()"),
