@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::btf::Functions;
 use crate::code::Memory;
 use crate::manual;
+use crate::source::{self, Installed};
 use crate::symbols::Symbols;
 use crate::tracefs::{self, Ability};
 
@@ -239,7 +240,7 @@ impl System {
         found.push(self.types());
         found.push(self.symbols());
         found.push(self.code());
-        found.push(self.debug_information(kernel));
+        found.push(self.source_lines(kernel));
         found.push(if manual::entries("open", "ENOENT").is_some() {
             finding("manual pages", State::Yes, "an answer has the page's entry")
         } else {
@@ -316,15 +317,23 @@ impl System {
         }
     }
 
-    fn debug_information(&self, kernel: &str) -> Finding {
-        let file = format!("usr/lib/debug/boot/vmlinux-{kernel}");
-        if self.path(&file).exists() {
-            let text = format!("not needed; faddr2line /{file} has the source line of what --exact names");
-            return finding("debug info", State::Yes, &text);
-        }
-        let text =
-            format!("not needed; with linux-image-{kernel}-dbg faddr2line has the source line of what --exact names");
-        finding("debug info", State::No, &text)
+    fn source_lines(&self, kernel: &str) -> Finding {
+        let notes = fs::read(self.path("sys/kernel/notes")).unwrap_or_default();
+        let build = source::build_in(&notes).unwrap_or_default();
+        let (state, text) = match source::installed(&self.root, kernel, &build) {
+            Installed::Own(path) => (State::Yes, format!("--exact names them, by {}", path.display())),
+            Installed::Other(path) => (
+                State::No,
+                format!("{} is of another build of this kernel", path.display()),
+            ),
+            Installed::None => (
+                State::No,
+                format!(
+                    "not needed; with the kernel's debug information (linux-image-{kernel}-dbg) --exact names them"
+                ),
+            ),
+        };
+        finding("source lines", state, &text)
     }
 
     fn path(&self, file: &str) -> PathBuf {

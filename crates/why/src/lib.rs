@@ -4,7 +4,7 @@
 //! tracer wrote, whatever its version. [`btf`] knows what functions return, and [`call_tree`] finds the one that failed.
 //! [`tracefs`] runs the tracer, [`recording`] is all that it saw of one command, and [`origin`] names for each failed call
 //! the function that made its errno, by [`alignment`] where returns are not known. [`code`] finds in that function's
-//! machine code what may have loaded it, and [`site`] what did. [`context`] is what a call was measured against, and
+//! machine code what may have loaded it, [`site`] what did, and [`source`] the line that this comes from. [`context`] is what a call was measured against, and
 //! [`kernel_log`] what the kernel logged meanwhile. [`request`] names what a FUSE server was asked when it said no, and
 //! [`host_log`] is what that server says of it. [`manual`] is what the installed manual pages
 //! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
@@ -28,6 +28,7 @@ pub mod recording;
 pub mod request;
 pub mod ring_buffer;
 pub mod site;
+pub mod source;
 pub mod symbols;
 pub mod trace;
 pub mod tracefs;

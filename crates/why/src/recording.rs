@@ -15,6 +15,7 @@ use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
 use crate::site::{self, Coverage, Exact, Suspect};
+use crate::source;
 use crate::symbols::Symbols;
 use crate::trace::{Probed, Reader, Syscall, Which};
 use crate::tracefs::{self, Method, Session};
@@ -37,6 +38,9 @@ pub struct Recording {
     version: u32,
     /// Release of the kernel.
     pub kernel: String,
+    /// Its build id, as hexadecimal digits.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The failed calls, as the command saw them.
     pub failures: Vec<Failure>,
     /// Whether it was seen what functions returned.
@@ -248,6 +252,7 @@ impl Recording {
         Ok(Self {
             version: VERSION,
             kernel: kernel.trim().to_owned(),
+            build: source::build(),
             failures: failures.to_vec(),
             header,
             formats,

@@ -62,6 +62,8 @@ pub enum Exact {
 pub struct Load {
     /// Where it is, as in `do_mmap+0xb5`.
     pub place: String,
+    /// Whether no other function of the kernel and its modules has this name.
+    pub unique: bool,
     /// What it loads the negative of.
     pub errno: i32,
     /// The test that decided.
@@ -311,6 +313,7 @@ pub fn exact(suspects: &[Suspect], refused: &[u64], syscall: &Syscall, answer: &
     };
     Some(Exact::Loaded(Load {
         place: suspect.place(site.address),
+        unique: asked().count() == 1,
         errno,
         test,
         certainty,
@@ -332,6 +335,7 @@ fn not_hit<'s>(function: &str, asked: impl Iterator<Item = &'s Suspect>, refused
         (None, _) => (!asked.is_empty()).then(|| Exact::NotLoaded(function.to_owned())),
         (Some((suspect, site)), None) => Some(Exact::Loaded(Load {
             place: suspect.place(site.address),
+            unique: asked.len() == 1,
             errno: suspect.errno,
             test: Test::Unknown,
             certainty: Certainty::Likely,

@@ -77,6 +77,7 @@ fn answer() -> Answer {
 fn found(place: &str, test: Test, certainty: Certainty) -> Option<Exact> {
     Some(Exact::Loaded(Load {
         place: place.to_owned(),
+        unique: true,
         errno: EINVAL,
         test,
         certainty,
@@ -110,6 +111,20 @@ fn the_last_test_hit_before_a_merged_return_is_the_one() {
         exact(&suspects, &[], &second, &answer()),
         found("f+0x12", jump("f+0xd"), Certainty::Certain)
     );
+}
+
+#[test]
+fn a_name_that_another_function_has_as_well_is_marked() {
+    let end = AT + 0x1000 + MERGED.len() as u64;
+    let pieces = vec![("f".to_owned(), AT + 0x1000..end)];
+    let other = Suspect::decode("f", EINVAL, pieces, &[MERGED.to_vec()], (&X86_64, &[]));
+    let hits = refused(&[(11, 0x7), (12, 0x12)]);
+    let unique = |suspects: &[Suspect]| match exact(suspects, &[], &hits, &answer()) {
+        Some(Exact::Loaded(load)) => load.unique,
+        other => panic!("{other:?}"),
+    };
+    assert!(unique(&[suspect(&MERGED)]));
+    assert!(!unique(&[suspect(&MERGED), other]));
 }
 
 #[test]

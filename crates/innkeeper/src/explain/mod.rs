@@ -16,7 +16,8 @@ use clap::error::ErrorKind;
 use why::host_log::HostLog;
 use why::ptrace::{self, Outcome};
 use why::recording::{self, Found, Recording, Run, Subject, Wanted};
-use why::site::{Coverage, Suspect};
+use why::site::{Coverage, Exact, Suspect};
+use why::source::{self, Installed, Source};
 use why::tracefs::guardian;
 
 use crate::args::{Arguments, Filter, Why};
@@ -49,12 +50,13 @@ pub(crate) fn run(job: Why) -> ExitCode {
         return match read(file) {
             Ok((recording, (answers, coverage))) => {
                 let log = host_log(&job);
-                let (kernel, failures) = (Some(recording.kernel), &recording.failures);
                 let seen = Seen {
                     answers: &answers,
                     coverage: &coverage,
-                    kernel,
+                    source: source_of(&recording, &answers),
+                    kernel: Some(recording.kernel),
                 };
+                let failures = &recording.failures;
                 let report = Report::new(failures, seen, None, &job.filter, log.as_ref());
                 tell(&report, &job).map_or_else(|sentence| failed(&sentence), |()| ExitCode::SUCCESS)
             }
@@ -88,13 +90,14 @@ pub(crate) fn run(job: Why) -> ExitCode {
         },
         Err(refused) => eprintln!("innkeeper: no kernel functions: {refused}"),
     }
-    let kernel = run.recording.as_ref().ok().map(|recording| recording.kernel.clone());
+    let recording = run.recording.as_ref().ok();
     let status = run.report.status;
     let (failures, log) = (&run.report.failures, host_log(&job));
     let seen = Seen {
         answers: &answers,
         coverage: &coverage,
-        kernel,
+        source: recording.and_then(|recording| source_of(recording, &answers)),
+        kernel: recording.map(|recording| recording.kernel.clone()),
     };
     let report = Report::new(failures, seen, Some(status), &job.filter, log.as_ref());
     // What cannot be had again comes first.
@@ -119,6 +122,27 @@ pub(crate) fn run(job: Why) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     run.report.status.into()
+}
+
+/// The debug information of the kernel of a recording, if any answer names an instruction and it is installed here.
+fn source_of(recording: &Recording, answers: &[Option<Found>]) -> Option<Source> {
+    let is_exact = |found: &Found| matches!(found.1, Some(Exact::Loaded(_)));
+    if !answers.iter().flatten().any(is_exact) {
+        return None;
+    }
+    let path = match source::installed(Path::new("/"), &recording.kernel, recording.build.as_deref()?) {
+        Installed::Own(path) => path,
+        Installed::Other(path) => {
+            eprintln!(
+                "innkeeper: no source lines: {} is of another build of this kernel",
+                path.display()
+            );
+            return None;
+        }
+        Installed::None => return None,
+    };
+    let source = Source::open(&path).map_err(|error| eprintln!("innkeeper: no source lines: {error}"));
+    source.ok()
 }
 
 /// What the host says, where that is wanted and can be read.

@@ -7,9 +7,10 @@ use why::host_log::{HostLog, is_unprintable};
 use why::ptrace::Failure;
 use why::recording::Found;
 use why::site::Coverage;
+use why::source::Source;
 
 use super::everyday::is_everyday;
-use super::told::{Line, Told, deep, tell, tested};
+use super::told::{Line, Told, deep, source_lines, tell, tested};
 use crate::args::{Filter, Why};
 
 /// Version of the JSON report.
@@ -35,6 +36,8 @@ pub(super) struct Seen<'s> {
     pub(super) coverage: &'s [Option<Coverage>],
     /// Release of the kernel whose functions were seen, if they were.
     pub(super) kernel: Option<String>,
+    /// Its debug information, where that is installed and has something to tell.
+    pub(super) source: Option<Source>,
 }
 
 impl Report {
@@ -63,6 +66,10 @@ impl Report {
                 continue;
             }
             let mut next = tell(failure, found.as_ref(), seen.kernel.is_some(), log);
+            let exact = found.as_ref().and_then(|(_, exact)| exact.as_ref());
+            next.source = exact
+                .zip(seen.source.as_ref())
+                .and_then(|(exact, source)| source_lines(exact, source));
             next.deep = coverage.and_then(deep);
             next.tested = coverage.and_then(tested);
             match told.iter_mut().find(|before| before.is_like(&next)) {
@@ -146,6 +153,7 @@ impl Told {
             ("host", self.host.as_ref()),
             ("proof", self.proof.as_ref()),
             ("exact", self.exact.as_ref()),
+            ("source", self.source.as_ref()),
             ("deep", self.deep.as_ref()),
             ("tested", self.tested.as_ref()),
             ("value", self.value.as_ref()),

@@ -12,6 +12,7 @@ use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
 use why::recording::Found;
 use why::site::{Coverage, Exact, Jump, Test};
+use why::source::Source;
 
 /// Characters of a manual page's entry that are told.
 const MANUAL_MAX: usize = 300;
@@ -44,6 +45,8 @@ pub(super) struct Told {
     pub(super) proof: Option<Line>,
     /// The instruction that made it, and the test before it.
     pub(super) exact: Option<Line>,
+    /// The lines of the kernel's source that this instruction and this test come from.
+    pub(super) source: Option<Line>,
     /// Which blocks of the function were run.
     pub(super) deep: Option<Line>,
     /// The values that the jump that decided was about.
@@ -94,6 +97,7 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
         host: host(failure, answer, log),
         proof: answer.and_then(proof),
         exact: found.and_then(|(_, exact)| instruction(exact.as_ref()?)),
+        source: None,
         deep: None,
         tested: None,
         log: logged(failure),
@@ -335,6 +339,20 @@ fn instruction(exact: &Exact) -> Option<Line> {
     )
 }
 
+/// Where the instruction and the test stand in the kernel's source. For several lines the compiler may have made one instruction.
+pub(super) fn source_lines(exact: &Exact, source: &Source) -> Option<Line> {
+    let Exact::Loaded(load) = exact else { return None };
+    // The debug information is the kernel's own, and the function may be a module's.
+    let made = source.line(&load.place).filter(|_| load.unique)?;
+    let tested = match &load.test {
+        Test::Before(jump) | Test::After(jump) => source.line(&jump.place),
+        Test::None | Test::Unknown => None,
+    };
+    let tested = tested.filter(|tested| *tested != made);
+    let tested = tested.map_or_else(String::new, |tested| format!(", tested at {tested}"));
+    Line::new(format!("{made}{tested}"), load.certainty.unproved())
+}
+
 /// The values that the jump that decided was about.
 pub(super) fn tested(coverage: &Coverage) -> Option<Line> {
     Line::new(coverage.compared.clone()?, coverage.certainty)
@@ -379,4 +397,46 @@ fn word(certainty: Certainty) -> &'static str {
 
 fn negative(errno: i32) -> String {
     why::errno_name(errno).map_or_else(|| format!("-{errno}"), |name| format!("-{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use why::site::Load;
+
+    use super::*;
+
+    #[expect(unsafe_code, reason = "the linker has no other function of this name")]
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn innkeeper_of_one_line() -> u32 {
+        line!()
+    }
+
+    #[test]
+    fn a_source_line_is_likely_at_most_and_of_a_function_that_has_its_name_alone() {
+        // Nothing else keeps it in the program.
+        std::hint::black_box(innkeeper_of_one_line as extern "C" fn() -> u32)();
+        let source = Source::open(&std::env::current_exe().unwrap()).unwrap();
+        let place = "innkeeper_of_one_line+0x0".to_owned();
+        let told = |unique| {
+            let jump = Jump {
+                place: place.clone(),
+                taken: Some(true),
+            };
+            let load = Load {
+                place: place.clone(),
+                unique,
+                errno: 22,
+                test: Test::Before(jump),
+                certainty: Certainty::Certain,
+            };
+            source_lines(&Exact::Loaded(load), &source)
+        };
+        let alone = told(true).unwrap();
+        let (file, line) = alone.text.split_once(':').unwrap();
+        assert!(file.ends_with("explain/told.rs"), "{file}");
+        assert!(line.parse::<u32>().is_ok(), "the test is on the same line: {line}");
+        assert_eq!(alone.certainty, "likely");
+        assert_eq!(told(false), None);
+    }
 }

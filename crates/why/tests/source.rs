@@ -1,0 +1,95 @@
+//! Source lines by debug information: that of this test, which is a program as any other.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+
+use object::{Object, ObjectSection};
+use why::source::{Installed, Source, Unreadable, build_in, installed};
+
+const KERNEL: &str = "6.12.0-test";
+
+/// A function whose place in the source is known.
+#[expect(unsafe_code, reason = "the linker has no other function of this name")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn innkeeper_of_known_line() -> u32 {
+    line!()
+}
+
+/// The build id of this program, as its linker wrote it.
+fn own_build(program: &Path) -> String {
+    let bytes = fs::read(program).unwrap();
+    let file = object::File::parse(bytes.as_slice()).unwrap();
+    let notes = file
+        .section_by_name(".note.gnu.build-id")
+        .expect("the linker wrote one");
+    build_in(notes.data().unwrap()).unwrap()
+}
+
+#[test]
+fn an_instruction_is_told_by_file_and_line() {
+    let source = Source::open(&std::env::current_exe().unwrap()).unwrap();
+    let line = source.line("innkeeper_of_known_line+0x0").unwrap();
+    assert!(line.file.ends_with("crates/why/tests/source.rs"), "{line}");
+    // The function's first instruction may belong to its head or to its end.
+    let body = black_box(innkeeper_of_known_line as extern "C" fn() -> u32)();
+    assert!(
+        (body - 1..=body + 1).contains(&line.line),
+        "{line}, and the body is line {body}"
+    );
+    assert_eq!(
+        source.line("innkeeper_of_known_line+0xffffff"),
+        None,
+        "far behind its end"
+    );
+    assert_eq!(source.line("innkeeper_of_no_line+0x0"), None);
+    assert_eq!(source.line("innkeeper_of_known_line+0xnone"), None);
+}
+
+#[test]
+fn debug_information_is_that_of_the_very_build() {
+    let program = std::env::current_exe().unwrap();
+    let build = own_build(&program);
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(installed(root.path(), KERNEL, &build), Installed::None);
+    let file = root.path().join(format!("usr/lib/debug/boot/vmlinux-{KERNEL}"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::copy(&program, &file).unwrap();
+    assert_eq!(installed(root.path(), KERNEL, &build), Installed::Own(file.clone()));
+    assert_eq!(
+        installed(root.path(), KERNEL, "00ff00ff"),
+        Installed::Other(file.clone())
+    );
+    assert_eq!(installed(root.path(), "6.1", &build), Installed::None);
+    let by_build = root
+        .path()
+        .join(format!("usr/lib/debug/.build-id/{}/{}.debug", &build[..2], &build[2..]));
+    fs::create_dir_all(by_build.parent().unwrap()).unwrap();
+    fs::copy(&program, &by_build).unwrap();
+    assert_eq!(installed(root.path(), "6.1", &build), Installed::Own(by_build));
+}
+
+#[test]
+fn a_recording_cannot_have_any_other_file_looked_at() {
+    let root = tempfile::tempdir().unwrap();
+    for (kernel, build) in [
+        ("../../../etc/passwd", "00ff"),
+        (KERNEL, "../../x"),
+        (KERNEL, ""),
+        (KERNEL, "äöü"),
+    ] {
+        assert_eq!(installed(root.path(), kernel, build), Installed::None);
+    }
+}
+
+#[test]
+fn what_is_no_debug_information_is_refused_with_its_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "no ELF").unwrap();
+    let Err(error @ Unreadable { .. }) = Source::open(file.path()) else {
+        panic!("it was read")
+    };
+    let sentence = error.to_string();
+    assert!(sentence.starts_with(file.path().to_str().unwrap()), "{sentence}");
+}
