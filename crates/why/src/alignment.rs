@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::btf::Functions;
-use crate::call_tree::Call;
+use serde::{Deserialize, Serialize};
+
+use crate::btf::{Functions, Returns};
+use crate::call_tree::{Call, Value};
 use crate::trace::Syscall;
 
 #[rustfmt::skip] // A list of words.
@@ -46,13 +48,22 @@ pub struct Turn {
     pub asked: Option<String>,
 }
 
+/// Which functions load which errno, by their code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loading {
+    /// An instruction of the function loads it.
+    pub plainly: BTreeSet<(String, i32)>,
+    /// Not all of the function's code is known, or an instruction of it masks a number to this one or 0.
+    pub perhaps: BTreeSet<(String, i32)>,
+}
+
 /// What is known of the kernel's functions besides how they ran.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'k> {
     /// What they return.
     pub functions: &'k Functions,
-    /// Those whose code loads an errno, with that errno; none if no code could be read.
-    pub loading: Option<&'k BTreeSet<(String, i32)>>,
+    /// Those whose code loads an errno; none if no code could be read.
+    pub loading: Option<&'k Loading>,
 }
 
 /// Runs of functions in calls that succeeded, by name.
@@ -162,14 +173,18 @@ pub fn missed<'c>(call: &'c Call, errno: i32, known: Known<'_>) -> Vec<&'c Call>
 /// may miss a return, and there are other ways to hand an errno over, such as an argument.
 #[must_use]
 pub fn may_be_made_inside(call: &Call, errno: i32, known: Known<'_>) -> bool {
-    let search = Search {
-        errno,
-        known,
-        successes: &Successes::default(),
+    let perhaps = |name: &str| {
+        let pair = (name.to_owned(), errno);
+        known
+            .loading
+            .is_none_or(|loading| loading.plainly.contains(&pair) || loading.perhaps.contains(&pair))
     };
-    let makes = |name: &str| search.loads(name) != Some(false) || crate::origin::asks(name);
+    let makes = |name: &str| perhaps(name) || crate::origin::asks(name);
     call.children.iter().any(|child| {
-        let seen = child.value.is_some_and(|value| value.register.is_some());
+        // Who returns no object left the errno elsewhere; who returns a number has said what it has to say.
+        let is_number =
+            |value: Value| value.register.is_some() && matches!(value.returns, Returns::Int | Returns::Long);
+        let seen = child.errno().is_some() || child.value.is_some_and(is_number);
         known.functions.may_fail(&child.function)
             && (!seen && makes(&child.function) || may_be_made_inside(child, errno, known))
     })
@@ -256,7 +271,7 @@ impl Search<'_> {
     /// Whether the function's code loads this errno, if its code was read.
     fn loads(&self, function: &str) -> Option<bool> {
         let loading = self.known.loading?;
-        Some(loading.contains(&(function.to_owned(), self.errno)))
+        Some(loading.plainly.contains(&(function.to_owned(), self.errno)))
     }
 
     /// Whether a run of this function in a call that succeeded called the same functions. That tells nothing if it ended in

@@ -67,13 +67,6 @@ pub enum Event {
     Lost,
 }
 
-impl Event {
-    /// Whether this function returned here.
-    pub(crate) fn is_exit_of(&self, wanted: &str) -> bool {
-        matches!(self, Self::Exit { function, .. } if function == wanted)
-    }
-}
-
 /// What a function returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value {

@@ -39,6 +39,8 @@ pub struct Instruction {
     pub length: u8,
     /// What it does.
     pub does: Does,
+    /// The number that it leaves where it does not leave 0.
+    pub mask: Option<i64>,
     /// What it writes, if that is known of this kind of processor.
     pub effect: Option<Effect>,
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alignment::Known;
+use crate::alignment::{Known, Loading};
 use crate::btf::Functions;
 use crate::call_tree::Call;
 use crate::code::{self, Memory};
@@ -21,7 +21,7 @@ use crate::trace::{Probed, Reader, Syscall, Which};
 use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The types of the kernel's functions.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// What to say where the kernel tells no addresses.
@@ -49,9 +49,9 @@ pub struct Recording {
     formats: Vec<String>,
     symbols: Symbols,
     functions: Functions,
-    /// Functions that have an instruction to load the errno of a call that they ran in: of those that made it and what ran
-    /// inside of them, or of all where it is not seen which those are; none if the kernel's code could not be read.
-    loading: Option<BTreeSet<(String, i32)>>,
+    /// Functions that load the errno of a call that they ran in: of those that made it and what ran inside of them, or of all
+    /// where it is not seen which those are; none if the kernel's code could not be read.
+    loading: Option<Loading>,
     /// Whose returns were probed.
     probed: Probed,
     /// Functions whose instructions were probed, and addresses at which the kernel let none be.
@@ -397,32 +397,35 @@ impl Recording {
         };
         let errno = i32::try_from(-syscall.returned).unwrap_or(0);
         let loading = self.loading.as_ref();
-        let loads = loading.is_some_and(|loading| loading.contains(&(function.clone(), errno)));
+        let loads = loading.is_some_and(|loading| loading.plainly.contains(&(function.clone(), errno)));
         if !loads {
             answer.certainty = answer.certainty.unproved();
         }
     }
 
     /// Which functions load errnos of this recording, by the code of the kernel that runs here; none if that cannot be read.
-    fn loading(&self) -> Result<Option<BTreeSet<(String, i32)>>, Error> {
+    fn loading(&self) -> Result<Option<Loading>, Error> {
         if self.symbols.is_empty() {
             // Code is found by names.
             return Ok(None);
         }
-        let loading = |wanted: BTreeSet<(String, i32)>| match suspects(wanted) {
-            Ok(suspects) => {
-                let loading = suspects.into_iter().filter(|suspect| !suspect.probes().is_empty());
-                Ok(Some(loading.map(|suspect| (suspect.function, suspect.errno)).collect()))
-            }
-            Err(Error::Code(_)) => Ok(None),
-            Err(error) => Err(error),
+        let ran = if self.has_returns {
+            // What an origin called may have made the errno unseen.
+            let origins = self.origins()?;
+            self.ran_in_failures(|function, errno| origins.contains(&(function.to_owned(), errno)))?
+        } else {
+            self.ran_in_failures(|_, _| true)?
         };
-        if !self.has_returns {
-            return loading(self.ran_in_failures(|_, _| true)?);
-        }
-        // What an origin called may have made the errno unseen.
-        let origins = self.origins()?;
-        loading(self.ran_in_failures(|function, errno| origins.contains(&(function.to_owned(), errno)))?)
+        let mut loading = Loading::default();
+        let read = look_up(ran, |pair, found| {
+            let found = found.unwrap_or_default();
+            if found.iter().any(|suspect| !suspect.probes().is_empty()) {
+                loading.plainly.insert(pair);
+            } else if !matches!(found.as_slice(), [suspect] if suspect.never_loads()) {
+                loading.perhaps.insert(pair);
+            }
+        });
+        Ok(read.is_ok().then_some(loading))
     }
 
     /// Every function that a failed call ran through, with the call's errno, from functions on of which `wanted` is true.
@@ -474,14 +477,28 @@ impl Recording {
 
 /// These functions as the code of the kernel that runs here has them.
 fn suspects(wanted: impl IntoIterator<Item = (String, i32)>) -> Result<Vec<Suspect>, Error> {
+    let mut suspects = Vec::new();
+    let mut failed = None;
+    look_up(wanted, |_, found| match found {
+        Ok(found) => suspects.extend(found),
+        Err(error) => failed = Some(error),
+    })?;
+    failed.map_or(Ok(suspects), |error| Err(error.into()))
+}
+
+/// Looks each function up in the code of the kernel that runs here.
+fn look_up(
+    wanted: impl IntoIterator<Item = (String, i32)>,
+    mut each: impl FnMut((String, i32), Result<Vec<Suspect>, code::Error>),
+) -> Result<(), code::Error> {
     let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
     let symbols = symbols.by_name();
     let (decoder, memory) = (code::native()?, Memory::open()?);
-    let mut suspects = Vec::new();
     for (function, errno) in wanted {
-        suspects.extend(Suspect::find(&function, errno, &symbols, &memory, decoder)?);
+        let found = Suspect::find(&function, errno, &symbols, &memory, decoder);
+        each((function, errno), found);
     }
-    Ok(suspects)
+    Ok(())
 }
 
 /// The type information of the modules that are loaded.

@@ -40,6 +40,9 @@ pub struct Suspect {
     sites: Vec<Site>,
     /// Every byte of it was understood.
     whole: bool,
+    /// An instruction of it leaves this errno or 0.
+    #[serde(skip)]
+    masked: bool,
     /// Its basic blocks, if each of them is probed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blocks: Vec<Block>,
@@ -164,6 +167,7 @@ impl Suspect {
             errno,
             pieces,
             sites: code.sites(errno),
+            masked: code.masks(errno),
             whole: code.whole(),
             blocks: Vec::new(),
             decoded: blocks,
@@ -215,6 +219,12 @@ impl Suspect {
             }
         }
         probes
+    }
+
+    /// Whether all of its code is known, and none of it makes the errno.
+    #[must_use]
+    pub fn never_loads(&self) -> bool {
+        self.whole && !self.masked && self.sites.is_empty()
     }
 
     /// Whether no instruction that loads the errno can have been run unseen.

@@ -88,7 +88,11 @@ pub fn build_in(mut notes: &[u8]) -> Option<String> {
 #[must_use]
 pub fn installed(root: &Path, kernel: &str, build: &str) -> Installed {
     // Both may come from a recording, which may say anything.
-    if kernel.contains('/') || build.len() < 3 || !build.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if kernel.contains('/')
+        || ["", ".", ".."].contains(&kernel)
+        || build.len() < 3
+        || !build.bytes().all(|digit| digit.is_ascii_hexdigit())
+    {
         return Installed::None;
     }
     let (first, rest) = build.split_at(2);
@@ -144,8 +148,10 @@ impl Source {
             tree: String::new(),
         };
         let (function, file) = EVERYWHERE;
-        let path = source.line(function).map(|line| line.file).unwrap_or_default();
-        source.tree = path.strip_suffix(file).unwrap_or_default().to_owned();
+        source.tree = source
+            .line(function)
+            .and_then(|line| Some(line.file.strip_suffix(file)?.to_owned()))
+            .unwrap_or_default();
         Ok(source)
     }
 

@@ -119,6 +119,8 @@ enum What {
         function: String,
         depth: usize,
         value: Option<u64>,
+        /// How many functions the thread's graph had no room for.
+        overrun: u64,
     },
     Returned {
         function: String,
@@ -179,10 +181,11 @@ impl Reader<'_> {
         // Stable, so that what one processor wrote in one tick keeps its order.
         seen.sort_by_key(|seen| seen.time);
         let mut threads: BTreeMap<i32, Open> = BTreeMap::new();
+        let mut overruns: BTreeMap<i32, u64> = BTreeMap::new();
         let mut syscalls = Vec::new();
         for Seen { time, thread, what } in seen {
             match what {
-                What::Lost => threads.values_mut().for_each(|open| open.events.push(Event::Lost)),
+                What::Lost => threads.values_mut().for_each(Open::lose),
                 What::Enter => {
                     let open = Open {
                         entered: Some(time),
@@ -213,8 +216,17 @@ impl Reader<'_> {
                     let depth = depth.saturating_sub(base);
                     open.events.push(Event::Entry { time, function, depth });
                 }
-                What::Exit { function, depth, value } => {
+                What::Exit {
+                    function,
+                    depth,
+                    value,
+                    overrun,
+                } => {
                     let open = threads.entry(thread).or_default();
+                    if overrun > overruns.get(&thread).copied().unwrap_or(0) {
+                        overruns.insert(thread, overrun);
+                        open.lose();
+                    }
                     let depth = depth.saturating_sub(open.base.unwrap_or(depth));
                     let value = value.map(|value| self.value(&function, value));
                     open.events.push(Event::Exit {
@@ -258,10 +270,8 @@ impl Reader<'_> {
                 What::Returned { function, value } => {
                     if let Some(open) = threads.get_mut(&thread) {
                         let placed = open.returned(&function, self.value(&function, value));
-                        // Whose it is, of several exits, is not known. Functions around the graph's first have none.
-                        let had_exit = || open.events.iter().any(|event| event.is_exit_of(&function));
-                        if !placed && self.functions.may_fail(&function) && had_exit() {
-                            open.events.push(Event::Lost);
+                        if !placed && self.functions.may_fail(&function) && open.is_inside() {
+                            open.lose();
                         }
                     }
                 }
@@ -355,6 +365,7 @@ impl Reader<'_> {
                 function: named("func")?,
                 depth: depth()?,
                 value: unsigned("retval"),
+                overrun: unsigned("overrun").unwrap_or(0),
             },
             "sys_enter" => What::Enter,
             "sys_exit" => What::Leave {
@@ -400,14 +411,27 @@ impl Reader<'_> {
 }
 
 impl Open {
+    /// Whether the graph's first function has not returned. Functions around that one return behind it, and have no exit.
+    fn is_inside(&self) -> bool {
+        !matches!(self.events.last(), None | Some(Event::Exit { depth: 0, .. }))
+    }
+
+    fn lose(&mut self) {
+        if self.events.last() != Some(&Event::Lost) {
+            self.events.push(Event::Lost);
+        }
+    }
+
     /// A probe's value goes to the exit that it belongs to: the graph writes that one first, so it is the last exit of this
     /// function that has none yet. Between the two may be an interrupt, of any length. Answers whether there is that exit.
     fn returned(&mut self, wanted: &str, found: Value) -> bool {
         /// Exits between a function's own and its probe's event: those of tail calls, which return at once with it.
         const LOOKED_AT: usize = 64;
+        /// Events of all kinds: no interrupt is as long, and a recording that is not a kernel's may be.
+        const WALKED: usize = 1 << 14;
         let mut looked_at = 0;
         let mut interrupt: Option<(String, usize)> = None;
-        for event in self.events.iter_mut().rev() {
+        for event in self.events.iter_mut().rev().take(WALKED) {
             match event {
                 Event::Entry { function, depth, .. } => {
                     interrupt = interrupt.filter(|(handler, at)| (handler, at) != (function, depth));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use why::alignment::{Known, Successes, Turn, may_be_made_inside, missed, turn};
+use why::alignment::{Known, Loading, Successes, Turn, may_be_made_inside, missed, turn};
 use why::btf::{Functions, Returns};
 use why::call_tree::{Call, Tree, Value};
 use why::trace::Syscall;
@@ -37,11 +37,18 @@ fn syscall(returned: i64, root: Call) -> Syscall {
     }
 }
 
+/// These functions load this errno.
+fn plainly(functions: &[&str], errno: i32) -> Loading {
+    Loading {
+        plainly: functions.iter().map(|name| ((*name).to_owned(), errno)).collect(),
+        perhaps: BTreeSet::new(),
+    }
+}
+
 /// Where the call turned back; `loading` are functions whose code loads its errno.
 fn turned(failed: &Syscall, succeeded: &[Syscall], loading: Option<&[&str]>) -> Turn {
     let errno = i32::try_from(-failed.returned).unwrap();
-    let loading: Option<BTreeSet<_>> =
-        loading.map(|names| names.iter().map(|name| ((*name).to_owned(), errno)).collect());
+    let loading = loading.map(|names| plainly(names, errno));
     let functions = Functions::default();
     let known = Known {
         functions: &functions,
@@ -172,7 +179,7 @@ fn a_return_that_a_probe_missed_is_looked_for_where_the_code_loads_the_errno() {
     );
     let functions = Functions::default();
     let missed_with = |loading: &[&str]| {
-        let loading: BTreeSet<_> = loading.iter().map(|name| ((*name).to_owned(), 22)).collect();
+        let loading = plainly(loading, 22);
         let known = Known {
             functions: &functions,
             loading: Some(&loading),
@@ -197,9 +204,7 @@ fn a_return_that_a_probe_missed_is_looked_for_where_the_code_loads_the_errno() {
 #[test]
 fn what_returned_unseen_and_can_make_the_errno_leaves_its_caller_in_doubt() {
     let functions: Functions = serde_json::from_str(r#"{"release_sock": "nothing"}"#).unwrap();
-    let is_doubted = |inner: Call, loading: Option<&[&str]>| {
-        let loading: Option<BTreeSet<_>> =
-            loading.map(|names| names.iter().map(|name| ((*name).to_owned(), 22)).collect());
+    let is_doubted = |inner: Call, loading: Option<Loading>| {
         let known = Known {
             functions: &functions,
             loading: loading.as_ref(),
@@ -207,29 +212,46 @@ fn what_returned_unseen_and_can_make_the_errno_leaves_its_caller_in_doubt() {
         may_be_made_inside(&call("inet_accept", vec![leaf("lock_sock"), inner]), 22, known)
     };
     let unseen = || call("do_accept", vec![leaf("inet_csk_accept")]);
-    let loading = Some(["inet_accept", "inet_csk_accept"].as_slice());
-    assert!(is_doubted(unseen(), loading));
-    assert!(
-        !is_doubted(unseen(), Some(&["inet_accept"])),
-        "nothing in there loads it"
-    );
+    let both = || Some(plainly(&["inet_accept", "inet_csk_accept"], 22));
+    let outer = || plainly(&["inet_accept"], 22);
+    assert!(is_doubted(unseen(), both()));
+    assert!(!is_doubted(unseen(), Some(outer())), "nothing in there loads it");
+    let perhaps = Loading {
+        perhaps: plainly(&["do_accept"], 22).plainly,
+        ..outer()
+    };
+    assert!(is_doubted(unseen(), Some(perhaps)), "not all of its code is known");
     assert!(is_doubted(unseen(), None), "nothing is known of the code");
     assert!(
-        is_doubted(leaf("fuse_simple_request"), Some(&[])),
+        is_doubted(leaf("fuse_simple_request"), Some(outer())),
         "a server may say anything"
     );
-    assert!(
-        !is_doubted(call("release_sock", vec![leaf("inet_csk_accept")]), loading),
-        "a caller that hands nothing on"
-    );
-    let seen = Call {
-        value: Some(Value {
-            register: Some(0),
-            returns: Returns::Int,
-        }),
-        ..leaf("inet_csk_accept")
+    let hands_nothing_on = call("release_sock", vec![leaf("inet_csk_accept")]);
+    assert!(!is_doubted(hands_nothing_on, both()));
+}
+
+#[test]
+fn a_number_says_that_a_function_did_not_fail_and_no_object_does_not() {
+    let functions = Functions::default();
+    let loading = plainly(&["inet_accept", "inet_csk_accept"], 22);
+    let is_doubted = |register: i64, returns: Returns| {
+        let inner = Call {
+            value: Some(Value {
+                register: Some(register.cast_unsigned()),
+                returns,
+            }),
+            ..leaf("inet_csk_accept")
+        };
+        let known = Known {
+            functions: &functions,
+            loading: Some(&loading),
+        };
+        may_be_made_inside(&call("inet_accept", vec![inner]), 22, known)
     };
-    assert!(!is_doubted(seen, loading), "it was seen to return something else");
+    assert!(!is_doubted(0, Returns::Int));
+    // The errno is where an argument of the caller's points to.
+    assert!(is_doubted(0, Returns::Pointer));
+    assert!(!is_doubted(-11, Returns::Pointer), "it failed, and with another errno");
 }
 
 #[test]

@@ -38,6 +38,22 @@ fn words(words: &[u32]) -> Vec<u8> {
 }
 
 #[test]
+fn x86_64_masks_leave_an_errno_or_nothing() {
+    let masks = |bytes: &[u8], errno: i32| {
+        let piece = Piece { address: AT, bytes };
+        Code::decode(&X86_64, &[piece], &[]).masks(errno)
+    };
+    assert!(masks(&[0x19, 0xc0], EPERM), "sbb %eax,%eax");
+    assert!(masks(&[0x48, 0x19, 0xc0], EPERM), "sbb %rax,%rax");
+    assert!(!masks(&[0x19, 0xd0], EPERM), "sbb %edx,%eax");
+    assert!(masks(&[0x83, 0xe0, 0xf4], ENOMEM), "and $-12,%eax");
+    assert!(masks(&[0x48, 0x83, 0xe0, 0xf4], ENOMEM), "and $-12,%rax");
+    assert!(masks(&[0x25, 0xf4, 0xff, 0xff, 0xff], ENOMEM), "and $0xfffffff4,%eax");
+    assert!(!masks(&[0x83, 0xe0, 0x0c], ENOMEM), "and $12,%eax");
+    assert!(!masks(&[0x21, 0xd0], ENOMEM), "and %edx,%eax");
+}
+
+#[test]
 fn x86_64_loads_are_told_from_other_uses_of_the_number() {
     let minus_12: [&[u8]; 7] = [
         &[0x48, 0xc7, 0xc0, 0xf4, 0xff, 0xff, 0xff],       // mov $-12,%rax

@@ -144,3 +144,34 @@ fn this_system_is_examined_without_a_change() {
             .exists()
     );
 }
+
+#[test]
+fn source_lines_take_the_debug_information_of_the_kernel_that_runs() {
+    const FILE: &str = "usr/lib/debug/boot/vmlinux-6.12.1";
+    // A note: lengths of owner and text, type, owner, text.
+    let notes = "\u{4}\0\0\0\u{4}\0\0\0\u{3}\0\0\0GNU\0abcd";
+    let with = |files: &[(&str, &str)]| {
+        let always = [("proc/sys/kernel/osrelease", "6.12.1\n"), ("sys/kernel/notes", notes)];
+        let (base, system) = system(Ok(able()), &[&always, files].concat());
+        let (state, text) = said(&system.examine(), "source lines");
+        (state, text.replace(base.path().to_str().unwrap(), ""))
+    };
+    let (state, text) = with(&[]);
+    assert_eq!(state, State::No);
+    assert!(text.contains("linux-image-6.12.1-dbg"), "{text}");
+    let (state, text) = with(&[(FILE, "of another build")]);
+    assert_eq!(
+        (state, text),
+        (State::No, format!("/{FILE} is of another build of this kernel"))
+    );
+    let (base, system) = system(Ok(able()), &[("proc/sys/kernel/osrelease", "6.12.1\n"), (FILE, "")]);
+    let program = std::env::current_exe().unwrap();
+    fs::copy(&program, base.path().join(FILE)).unwrap();
+    let bytes = fs::read(&program).unwrap();
+    let file = object::File::parse(bytes.as_slice()).unwrap();
+    let notes = object::Object::section_by_name(&file, ".note.gnu.build-id").unwrap();
+    let place = base.path().join("sys/kernel/notes");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(place, object::ObjectSection::data(&notes).unwrap()).unwrap();
+    assert_eq!(said(&system.examine(), "source lines").0, State::Yes);
+}

@@ -44,7 +44,7 @@ const SYS_EXIT: &str = "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\
                         \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
 
 /// The functions and what they return.
-const FUNCTIONS: [(&str, &str); 7] = [
+const FUNCTIONS: [(&str, &str); 8] = [
     ("__x64_sys_bind", "long"),
     ("__inet_bind", "int"),
     ("ns_capable", "bool"),
@@ -52,6 +52,7 @@ const FUNCTIONS: [(&str, &str); 7] = [
     ("release_sock", "nothing"),
     ("__sysvec_apic_timer_interrupt", "nothing"),
     ("hrtimer_interrupt", "nothing"),
+    ("hidden", "int"),
 ];
 
 /// The events' fields in this kernel, and pages of it.
@@ -232,6 +233,49 @@ fn bind_with_a_late_probe(before: impl FnOnce(&mut Kernel)) -> Answer {
     kernel.returned("__x64_sys_bind", refused);
     kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
     kernel.explain(&Probed::All)
+}
+
+#[test]
+fn a_probe_is_late_by_interrupts_in_interrupts_that_run_its_function_too() {
+    let answer = bind_with_a_late_probe(|kernel| {
+        kernel.call("__sysvec_apic_timer_interrupt", 2, 0, |kernel| {
+            kernel.call("cap_capable", 3, 0, |_| {});
+            kernel.call("__sysvec_apic_timer_interrupt", 3, 0, |kernel| {
+                kernel.call("cap_capable", 4, 0, |_| {});
+            });
+            kernel.call("cap_capable", 3, 0, |_| {});
+        });
+    });
+    assert_eq!(
+        (answer.origin.function(), answer.certainty),
+        ("cap_capable", Certainty::Certain)
+    );
+}
+
+#[test]
+fn a_return_of_a_function_that_the_graph_has_not_leaves_nothing_certain() {
+    // Deeper than the graph goes: its value comes and no exit is there.
+    let answer = bind_with_a_late_probe(|kernel| kernel.returned("hidden", int(EACCES)));
+    assert_eq!(answer.certainty, Certainty::Unknown);
+}
+
+#[test]
+fn a_graph_that_ran_out_of_room_leaves_nothing_certain() {
+    let certainty = |overrun: u64| {
+        let mut kernel = Kernel::new(EXIT_WITH_RETURN_LAST);
+        let refused = i64::from(-EACCES).cast_unsigned();
+        kernel.record("sys_enter", &[("id", BIND)]);
+        kernel.call("__x64_sys_bind", 0, refused, |kernel| {
+            let func = ("func", address("__inet_bind"));
+            kernel.record("funcgraph_entry", &[func, ("depth", 1)]);
+            let fields = [func, ("depth", 1), ("retval", int(EACCES)), ("overrun", overrun)];
+            kernel.record("funcgraph_exit", &fields);
+        });
+        kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
+        kernel.explain(&Probed::None).certainty
+    };
+    assert_eq!(certainty(0), Certainty::Certain);
+    assert_eq!(certainty(1), Certainty::Unknown);
 }
 
 #[test]

@@ -17,6 +17,19 @@ extern "C" fn innkeeper_of_known_line() -> u32 {
     line!()
 }
 
+#[inline(always)]
+fn innkeeper_inlined(number: u32) -> u32 {
+    black_box(number) * 3
+}
+
+#[expect(unsafe_code, reason = "the linker has no other function of this name")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn innkeeper_around(number: u32) -> u32 {
+    let first = black_box(number);
+    innkeeper_inlined(first) + black_box(first)
+}
+
 /// The build id of this program, as its linker wrote it.
 fn own_build(program: &Path) -> String {
     let bytes = fs::read(program).unwrap();
@@ -48,6 +61,24 @@ fn an_instruction_is_told_by_file_and_line() {
 }
 
 #[test]
+fn an_inlined_function_is_named_with_its_line() {
+    black_box(innkeeper_around as extern "C" fn(u32) -> u32)(1);
+    let source = Source::open(&std::env::current_exe().unwrap()).unwrap();
+    let places = (0..64).map(|offset| format!("innkeeper_around+{offset:#x}"));
+    let lines: Vec<_> = places.filter_map(|place| source.line(&place)).collect();
+    let is_of = |inlined: &Option<String>| inlined.as_ref().is_some_and(|name| name.contains("innkeeper_inlined"));
+    let inlined = lines.iter().find(|line| is_of(&line.inlined)).unwrap();
+    let shown = inlined.to_string();
+    assert!(
+        shown.contains("source.rs:") && shown.contains(" in ") && shown.ends_with("()"),
+        "{shown}"
+    );
+    let own = lines.iter().find(|line| line.inlined.is_none()).unwrap();
+    assert!(!own.to_string().contains(" in "), "{own}");
+    assert_ne!(own.line, inlined.line);
+}
+
+#[test]
 fn debug_information_is_that_of_the_very_build() {
     let program = std::env::current_exe().unwrap();
     let build = own_build(&program);
@@ -73,6 +104,16 @@ fn debug_information_is_that_of_the_very_build() {
 #[test]
 fn a_recording_cannot_have_any_other_file_looked_at() {
     let root = tempfile::tempdir().unwrap();
+    for kernel in ["", ".", ".."] {
+        let file = root
+            .path()
+            .join("usr/lib/debug/lib/modules")
+            .join(kernel)
+            .join("vmlinux");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+        assert_eq!(installed(root.path(), kernel, "00ff"), Installed::None, "{kernel:?}");
+    }
     for (kernel, build) in [
         ("../../../etc/passwd", "00ff"),
         (KERNEL, "../../x"),

@@ -16,6 +16,7 @@ impl Decoder for Arm64 {
         Some(Instruction {
             length: LENGTH,
             does: does(word, rest, address),
+            mask: None,
             effect: None,
         })
     }

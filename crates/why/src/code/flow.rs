@@ -183,6 +183,13 @@ impl Code {
         Some(*address)
     }
 
+    /// Whether an instruction leaves `-errno` or 0, by a mask: how compilers put a choice between the two.
+    #[must_use]
+    pub fn masks(&self, errno: i32) -> bool {
+        let value = Some(-i64::from(errno));
+        self.instructions.values().any(|instruction| instruction.mask == value)
+    }
+
     pub(super) fn at(&self, address: u64) -> Option<Instruction> {
         self.instructions.get(&address).copied()
     }

@@ -17,6 +17,7 @@ impl Decoder for X86_64 {
         Some(Instruction {
             length: u8::try_from(decoded.len()).ok()?,
             does: does(&decoded),
+            mask: mask(&decoded),
             effect: Some(values::effect(&decoded)),
         })
     }
@@ -46,6 +47,19 @@ fn does(decoded: &Decoded) -> Does {
         Mnemonic::Mov | Mnemonic::Or => loaded(decoded).map_or(Does::Goes, Does::Loads),
         _ if decoded.op0_kind() == OpKind::NearBranch64 => Does::Branches(decoded.near_branch_target()),
         _ => Does::Goes,
+    }
+}
+
+/// A register is all ones or 0 behind `sbb` with itself, and behind `and` what that leaves of a number.
+fn mask(decoded: &Decoded) -> Option<i64> {
+    match decoded.mnemonic() {
+        Mnemonic::Sbb if decoded.op0_register() == decoded.op1_register() => Some(-1),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an int is the lower half of the register"
+        )]
+        Mnemonic::And => Some(i64::from((decoded.try_immediate(1).ok()? as u32).cast_signed())),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::sys::Signals;
 /// Signals that ask to let go; a second one while that is done changes nothing.
 const ASKING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// Signals are the whole process's, so that one wake at a time can be told of them.
+/// Signals are the whole process's, so that of threads which attach at once only one can be told of them.
 static ALONE: Mutex<()> = Mutex::new(());
 static EVENT: AtomicI32 = AtomicI32::new(-1);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -37,8 +37,9 @@ extern "C" fn wake(signal: i32) {
 
 /// While it lives, signals that would end this process ask to let go, and the news of a traced thread wake the waiting one.
 pub(super) struct Wake {
-    event: File,
+    // Put back before the event is closed: what the handlers write must not go to another file of its number.
     _signals: Signals,
+    event: File,
     _alone: MutexGuard<'static, ()>,
 }
 

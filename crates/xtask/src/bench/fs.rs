@@ -18,7 +18,7 @@ const ROUNDS: &str = "7";
 /// Files that a guest has looked up when memory is looked at.
 const KNOWN: &str = "1000000";
 /// A file system in memory, which costs a daemon next to nothing.
-const IN_MEMORY: &str = "/dev/shm/innkeeper-bench";
+const IN_MEMORY: &str = "/dev/shm";
 
 pub(super) fn run() -> Result<()> {
     let peer = setup::peer()?;
@@ -48,8 +48,11 @@ pub(super) fn run() -> Result<()> {
         succeed_in(command.arg("--json").arg(&json), &json)
     };
     let measure = |name: &str, options: &[&str]| measure_in(&directory, name, options);
-    let in_memory = Path::new(IN_MEMORY);
-    fresh(in_memory)?;
+    // Goes away however this ends: it takes memory.
+    let in_memory = tempfile::Builder::new()
+        .prefix("innkeeper-bench-")
+        .tempdir_in(IN_MEMORY)
+        .with_context(|| format!("cannot make a directory in {IN_MEMORY}"))?;
     let picture = workspace()?.join("docs/bench.svg");
     let picture = picture.to_str().context("the workspace's path is no text")?;
     let measured = Measured {
@@ -67,7 +70,7 @@ pub(super) fn run() -> Result<()> {
             .concat(),
         )?,
         in_memory: measure_in(
-            in_memory,
+            in_memory.path(),
             "in-memory",
             &[&["--placement", "apart"][..], &targets::creating()].concat(),
         )?,
@@ -90,9 +93,7 @@ pub(super) fn run() -> Result<()> {
             &[&["--placement", "free"][..], &targets::tools()].concat(),
         )?,
     };
-    for directory in [&directory, in_memory] {
-        fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-    }
+    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     println!("\n{}", targets::table(&measured)?);
     println!("The first run is drawn in docs/bench.svg.");
     Ok(())
