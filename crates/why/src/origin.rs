@@ -126,10 +126,11 @@ fn answer(syscall: &Syscall, errno: i32, known: Known<'_>) -> Option<Answer> {
     let asked = asked_before(&explanation.chain, errno);
     if explanation.cause == Cause::None && asked.is_none() {
         let origin = explanation.chain.last()?;
-        if alignment::may_be_made_inside(origin, errno, known) {
+        let missed = alignment::missed(origin, errno, known);
+        if !missed.is_empty() || alignment::may_be_made_inside(origin, errno, known) {
             certainty = certainty.unproved();
         }
-        explanation.chain.extend(alignment::missed(origin, errno, known));
+        explanation.chain.extend(missed);
     }
     let chain: Vec<_> = explanation.chain.iter().map(|call| call.function.clone()).collect();
     let (made, check) = match explanation.cause {

@@ -2,7 +2,7 @@
 //! CONFIG_FUNCTION_GRAPH_RETVAL, which no Debian kernel has), in two versions of the record; and probes beside a graph, whose
 //! values come late.
 
-use why::alignment::Known;
+use why::alignment::{Known, Loading};
 use why::btf::Functions;
 use why::call_tree::Certainty;
 use why::origin::{Answer, answers};
@@ -59,6 +59,7 @@ const FUNCTIONS: [(&str, &str); 8] = [
 struct Kernel {
     formats: Vec<Format>,
     data: Vec<u8>,
+    loading: Option<Loading>,
 }
 
 impl Kernel {
@@ -76,6 +77,7 @@ impl Kernel {
         Self {
             formats: formats.collect(),
             data: Vec::new(),
+            loading: None,
         }
     }
 
@@ -152,9 +154,11 @@ impl Kernel {
         };
         let known = Known {
             functions: &functions,
-            loading: None,
+            loading: self.loading.as_ref(),
         };
-        answers(&[failure], &syscalls, known, true).remove(0).unwrap().0
+        let answer = answers(&[failure], &syscalls, known, true).remove(0).unwrap().0;
+        assert_eq!(syscalls[0].tree.complete, answer.certainty != Certainty::Unknown);
+        answer
     }
 }
 
@@ -214,6 +218,29 @@ fn a_function_that_calls_nothing_that_fails_made_the_errno_for_certain() {
     assert_eq!(
         (answer.origin.function(), answer.certainty),
         ("__inet_bind", Certainty::Certain)
+    );
+}
+
+#[test]
+fn a_function_that_is_named_although_it_returned_something_else_is_not_certain() {
+    let mut kernel = Kernel::new(EXIT_WITH_TIMES_BEHIND);
+    let refused = i64::from(-EACCES).cast_unsigned();
+    kernel.record("sys_enter", &[("id", BIND)]);
+    kernel.call("__x64_sys_bind", 0, refused, |kernel| {
+        kernel.call("__inet_bind", 1, int(EACCES), |kernel| {
+            kernel.call("cap_capable", 2, 0, |_| {});
+        });
+    });
+    kernel.record("sys_exit", &[("id", BIND), ("ret", refused)]);
+    // Nothing in __inet_bind() loads it.
+    kernel.loading = Some(Loading {
+        plainly: [("cap_capable".to_owned(), EACCES)].into(),
+        ..Loading::default()
+    });
+    let answer = kernel.explain(&Probed::None);
+    assert_eq!(
+        (answer.origin.function(), answer.certainty),
+        ("cap_capable", Certainty::Likely)
     );
 }
 
