@@ -16,6 +16,7 @@ pub mod call_tree;
 pub mod code;
 pub mod context;
 pub mod doctor;
+mod hex;
 pub mod hints;
 pub mod host_log;
 pub mod kernel_log;

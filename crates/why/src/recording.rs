@@ -11,6 +11,7 @@ use crate::alignment::{Known, Loading};
 use crate::btf::Functions;
 use crate::call_tree::Call;
 use crate::code::{self, Memory};
+use crate::hex::{from_hex, to_hex};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
 use crate::ring_buffer::{self, FormatError, Layout};
@@ -530,22 +531,4 @@ fn keep_calls(layout: &Layout, reader: &Reader<'_>, which: Which, pages: &mut Ve
         };
         windows.iter().any(|(from, to)| first <= *to && *from <= last)
     });
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _written = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-/// What is no digit ends the page: its reader then finds it cut, which forbids certainty.
-fn from_hex(text: &str) -> Vec<u8> {
-    let digits = text.as_bytes().chunks_exact(2);
-    let bytes = digits.map_while(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    bytes.collect()
 }

@@ -11,6 +11,8 @@ use addr2line::Loader;
 use object::read::ReadCache;
 use object::{Object, ObjectSymbol, SymbolKind};
 
+use crate::hex::to_hex;
+
 /// The notes that the kernel's image has, with its build id among them.
 const NOTES: &str = "/sys/kernel/notes";
 /// Owner and type of the note that is a build id (elf(5)).
@@ -79,7 +81,7 @@ pub fn build_in(mut notes: &[u8]) -> Option<String> {
         let owner = part(&mut notes, usize::try_from(owner).ok()?)?;
         let text = part(&mut notes, usize::try_from(text).ok()?)?;
         if (owner, kind) == (OWNER, BUILD_ID) {
-            return Some(text.iter().map(|byte| format!("{byte:02x}")).collect());
+            return Some(to_hex(text));
         }
     }
 }
@@ -117,8 +119,7 @@ pub fn installed(root: &Path, kernel: &str, build: &str) -> Installed {
 fn build_of(path: &Path) -> Option<String> {
     let cache = ReadCache::new(File::open(path).ok()?);
     let file = object::File::parse(&cache).ok()?;
-    let build = file.build_id().ok()??;
-    Some(build.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(to_hex(file.build_id().ok()??))
 }
 
 impl Source {
