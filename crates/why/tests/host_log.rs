@@ -1,9 +1,12 @@
 //! Logs as `innkeeper share --log-errors` writes them, and logs as a guest that may write there can make them.
 
+mod failure;
+
+use failure::failure;
 use proptest::prelude::*;
 use why::call_tree::Certainty;
 use why::host_log::HostLog;
-use why::ptrace::{Failure, Outcome};
+use why::ptrace::Failure;
 use why::request::Refused;
 
 const EACCES: i32 = 13;
@@ -17,19 +20,10 @@ fn line(operation: &str, unique: u64, pid: u32, path: &str, cause: &str) -> Stri
     )
 }
 
-fn failure(argument: &str) -> Failure {
+fn failed_open(argument: &str) -> Failure {
     Failure {
-        thread: THREAD,
-        program: None,
-        number: 257,
-        architecture: why::ptrace::AUDIT_X86_64,
-        call: "openat".to_owned(),
         arguments: vec!["AT_FDCWD".to_owned(), format!("\"{argument}\"")],
-        outcome: Outcome::Errno(EACCES),
-        filtered: false,
-        searching: false,
-        context: why::context::Context::default(),
-        log: Vec::new(),
+        ..failure(THREAD, 257, "openat", EACCES)
     }
 }
 
@@ -45,7 +39,7 @@ fn refused(operation: &str, unique: Option<u64>) -> Refused {
 /// The cause that is found in a log, and whether it is certain.
 fn cause(log: &str, argument: &str, refused: Option<&Refused>) -> Option<(String, Certainty)> {
     let log = HostLog::parse(log);
-    let (line, certainty) = log.find(&failure(argument), refused)?;
+    let (line, certainty) = log.find(&failed_open(argument), refused)?;
     let cause = line.call.clone().or_else(|| line.rule.clone())?;
     Some((cause, certainty))
 }
@@ -63,7 +57,7 @@ fn both_forms_say_the_same() {
     let asked = refused("RENAME2", Some(8));
     for text in [TEXT, JSON] {
         let log = HostLog::parse(text);
-        let (line, certainty) = log.find(&failure("/x"), Some(&asked)).expect(text);
+        let (line, certainty) = log.find(&failed_open("/x"), Some(&asked)).expect(text);
         assert_eq!(certainty, Certainty::Certain);
         assert_eq!((line.unique, line.pid, line.errno.as_str()), (8, 140, "EACCES"));
         assert_eq!(line.path.as_deref(), Some(r#"/a \"b\\"#));
@@ -78,7 +72,7 @@ fn both_forms_say_the_same() {
     let asked = refused("STATFS", Some(8));
     assert_eq!(cause(rule, "", Some(&asked)), certain("unknown: nodeid"));
     let log = HostLog::parse(without);
-    let (line, _) = log.find(&failure(""), Some(&asked)).unwrap();
+    let (line, _) = log.find(&failed_open(""), Some(&asked)).unwrap();
     assert_eq!((&line.path, &line.call, &line.rule), (&None, &None, &None));
 }
 
@@ -143,6 +137,6 @@ proptest! {
         let mut log = line.to_owned();
         log.replace_range(start..line.len().min(start + piece.len() / 2), &piece);
         let log = HostLog::parse(&log);
-        let _found = log.find(&failure("/a"), None);
+        let _found = log.find(&failed_open("/a"), None);
     }
 }

@@ -1,10 +1,12 @@
 //! Requests to FUSE servers in pages as kernels before and since 6.10 write them.
 
+mod failure;
+
+use failure::failure;
 use why::alignment::Known;
 use why::btf::Functions;
 use why::call_tree::Certainty;
 use why::origin::{Answer, Origin, answers};
-use why::ptrace::{Failure, Outcome};
 use why::request::Refused;
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;
@@ -115,19 +117,7 @@ fn explain(records: &[Record]) -> Answer {
     };
     let page = page(&whole);
     let syscalls = reader.syscalls([page.as_slice()], Which::Failed);
-    let failure = Failure {
-        thread: THREAD,
-        program: None,
-        number: 83,
-        architecture: why::ptrace::AUDIT_X86_64,
-        call: "mkdir".to_owned(),
-        arguments: Vec::new(),
-        outcome: Outcome::Errno(EACCES),
-        filtered: false,
-        searching: false,
-        context: why::context::Context::default(),
-        log: Vec::new(),
-    };
+    let failure = failure(THREAD, 83, "mkdir", EACCES);
     let known = Known {
         functions: reader.functions,
         loading: None,

@@ -2,11 +2,13 @@
 //! CONFIG_FUNCTION_GRAPH_RETVAL, which no Debian kernel has), in two versions of the record; and probes beside a graph, whose
 //! values come late.
 
+mod failure;
+
+use failure::failure;
 use why::alignment::{Known, Loading};
 use why::btf::Functions;
 use why::call_tree::Certainty;
 use why::origin::{Answer, answers};
-use why::ptrace::{Failure, Outcome};
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;
 use why::trace::{Probed, Reader, Which};
@@ -139,19 +141,7 @@ impl Kernel {
         let length = self.data.len() as u64;
         let page = [&1000u64.to_le_bytes()[..], &length.to_le_bytes(), &self.data].concat();
         let syscalls = reader.syscalls([page.as_slice()], Which::Failed);
-        let failure = Failure {
-            thread: THREAD,
-            program: None,
-            number: BIND,
-            architecture: why::ptrace::AUDIT_X86_64,
-            call: "bind".to_owned(),
-            arguments: Vec::new(),
-            outcome: Outcome::Errno(EACCES),
-            filtered: false,
-            searching: false,
-            context: why::context::Context::default(),
-            log: Vec::new(),
-        };
+        let failure = failure(THREAD, BIND, "bind", EACCES);
         let known = Known {
             functions: &functions,
             loading: self.loading.as_ref(),

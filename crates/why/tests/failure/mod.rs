@@ -1,0 +1,20 @@
+//! A failed call of which nothing else is known.
+
+use why::context::Context;
+use why::ptrace::{AUDIT_X86_64, Failure, Outcome};
+
+pub(crate) fn failure(thread: i32, number: u64, call: &str, errno: i32) -> Failure {
+    Failure {
+        thread,
+        program: None,
+        number,
+        architecture: AUDIT_X86_64,
+        call: call.to_owned(),
+        arguments: Vec::new(),
+        outcome: Outcome::Errno(errno),
+        filtered: false,
+        searching: false,
+        context: Context::default(),
+        log: Vec::new(),
+    }
+}
