@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
 use crate::{assert_refused, complaint, innkeeper};
@@ -164,6 +164,14 @@ pub(crate) fn end_of(child: &mut Child) -> ExitStatus {
         status.is_some()
     });
     status.unwrap()
+}
+
+/// Stops a child, every thread of it: its threads run on after the signal until one of them takes it,
+/// and the parent is told when the last has stopped (wait(2), `WUNTRACED`).
+fn stop(child: Pid) {
+    kill_process(child, Signal::STOP).unwrap();
+    let (_, status) = waitpid(Some(child), WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped(), "{status:?}");
 }
 
 /// A shell in a process of its own: what hangs there can be waited for with patience.
@@ -417,7 +425,7 @@ fn a_daemon_that_dies_costs_an_error_and_no_hang() {
         };
         fs::write(mounted.data("file"), "x").unwrap();
         let daemon = Pid::from_child(&mounted.daemon);
-        kill_process(daemon, Signal::STOP).unwrap();
+        stop(daemon);
         let mut child = Command::new("cat")
             .arg(mounted.mnt("file"))
             .stderr(Stdio::null())
