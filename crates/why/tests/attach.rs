@@ -92,6 +92,23 @@ fn attached(number: i32, time: Duration) -> Result<Report, Error> {
     attach(Process { number, time, begun }, &mut ())
 }
 
+/// Attaches again and for longer until something was seen: on a busy machine a process does little in a short time.
+fn attached_until(number: i32, seen: impl Fn(&Report) -> bool) -> Report {
+    let mut time = Duration::from_millis(250);
+    loop {
+        let report = attached(number, time).unwrap();
+        if seen(&report) || time > Duration::from_secs(10) {
+            return report;
+        }
+        time *= 4;
+    }
+}
+
+fn failed_with(report: &Report, argument: &str) -> bool {
+    let mut shown = report.failures.iter().flat_map(|failure| &failure.arguments);
+    shown.any(|shown| shown.contains(argument))
+}
+
 /// One of the ignored functions below, in a process of its own that works on another.
 fn helper(case: &str, number: i32) -> Command {
     let mut helper = Command::new(std::env::current_exe().unwrap());
@@ -153,7 +170,7 @@ fn failures_of_a_running_process_and_its_new_children_are_told_and_it_goes_on() 
     let directory = tempfile::tempdir().unwrap();
     let progress = directory.path().join("progress");
     let process = failing(&progress);
-    let report = attached(process.number(), Duration::from_millis(500)).unwrap();
+    let report = attached_until(process.number(), |report| failed_with(report, "/no/such/file"));
     let found = report.failures.iter().find(|failure| {
         failure.call == "openat" && failure.arguments.iter().any(|shown| shown.contains("/no/such/file"))
     });
@@ -168,13 +185,12 @@ fn every_thread_of_a_process_is_traced_and_let_go() {
     let process = Running(helper("fails_in_threads", 0).spawn().unwrap());
     // The main thread, the one of the test, and three.
     process.until("Threads:", "5");
-    let report = attached(process.number(), Duration::from_millis(500)).unwrap();
-    for path in ["/no/such/one", "/no/such/two", "/no/such/three"] {
-        let mut failures = report.failures.iter();
-        assert!(
-            failures.any(|failure| failure.arguments.iter().any(|shown| shown.contains(path))),
-            "{path}"
-        );
+    let paths = ["/no/such/one", "/no/such/two", "/no/such/three"];
+    let report = attached_until(process.number(), |report| {
+        paths.iter().all(|path| failed_with(report, path))
+    });
+    for path in paths {
+        assert!(failed_with(&report, path), "{path}");
     }
     for thread in fs::read_dir(format!("/proc/{}/task", process.number())).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();

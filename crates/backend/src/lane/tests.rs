@@ -123,17 +123,16 @@ impl World {
         kicks
     }
 
-    /// Turns of the lane, once there are no more of them.
+    /// Turns of the lane, once there are no more of them, for longer than a busy machine keeps a thread waiting.
     fn turns_at_rest(&self) -> usize {
-        let mut turns = 0;
-        loop {
-            let before = turns;
+        let mut turns = self.turns.load(SeqCst);
+        let mut looks_alike = 0;
+        while looks_alike < 5 {
             thread::sleep(Duration::from_millis(20));
-            turns = self.turns.load(SeqCst);
-            if turns == before {
-                return turns;
-            }
+            let before = std::mem::replace(&mut turns, self.turns.load(SeqCst));
+            looks_alike = if turns == before { looks_alike + 1 } else { 0 };
         }
+        turns
     }
 }
 

@@ -97,13 +97,16 @@ fn why_attaches_to_a_process_for_a_time_and_lets_it_go() {
     let script = "while :; do cat /no/such/file 2>/dev/null; sleep 0.05; done";
     let mut process = Command::new("sh").args(["-c", script]).spawn().unwrap();
     let number = process.id().to_string();
-    let (status, told) = told(&["-p", &number, "--for", "500ms"]);
+    let failure = "openat(AT_FDCWD, \"/no/such/file\", O_RDONLY) = -1 ENOENT";
+    let report = |time| told(&["-p", &number, "--for", time]);
+    let (mut status, mut told) = report("500ms");
+    if !told.contains(failure) {
+        // A busy machine gives a process little in a short time.
+        (status, told) = report("30s");
+    }
     let attached = format!("innkeeper: attached to process {number} (1 thread), until it ends or the time is over\n");
     assert!(told.contains(&attached), "{told}");
-    assert!(
-        told.contains("openat(AT_FDCWD, \"/no/such/file\", O_RDONLY) = -1 ENOENT"),
-        "{told}"
-    );
+    assert!(told.contains(failure), "{told}");
     assert_eq!(status, Some(0));
     assert!(process.try_wait().unwrap().is_none(), "it runs on");
     process.kill().unwrap();
