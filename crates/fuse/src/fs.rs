@@ -89,8 +89,8 @@ pub struct Caller {
 /// A node found or made; the guest's lookup count of `node` has grown by one.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// The node, or `None` for a negative entry that the guest may cache for `entry_timeout`.
-    pub node: Option<NodeId>,
+    /// The node.
+    pub node: NodeId,
     /// Distinguishes two lives of one node id.
     pub generation: u64,
     /// The node's attributes.
@@ -236,9 +236,13 @@ pub trait FileSystem: Send + Sync {
         None
     }
 
-    /// Finds `name` in `parent`.
+    /// Finds `name` in `parent`; ENOENT if it is not there.
     fn lookup(&self, by: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
         Err(Errno::ENOSYS)
+    }
+    /// How long the guest may trust that a name which [`lookup`](Self::lookup) did not find is not there.
+    fn absence_timeout(&self) -> Duration {
+        Duration::ZERO
     }
     /// Takes `count` off the lookup count of `node`; whether that was the end of the node, so that the guest can have nothing of it
     /// mapped any more. Never fails, never blocks on I/O that requests wait for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use guestmem::{CursorError, Writer};
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::fs::{DirectorySink, Entry, Errno, NodeId, Opened, RestOfRead, Result};
+use crate::fs::{DirectorySink, Entry, Errno, Opened, RestOfRead, Result};
 use crate::later::{Later, OnWait, Within};
 use crate::wire;
 
@@ -139,9 +139,8 @@ fn write_header(mut place: Writer<'_>, header: &wire::OutHeader, written: u32) -
 
 impl From<&Entry> for wire::EntryOut {
     fn from(entry: &Entry) -> Self {
-        let NodeId(nodeid) = entry.node.unwrap_or(NodeId(0));
         Self {
-            nodeid,
+            nodeid: entry.node.0,
             generation: entry.generation,
             entry_valid: entry.entry_timeout.as_secs(),
             attr_valid: entry.attr_timeout.as_secs(),

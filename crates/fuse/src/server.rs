@@ -188,7 +188,25 @@ impl<F: FileSystem> Server<F> {
         if let Err(errno) = result {
             self.told.report(&header, errno, || places.unwrap_or_default());
         }
+        let result = match (opcode, result) {
+            (Some(Opcode::Lookup), Err(Errno::ENOENT)) => self.absent(&mut reply),
+            (_, result) => result,
+        };
         Answer::Done(reply.end(result))
+    }
+
+    /// That there is no such name, for the guest to remember where it may.
+    fn absent(&self, reply: &mut Reply<'_, '_>) -> Result<()> {
+        let timeout = self.fs.absence_timeout();
+        if timeout.is_zero() {
+            return Err(Errno::ENOENT);
+        }
+        // fuse_lookup_name: node id 0 is ENOENT with a timeout.
+        reply.put(&wire::EntryOut {
+            entry_valid: timeout.as_secs(),
+            entry_valid_nsec: timeout.subsec_nanos(),
+            ..Default::default()
+        })
     }
 
     /// Starts a session, in place of the one there may be.

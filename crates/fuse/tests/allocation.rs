@@ -46,7 +46,7 @@ impl FileSystem for Ready {
     fn lookup(&self, _: &Caller, parent: NodeId, _: Name<'_>) -> Result<Entry> {
         let (attr_timeout, entry_timeout) = (Duration::ZERO, Duration::ZERO);
         Ok(Entry {
-            node: Some(parent),
+            node: parent,
             generation: 0,
             attr: wire::Attr::default(),
             attr_timeout,

@@ -92,7 +92,7 @@ fn open_files_leave_the_daemon_its_descriptors_and_are_not_truncated_in_vain() {
     let _limited = limited();
     for identity in [InodeHandles::Never, InodeHandles::Prefer] {
         let (directory, fs) = share(1, identity);
-        let node = fs.lookup(&ROOT, NodeId::ROOT, name(c"f0")).unwrap().node.unwrap();
+        let node = fs.lookup(&ROOT, NodeId::ROOT, name(c"f0")).unwrap().node;
         exhaust(|| fs.open(&ROOT, node, libc::O_RDWR as u32, false).map(drop));
         let truncating = (libc::O_RDWR | libc::O_TRUNC) as u32;
         assert_eq!(fs.open(&ROOT, node, truncating, false).err(), Some(Errno::ENFILE));
@@ -117,7 +117,7 @@ fn nodes_kept_by_descriptor_leave_the_daemon_its_descriptors() {
     let (mut number, mut nodes) = (0, Vec::new());
     exhaust(|| {
         let entry = CString::new(format!("f{number}")).unwrap();
-        nodes.extend(fs.lookup(&ROOT, NodeId::ROOT, name(&entry))?.node);
+        nodes.push(fs.lookup(&ROOT, NodeId::ROOT, name(&entry))?.node);
         number += 1;
         Ok(())
     });

@@ -352,7 +352,7 @@ pub(crate) struct Boot {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Export {
     /// How long the guest may trust what it knows: not at all, names and attributes for a day, all for a second, all
-    /// for a day
+    /// for a day and also that a name is not there (always: for what this guest alone changes)
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Cache::Auto)]
     pub(crate) cache: Cache,
     /// Refuse every change

@@ -168,8 +168,8 @@ impl Passthrough {
         if sink.add_plus(name, inode, kind, offset, found.as_ref()) {
             return Put::Added;
         }
-        if let Some(node) = found.and_then(|entry| entry.node) {
-            self.inodes.forget(node, 1);
+        if let Some(entry) = found {
+            self.inodes.forget(entry.node, 1);
         }
         Put::Full
     }

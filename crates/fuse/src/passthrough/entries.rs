@@ -139,7 +139,7 @@ impl Passthrough {
         }
         let timeout = self.options.cache.timeout();
         Entry {
-            node: Some(node.id),
+            node: node.id,
             generation: 0, // node ids are never used twice
             attr: attributes,
             attr_timeout: timeout,

@@ -248,6 +248,10 @@ impl FileSystem for Passthrough {
         self.look_up(&self.node(parent)?, name)
     }
 
+    fn absence_timeout(&self) -> Duration {
+        self.options.cache.absence_timeout()
+    }
+
     fn forget(&self, node: NodeId, count: u64) -> bool {
         let gone = self.inodes.forget(node, count);
         if gone {

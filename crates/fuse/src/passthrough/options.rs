@@ -14,7 +14,7 @@ pub enum CacheMode {
     /// Names and attributes are cached for a second, contents until the file changes or is opened again.
     #[default]
     Auto,
-    /// All is cached for a day: for shares that only this guest changes.
+    /// All is cached for a day, also that a name is not there: for shares that only this guest changes.
     Always,
 }
 
@@ -26,6 +26,15 @@ impl CacheMode {
             CacheMode::Auto => 1,
             CacheMode::Metadata | CacheMode::Always => 86_400,
         })
+    }
+
+    /// How long a name that is not there counts as absent in the guest. Programs poll for names that others make, so only
+    /// where there are no others.
+    pub(super) fn absence_timeout(self) -> Duration {
+        match self {
+            CacheMode::Never | CacheMode::Auto | CacheMode::Metadata => Duration::ZERO,
+            CacheMode::Always => self.timeout(),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ fn a_file_is_made_exclusively_or_opened() {
     let (made, opened) = share.fs.create(&ROOT, root, name(c"f"), &exclusive, false).unwrap();
     assert_eq!(made.attr.mode, libc::S_IFREG | 0o640);
     share
-        .write(&ROOT, made.node.unwrap(), crate::share::at(opened.handle, 0, 3), b"abc")
+        .write(&ROOT, made.node, crate::share::at(opened.handle, 0, 3), b"abc")
         .unwrap();
     assert_eq!(
         refused(share.fs.create(&ROOT, root, name(c"f"), &exclusive, false)),
@@ -51,9 +51,9 @@ fn a_file_is_made_exclusively_or_opened() {
         )
         .unwrap();
     assert_eq!(fs::metadata(share.host("f")).unwrap().len(), 0);
-    share.fs.forget(made.node.unwrap(), 3);
+    share.fs.forget(made.node, 3);
     assert_eq!(
-        refused(share.alive(made.node.unwrap())),
+        refused(share.alive(made.node)),
         Errno::ESTALE,
         "each create counted one lookup"
     );
@@ -110,8 +110,7 @@ fn a_default_acl_takes_the_place_of_the_umask() {
         .fs
         .mkdir(&ROOT, NodeId::ROOT, name(c"d"), &create(0o777, 0))
         .unwrap()
-        .node
-        .unwrap();
+        .node;
     share
         .fs
         .setxattr(&ROOT, dir, c"system.posix_acl_default", DEFAULT_ACL, 0, false)
@@ -128,7 +127,7 @@ fn a_default_acl_takes_the_place_of_the_umask() {
     );
     share
         .fs
-        .getxattr(&ROOT, entry.node.unwrap(), c"system.posix_acl_access", 0)
+        .getxattr(&ROOT, entry.node, c"system.posix_acl_access", 0)
         .unwrap();
 }
 
@@ -217,7 +216,7 @@ fn devices_are_made_but_not_opened() {
         fs::metadata(share.host("null")).unwrap().rdev(),
         rustix::fs::makedev(1, 3)
     );
-    assert_eq!(refused(share.open(made.node.unwrap(), libc::O_RDWR)), Errno::ENXIO);
+    assert_eq!(refused(share.open(made.node, libc::O_RDWR)), Errno::ENXIO);
     for kind in [libc::S_IFDIR, libc::S_IFLNK, libc::S_IFMT] {
         let made = share
             .fs

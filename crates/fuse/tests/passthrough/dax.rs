@@ -66,7 +66,7 @@ fn the_name_counts_by_which_a_file_was_made_or_first_met() {
     assert_ne!(entry.attr.flags & ATTR_DAX, 0);
     fs::rename(share.host("new.img"), share.host("new")).unwrap();
     assert!(is_mapped(&share, c"new"), "the guest knows it");
-    share.fs.forget(entry.node.unwrap(), 2);
+    share.fs.forget(entry.node, 2);
     assert!(!is_mapped(&share, c"new"), "it was forgotten");
 }
 
@@ -109,10 +109,7 @@ fn what_cannot_be_mapped_is_refused_as_mmap_would() {
         let proc = Passthrough::new("/proc/self".as_ref(), options).unwrap();
         let status = proc.lookup(&ROOT, NodeId::ROOT, name(c"status")).unwrap();
         // A file of procfs that may be mapped as far as its mode goes.
-        assert_eq!(
-            refused(proc.open_for_mapping(status.node.unwrap(), false)),
-            Errno::ENODEV
-        );
+        assert_eq!(refused(proc.open_for_mapping(status.node, false)), Errno::ENODEV);
     }
 }
 

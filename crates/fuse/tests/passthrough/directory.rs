@@ -126,7 +126,7 @@ impl DirectorySink for Fickle {
         true
     }
     fn add_plus(&mut self, _: &CStr, _: u64, _: u32, _: u64, entry: Option<&Entry>) -> bool {
-        self.0.extend(entry.and_then(|entry| entry.node));
+        self.0.extend(entry.map(|entry| entry.node));
         entry.is_none()
     }
 }

@@ -432,7 +432,7 @@ fn ioctls_are_few() {
         .fs
         .create(&USER, NodeId::ROOT, name(c"f"), &create(0o666, libc::O_RDWR), false)
         .unwrap();
-    let node = entry.node.unwrap();
+    let node = entry.node;
     let directory = share.fs.opendir(&ROOT, NodeId::ROOT, 0).unwrap().handle;
     const GETFLAGS: u32 = 0x8008_6601;
     const SETFLAGS: u32 = 0x4008_6602;

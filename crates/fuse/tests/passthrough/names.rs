@@ -28,7 +28,7 @@ fn a_symbolic_link_is_a_node_and_never_followed() {
         }
         for entry in [c"abs", c"up", c"proc"] {
             let found = share.lookup(NodeId::ROOT, entry).unwrap();
-            let node = found.node.unwrap();
+            let node = found.node;
             assert_eq!(found.attr.mode & libc::S_IFMT, libc::S_IFLNK);
             assert_eq!(refused(share.open(node, libc::O_RDONLY)), Errno::ELOOP);
             assert_eq!(refused(share.fs.opendir(&ROOT, node, 0)), Errno::ENOTDIR);
@@ -54,7 +54,7 @@ fn a_directory_moved_out_of_the_share_is_no_way_out() {
         fs::create_dir_all(share.host("d/below")).unwrap();
         fs::write(share.outside.path().join("secret"), "s").unwrap();
         let d = share.node(c"d");
-        let below = share.lookup(d, c"below").unwrap().node.unwrap();
+        let below = share.lookup(d, c"below").unwrap().node;
         fs::rename(share.host("d"), share.outside.path().join("gone")).unwrap();
         // The guest holds both directories, but can go no further up: `..` is no name.
         share.alive(below).unwrap();
@@ -89,7 +89,7 @@ fn special_files_are_never_opened_on_the_host() {
             .fs
             .mknod(&ROOT, NodeId::ROOT, name(entry), &create(mode | 0o644, 0))
             .unwrap();
-        let node = made.node.unwrap();
+        let node = made.node;
         for flags in [
             libc::O_RDONLY,
             libc::O_WRONLY,

@@ -85,7 +85,7 @@ fn a_recreated_inode_number_is_a_new_node() {
         assert_ne!(old.node, new.node);
         assert_eq!(new.attr.size, 5);
         // By handle the old inode is gone; by descriptor it lives on. The new one it is in neither case.
-        match share.fs.getattr(&ROOT, old.node.unwrap(), None) {
+        match share.fs.getattr(&ROOT, old.node, None) {
             Ok((attr, _)) => assert_eq!((attr.size, attr.nlink), (3, 0)),
             Err(error) => assert_eq!(error, Errno::ESTALE),
         }
@@ -107,7 +107,7 @@ fn an_inode_number_recreated_long_after_is_a_new_node_too() {
         fs::write(share.host("f"), "newer").unwrap();
         for _ in 0..2 {
             let new = share.lookup(NodeId::ROOT, c"f").unwrap();
-            assert_ne!(new.node, Some(young));
+            assert_ne!(new.node, young);
             assert_eq!(new.attr.size, 5);
         }
         share.fs.forget(young, u64::MAX);
@@ -204,17 +204,17 @@ fn a_file_without_a_name_can_get_one() {
             .fs
             .tmpfile(&ROOT, NodeId::ROOT, &create(0o640, libc::O_RDWR))
             .unwrap();
-        let node = entry.node.unwrap();
+        let node = entry.node;
         assert_eq!(entry.attr.nlink, 0);
         let to = crate::share::at(opened.handle, 0, 4);
         assert_eq!(share.write(&ROOT, node, to, b"text").unwrap(), 4);
         let linked = share.fs.link(&ROOT, node, NodeId::ROOT, name(c"named")).unwrap();
-        assert_eq!((linked.node, linked.attr.nlink), (Some(node), 1));
+        assert_eq!((linked.node, linked.attr.nlink), (node, 1));
         assert_eq!(fs::read(share.host("named")).unwrap(), b"text");
 
         let exclusive = create(0o600, libc::O_RDWR | libc::O_EXCL);
         let (entry, _) = share.fs.tmpfile(&ROOT, NodeId::ROOT, &exclusive).unwrap();
-        let linked = share.fs.link(&ROOT, entry.node.unwrap(), NodeId::ROOT, name(c"never"));
+        let linked = share.fs.link(&ROOT, entry.node, NodeId::ROOT, name(c"never"));
         assert_eq!(refused(linked), Errno::ENOENT, "O_EXCL: may never be named");
     }
 }

@@ -104,7 +104,7 @@ impl Share {
 
     /// The node of an entry of the root, with one lookup counted.
     pub(crate) fn node(&self, entry: &CStr) -> NodeId {
-        self.lookup(NodeId::ROOT, entry).unwrap().node.unwrap()
+        self.lookup(NodeId::ROOT, entry).unwrap().node
     }
 
     pub(crate) fn open(&self, node: NodeId, flags: i32) -> Result<Handle> {
@@ -200,7 +200,7 @@ impl DirectorySink for Listing {
         self.entries.len() < self.room
     }
     fn add_plus(&mut self, name: &CStr, inode: u64, kind: u32, offset: u64, entry: Option<&Entry>) -> bool {
-        self.put(name, inode, kind, offset, entry.and_then(|entry| entry.node))
+        self.put(name, inode, kind, offset, entry.map(|entry| entry.node))
     }
 }
 

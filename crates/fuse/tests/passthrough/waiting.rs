@@ -143,7 +143,7 @@ fn a_direct_read_is_always_left() {
 #[test]
 fn a_file_system_that_tells_nothing_is_read_elsewhere() {
     let fs = Passthrough::new(Path::new("/proc/sys/kernel"), Options::default()).unwrap();
-    let node = fs.lookup(&ROOT, NodeId::ROOT, name(c"ostype")).unwrap().node.unwrap();
+    let node = fs.lookup(&ROOT, NodeId::ROOT, name(c"ostype")).unwrap().node;
     let handle = fs.open(&ROOT, node, 0, false).unwrap().handle;
     for _ in 0..2 {
         assert_eq!(read(&fs, (node, handle), 0, || {}), (b"Linux\n".to_vec(), true));

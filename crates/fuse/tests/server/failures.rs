@@ -12,14 +12,14 @@ use fuse::cause::Cause;
 use fuse::escape::Escaped;
 use fuse::failure::{Failure, Failures};
 use fuse::fs::Errno;
-use fuse::passthrough::{InodeHandles, Options, Passthrough};
+use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use tempfile::TempDir;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::guest::{Chain, UNIQUE, failure, init, join, numbered, request, send, with_header, z};
+use crate::guest::{Chain, UNIQUE, failure, init, join, numbered, request, send, success, with_header, z};
 use crate::operations::cases;
 use crate::recorder::Recorder;
 
@@ -183,6 +183,28 @@ fn a_failed_call_is_told_with_its_arguments() {
             "MKDIR /a (deleted)/c: 2: mkdirat(parent, \"c\", 0755) = 2",
         );
     }
+}
+
+#[test]
+fn a_name_that_is_not_there_is_told_also_where_the_guest_remembers_it() {
+    let ask = |cache| {
+        let guest = Guest::of(Options {
+            cache,
+            ..Options::default()
+        });
+        let reply = send(&guest.server, &request(Opcode::Lookup, ROOT, z(c"absent")));
+        let [told] = <[String; 1]>::try_from(guest.told.take()).unwrap();
+        assert!(told.starts_with("LOOKUP /absent: 2: statx("), "{told}");
+        reply
+    };
+    for others_may_make_it in [CacheMode::Never, CacheMode::Auto, CacheMode::Metadata] {
+        assert_eq!(ask(others_may_make_it), failure(Errno::ENOENT.0));
+    }
+    let absent = wire::EntryOut {
+        entry_valid: 86_400,
+        ..Default::default()
+    };
+    assert_eq!(ask(CacheMode::Always), success(absent.as_bytes()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Every operation: what its bytes mean to the file system, and what bytes answer it.
 
+use std::time::Duration;
+
 use fuse::fs::Errno;
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
@@ -515,8 +517,8 @@ fn an_error_is_the_whole_reply() {
 }
 
 #[test]
-fn a_negative_entry_has_node_0_and_its_timeout() {
-    struct Nothing;
+fn an_absence_that_may_be_trusted_has_node_0_and_its_timeout() {
+    struct Nothing(Duration);
     impl fuse::fs::FileSystem for Nothing {
         fn wants(&self, offered: InitFlags) -> InitFlags {
             offered
@@ -527,24 +529,28 @@ fn a_negative_entry_has_node_0_and_its_timeout() {
             _: fuse::fs::NodeId,
             _: fuse::fs::Name<'_>,
         ) -> fuse::fs::Result<fuse::fs::Entry> {
-            Ok(fuse::fs::Entry {
-                node: None,
-                ..recorder::entry()
-            })
+            Err(fuse::fs::Errno::ENOENT)
+        }
+        fn absence_timeout(&self) -> Duration {
+            self.0
         }
     }
-    let server = Server::new(Nothing);
+    let server = Server::new(Nothing(Duration::from_millis(2500)));
     send(&server, &init(45, InitFlags::all()));
-    let reply = send(&server, &request(Opcode::Lookup, 1, z(c"absent")));
+    let absent = wire::EntryOut {
+        entry_valid: 2,
+        entry_valid_nsec: 500_000_000,
+        ..Default::default()
+    };
     assert_eq!(
-        reply,
-        success(
-            wire::EntryOut {
-                nodeid: 0,
-                ..entry_out()
-            }
-            .as_bytes()
-        )
+        send(&server, &request(Opcode::Lookup, 1, z(c"absent"))),
+        success(absent.as_bytes())
+    );
+    let server = Server::new(Nothing(Duration::ZERO));
+    send(&server, &init(45, InitFlags::all()));
+    assert_eq!(
+        send(&server, &request(Opcode::Lookup, 1, z(c"absent"))),
+        failure(libc::ENOENT)
     );
     // The methods it leaves out.
     assert_eq!(

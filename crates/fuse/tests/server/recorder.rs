@@ -59,7 +59,7 @@ pub(crate) fn attr() -> wire::Attr {
 pub(crate) fn entry() -> Entry {
     let (attr_timeout, entry_timeout) = (Duration::from_millis(1500), Duration::from_secs(3));
     Entry {
-        node: Some(NodeId(42)),
+        node: NodeId(42),
         generation: 9,
         attr: attr(),
         attr_timeout,

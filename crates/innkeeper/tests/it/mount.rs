@@ -317,6 +317,37 @@ fn parallel(mounted: &Mounted) {
     assert_eq!(fs::read_dir(mounted.mountpoint()).unwrap().count(), 1);
 }
 
+/// The guest's kernel asks once, and again only for a name that others may make meanwhile.
+#[test]
+fn a_name_that_is_not_there_is_asked_for_once_where_the_guest_is_alone() {
+    for (cache, asked) in [("auto", 3), ("always", 1)] {
+        let daemon = |directory: &Path| {
+            let mut daemon = innkeeper(["share", "--cache", cache, "--log-errors", "--log-errors-to"]);
+            daemon.arg(directory.join("log")).arg(directory.join("data"));
+            daemon
+        };
+        let Some(mounted) = Mounted::with(daemon, &[]) else {
+            return;
+        };
+        for _ in 0..3 {
+            let missing = File::open(mounted.mnt("file")).unwrap_err();
+            assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+        }
+        let log = fs::read_to_string(mounted.directory.path().join("log")).unwrap();
+        assert_eq!(
+            log.lines()
+                .filter(|line| line.contains("LOOKUP") && line.contains("\"/file\""))
+                .count(),
+            asked,
+            "{cache}: {log}"
+        );
+        fs::write(mounted.mnt("file"), "made").unwrap();
+        fs::rename(mounted.mnt("file"), mounted.mnt("another")).unwrap();
+        assert!(File::open(mounted.mnt("file")).is_err());
+        assert_eq!(fs::read(mounted.mnt("another")).unwrap(), b"made");
+    }
+}
+
 #[test]
 fn umount_ends_it_and_the_daemon_serves_the_next() {
     let Some(mut mounted) = Mounted::new(&[], &[]) else {
