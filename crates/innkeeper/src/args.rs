@@ -364,7 +364,7 @@ pub(crate) struct Export {
     /// Ring format to offer: split only, or packed too, which QEMU asks for with packed=on
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Ring::Auto)]
     pub(crate) ring: Ring,
-    /// Let the guest gather writes in its cache
+    /// Let the guest gather writes in its cache, where --cache gives it one of contents: auto, always
     #[arg(long)]
     pub(crate) writeback: bool,
     /// Look for the next request for up to N microseconds before sleeping, while requests come that soon: spares both sides a wake-up,

@@ -215,7 +215,7 @@ impl FileSystem for Passthrough {
             options.readdirplus && caches,
         );
         wanted.set(InitFlags::SUBMOUNTS, options.announce_submounts);
-        wanted.set(InitFlags::WRITEBACK_CACHE, options.writeback && !options.readonly);
+        wanted.set(InitFlags::WRITEBACK_CACHE, options.writes_back());
         wanted.set(InitFlags::DIRECT_IO_ALLOW_MMAP, options.allow_mmap);
         wanted |= InitFlags::HAS_INODE_DAX; // offered only where there is a window
         wanted.set(InitFlags::CREATE_SUPP_GROUP, self.changes_identity());

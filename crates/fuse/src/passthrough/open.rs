@@ -203,14 +203,15 @@ impl Passthrough {
         Ok(done as u32)
     }
 
-    /// Pages written back have their place and were synced by the guest as it sees fit; with the writeback cache so is everything.
+    /// Pages written back have their place and are synced by the guest. With the writeback cache it knows where the end is in any case.
     fn write_flags(&self, to: &WriteTo) -> RwFlags {
-        if to.flags & wire::WRITE_CACHE != 0 || self.has(InitFlags::WRITEBACK_CACHE) {
+        if to.flags & wire::WRITE_CACHE != 0 {
             return RwFlags::empty();
         }
         let open = OFlags::from_bits_retain(to.open_flags);
         let mut flags = RwFlags::empty();
-        flags.set(RwFlags::APPEND, open.contains(OFlags::APPEND));
+        let knows_the_end = self.has(InitFlags::WRITEBACK_CACHE);
+        flags.set(RwFlags::APPEND, open.contains(OFlags::APPEND) && !knows_the_end);
         flags.set(RwFlags::SYNC, open.contains(OFlags::SYNC));
         flags.set(RwFlags::DSYNC, open.contains(OFlags::DSYNC));
         flags
@@ -286,6 +287,13 @@ impl Passthrough {
 
     pub(super) fn seek_data(&self, node: NodeId, handle: Handle, offset: u64, whence: u32) -> Result<u64> {
         let file = self.files.get(node, handle)?;
+        // Linux (fuse_lseek) asks without having written its pages back, and takes ENOSYS for "all is data". Elsewhere the
+        // asker's own open(2) has done that.
+        if self.has(InitFlags::WRITEBACK_CACHE) || self.options.cache == CacheMode::Always {
+            return Err(
+                Errno::ENOSYS.rule("the guest may have data that the host has not (--cache always, --writeback)")
+            );
+        }
         // The guest keeps file positions; ours is never used, so moving it is harmless.
         let to = match whence as i32 {
             libc::SEEK_DATA => SeekFrom::Data(offset),

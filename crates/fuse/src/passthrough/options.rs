@@ -28,6 +28,10 @@ impl CacheMode {
         })
     }
 
+    pub(super) fn keeps_contents(self) -> bool {
+        matches!(self, CacheMode::Auto | CacheMode::Always)
+    }
+
     /// How long a name that is not there counts as absent in the guest. Programs poll for names that others make, so only
     /// where there are no others.
     pub(super) fn absence_timeout(self) -> Duration {
@@ -67,7 +71,8 @@ pub struct Options {
     pub announce_submounts: bool,
     /// Attributes along with directory entries. Without effect under [`CacheMode::Never`], where they would not be kept.
     pub readdirplus: bool,
-    /// Let the guest delay writes and join them.
+    /// Let the guest delay writes and join them. Takes effect where it caches contents ([`CacheMode::Auto`], [`CacheMode::Always`]):
+    /// what goes past its cache would go past its order of writes and its syncs too.
     pub writeback: bool,
     /// Shared mappings of files under [`CacheMode::Never`] and [`CacheMode::Metadata`].
     pub allow_mmap: bool,
@@ -79,6 +84,12 @@ pub struct Options {
     /// a file. Takes effect where the daemon may mount FUSE and hand files through it (CAP_SYS_ADMIN, Linux 6.9); else a warning
     /// says why not.
     pub views: bool,
+}
+
+impl Options {
+    pub(super) fn writes_back(&self) -> bool {
+        self.writeback && !self.readonly && self.cache.keeps_contents()
+    }
 }
 
 impl Default for Options {

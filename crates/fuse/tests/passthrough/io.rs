@@ -129,6 +129,41 @@ fn the_writeback_cache_reads_what_it_writes_in_part() {
     );
 }
 
+/// `fuse_lseek` writes no pages back before it asks, and takes ENOSYS for "all is data".
+#[test]
+fn holes_are_not_told_to_a_guest_that_may_have_data_in_them() {
+    let hole = |cache, writeback| {
+        let share = share(Options {
+            cache,
+            writeback,
+            ..Options::default()
+        });
+        fs::File::create(share.host("f")).unwrap().set_len(1 << 20).unwrap();
+        let node = share.node(c"f");
+        let handle = share.open(node, libc::O_RDONLY).unwrap();
+        share.fs.lseek(node, handle, 0, libc::SEEK_HOLE as u32)
+    };
+    assert_eq!(hole(CacheMode::Auto, false), Ok(0));
+    assert_eq!(hole(CacheMode::Metadata, true), Ok(0));
+    assert_eq!(hole(CacheMode::Auto, true), Err(Errno::ENOSYS));
+    assert_eq!(hole(CacheMode::Always, false), Err(Errno::ENOSYS));
+}
+
+/// What goes past the guest's cache has neither its order of writes nor its fsync (`fuse_direct_write_iter`).
+#[test]
+fn writing_back_is_for_guests_that_cache_contents() {
+    let wants = |cache| {
+        let share = share(Options {
+            cache,
+            writeback: true,
+            ..Options::default()
+        });
+        share.fs.wants(InitFlags::all()).contains(InitFlags::WRITEBACK_CACHE)
+    };
+    assert!(wants(CacheMode::Auto) && wants(CacheMode::Always));
+    assert!(!wants(CacheMode::Never) && !wants(CacheMode::Metadata));
+}
+
 #[test]
 fn open_flags_follow_the_cache_mode() {
     let opened = |cache| {

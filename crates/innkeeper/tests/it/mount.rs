@@ -299,6 +299,23 @@ fn eight_processes_work_side_by_side() {
     }
 }
 
+/// cp(1) asks for data and holes, and leaves out what is a hole.
+#[test]
+fn what_is_not_written_back_yet_is_no_hole() {
+    for options in [&["--cache", "always", "--writeback"][..], &["--writeback"]] {
+        let Some(mounted) = Mounted::new(options, &[]) else {
+            return;
+        };
+        let mut file = File::create(mounted.mnt("file")).unwrap();
+        let reader = File::open(mounted.mnt("file")).unwrap();
+        file.write_all(&noise(300_000)).unwrap();
+        for descriptor in [&file, &reader] {
+            let data = rustix::fs::seek(descriptor, rustix::fs::SeekFrom::Data(1000));
+            assert_eq!(data, Ok(1000), "{options:?}");
+        }
+    }
+}
+
 /// Eight processes write, list, read back and remove trees of their own; removing has the kernel send FORGETs.
 fn parallel(mounted: &Mounted) {
     fs::write(mounted.data("source"), noise(300_000)).unwrap();
