@@ -15,7 +15,7 @@ use super::{Passthrough, call};
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Handle, Name, NodeId, Result, SetAttr, SetTime};
 use crate::sys;
-use crate::wire;
+use crate::wire::{self, InitFlags};
 
 /// Asks for a mount id that is never used twice (Linux 6.8); without it, STATX_MNT_ID gives one that may be.
 const STATX_MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -99,7 +99,18 @@ impl Passthrough {
         // Our mount ids mean nothing to the guest.
         let mask = StatxFlags::from_bits_retain(mask) & (StatxFlags::BASIC_STATS | StatxFlags::BTIME);
         let stat = self.stat_node(node, handle, sync, mask)?;
-        Ok((statx_to_wire(&stat), self.options.cache.timeout()))
+        let mut attributes = statx_to_wire(&stat);
+        attributes.ino = self.shown_number(place(&stat).device, attributes.ino);
+        Ok((attributes, self.options.cache.timeout()))
+    }
+
+    /// Of an inode, where the guest does not learn that it is on another device than the share.
+    pub(super) fn shown_number(&self, device: u64, inode: u64) -> u64 {
+        if self.has(InitFlags::SUBMOUNTS) {
+            inode
+        } else {
+            self.numbers.shown(device, inode)
+        }
     }
 
     fn stat_node(&self, node: NodeId, handle: Option<Handle>, sync: AtFlags, mask: StatxFlags) -> Result<Statx> {
@@ -125,8 +136,11 @@ impl Passthrough {
         let fd = node.descriptor()?;
         let fd = fd.as_fd();
         let proc = self.proc.directory();
+        // chown(2) that keeps both ids drops set-user-id as well, and comes as a change of nothing (HANDLE_KILLPRIV_V2).
+        let keeps_all =
+            change.mode.is_none() && change.size.is_none() && change.atime.is_none() && change.mtime.is_none();
         // The owner first: a change of owner drops set-user-id, which a mode of the same request may ask for.
-        if change.uid.is_some() || change.gid.is_some() {
+        if change.uid.is_some() || change.gid.is_some() || keeps_all {
             chownat(
                 fd,
                 c"",

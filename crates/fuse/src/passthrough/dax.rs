@@ -112,6 +112,7 @@ impl Passthrough {
     /// Attributes as FUSE carries them, with the flag that has the guest use DAX (FUSE_HAS_INODE_DAX).
     pub(super) fn to_wire(&self, node: &Arc<Node>, stat: &Statx) -> wire::Attr {
         let mut attributes = attr::to_wire(stat);
+        attributes.ino = self.shown_number(attr::place(stat).device, attributes.ino);
         if self.has(InitFlags::HAS_INODE_DAX) && self.dax_files.includes(node, stat) && self.may_write(node) {
             attributes.flags |= wire::ATTR_DAX;
         }

@@ -148,6 +148,7 @@ impl Passthrough {
         if directory.node.id == NodeId::ROOT && name == c".." {
             inode = directory.node.key.place.inode; // what lies above the share is none of the guest's business
         }
+        inode = self.shown_number(directory.node.key.place.device, inode);
         // `.` and `..` are no names and take no lookup.
         let Some(single) = Name::new(name).filter(|_| plus) else {
             let added = match plus {

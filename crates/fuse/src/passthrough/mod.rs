@@ -30,6 +30,7 @@ mod identity;
 mod inode;
 mod ioctl;
 mod mounts;
+mod numbers;
 mod open;
 mod options;
 mod path;
@@ -57,6 +58,7 @@ use self::handle::{Handles, OpenDirectory, OpenFile};
 use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node};
 use self::mounts::Mounts;
+use self::numbers::InodeNumbers;
 pub use self::options::{CacheMode, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
@@ -109,6 +111,7 @@ pub struct Passthrough {
     files: Handles<OpenFile>,
     directories: Handles<OpenDirectory>,
     mounts: Mounts,
+    numbers: InodeNumbers,
     mapped: MappedFiles,
     dax_files: DaxFiles,
     views: Option<Views>,
@@ -152,6 +155,7 @@ impl Passthrough {
             files: Handles::new(2),
             directories: Handles::new(1),
             mounts: Mounts::default(),
+            numbers: InodeNumbers::new(attr::place(&stat).device),
             mapped: MappedFiles::default(),
             dax_files,
             views,
@@ -413,8 +417,8 @@ impl FileSystem for Passthrough {
         self.get_xattr(node, name, size)
     }
 
-    fn listxattr(&self, _by: &Caller, node: NodeId, size: u32) -> Result<XattrReply> {
-        self.list_xattr(node, size)
+    fn listxattr(&self, by: &Caller, node: NodeId, size: u32) -> Result<XattrReply> {
+        self.list_xattr(by, node, size)
     }
 
     fn removexattr(&self, _by: &Caller, node: NodeId, name: &CStr) -> Result<()> {

@@ -14,13 +14,16 @@ use super::attr;
 use super::call::Quoted;
 use super::procfs::FdName;
 use crate::cause::HostResult as _;
-use crate::fs::{Errno, NodeId, Result, XattrReply};
+use crate::fs::{Caller, Errno, NodeId, Result, XattrReply};
 use crate::wire::InitFlags;
 
 /// Longest list and longest value that Linux knows (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const MAX: usize = 65_536;
 /// ACLs of a guest that does not enforce them.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
+/// Attributes for CAP_SYS_ADMIN alone.
+const TRUSTED: &[u8] = b"trusted.";
 
 impl Passthrough {
     pub(super) fn get_xattr(&self, node: NodeId, name: &CStr, size: u32) -> Result<XattrReply> {
@@ -37,15 +40,17 @@ impl Passthrough {
         Ok(XattrReply::Value(value))
     }
 
-    pub(super) fn list_xattr(&self, node: NodeId, size: u32) -> Result<XattrReply> {
+    pub(super) fn list_xattr(&self, by: &Caller, node: NodeId, size: u32) -> Result<XattrReply> {
         self.xattr_allowed()?;
         let fd = self.descriptor(node)?;
         let mut list = vec![0; MAX];
         let length = listxattr(FdName::of(fd.as_fd()).as_c_str(), &mut list[..]).of(|| "listxattr(node)".into())?;
         list.truncate(length);
+        // xattr(7): whoever may not read them does not see that they are there. The guest's kernel leaves that to the file system.
+        let of_others = |name: &[u8]| by.uid != 0 && name.starts_with(TRUSTED);
         let shown = list
             .split_inclusive(|&byte| byte == 0)
-            .filter(|name| !self.hidden(name.strip_suffix(b"\0").unwrap_or(name)));
+            .filter(|name| !of_others(name) && !self.hidden(name.strip_suffix(b"\0").unwrap_or(name)));
         let list = shown.collect::<Vec<_>>().concat();
         match size as usize {
             0 => Ok(XattrReply::Size(list.len() as u32)),

@@ -1,14 +1,17 @@
 //! Lookup counts, identities, and lives of nodes without a name.
 
+use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use fuse::fs::{Errno, FileSystem, Negotiated, NodeId};
 use fuse::passthrough::{InodeHandles, Options, Passthrough};
 use fuse::wire::{ATTR_SUBMOUNT, InitFlags};
+use tempfile::TempDir;
 
-use crate::share::{IDENTITIES, ROOT, by, create, is_root, name, refused, share, share_in};
+use crate::share::{IDENTITIES, Listing, ROOT, by, create, is_root, name, refused, share, share_in, share_of};
 
 #[test]
 fn every_lookup_counts_once_and_the_last_forget_drops() {
@@ -278,5 +281,46 @@ fn a_mount_within_the_share_is_announced() {
         let flags = |entry| passthrough.lookup(&ROOT, NodeId::ROOT, name(entry)).unwrap().attr.flags;
         assert_eq!(flags(c"shm") & ATTR_SUBMOUNT != 0, announce_submounts);
         assert_eq!(flags(c"null") & ATTR_SUBMOUNT, 0);
+    }
+}
+
+/// tar(1) and cp(1) take two names of one device and one inode number for one file.
+#[test]
+fn a_guest_that_sees_one_device_sees_no_inode_number_twice() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new_in("/dev/shm").unwrap());
+    let device = |directory: &Path| fs::metadata(directory).unwrap().dev();
+    let root = device(Path::new("/"));
+    if !is_root() || device(here.path()) != root || device(there.path()) == root {
+        return eprintln!(
+            "skipped: needs root, a file system mounted on /dev/shm, and none on that of temporary files"
+        );
+    }
+    for announce_submounts in [true, false] {
+        let options = Options {
+            announce_submounts,
+            ..Options::default()
+        };
+        let share = share_of(Path::new("/"), options);
+        let walk = |path: &Path| {
+            path.components().skip(1).fold(NodeId::ROOT, |parent, component| {
+                let component = CString::new(component.as_os_str().as_bytes()).unwrap();
+                share.lookup(parent, &component).unwrap().node
+            })
+        };
+        for (directory, is_alone) in [(&here, true), (&there, false)] {
+            let inode = fs::metadata(directory.path()).unwrap().ino();
+            let shown = share.fs.getattr(&ROOT, walk(directory.path()), None).unwrap().0.ino;
+            let is_the_hosts = announce_submounts || is_alone;
+            assert_eq!(shown == inode, is_the_hosts, "{}", directory.path().display());
+            let by_statx = share.fs.statx(&ROOT, walk(directory.path()), None, 0, 0).unwrap();
+            assert_eq!(by_statx.0.ino, shown);
+            let parent = walk(directory.path().parent().unwrap());
+            let handle = share.fs.opendir(&ROOT, parent, 0).unwrap().handle;
+            let mut listing = Listing::with_room(usize::MAX);
+            share.fs.readdir(&ROOT, parent, handle, 0, false, &mut listing).unwrap();
+            let name = directory.path().file_name().unwrap().as_bytes();
+            let listed = listing.entries.iter().find(|entry| entry.name.to_bytes() == name);
+            assert_eq!(listed.unwrap().inode, shown);
+        }
     }
 }

@@ -7,7 +7,7 @@ use fuse::fs::{Errno, FileSystem, NodeId, Result, XattrReply};
 use fuse::passthrough::Options;
 
 use crate::create::DEFAULT_ACL;
-use crate::share::{IDENTITIES, ROOT, Share, by, create, is_root, name, refused, share};
+use crate::share::{IDENTITIES, ROOT, Share, USER, by, create, is_root, name, refused, share};
 
 fn value(reply: Result<XattrReply>) -> Vec<u8> {
     match reply.unwrap() {
@@ -95,6 +95,23 @@ fn a_link_has_attributes_of_its_own() {
     );
     let on_link = share.fs.setxattr(&ROOT, share.node(c"l"), c"user.of", b"", 0, false);
     assert_eq!(refused(on_link), Errno::EPERM);
+}
+
+/// xattr(7)
+#[test]
+fn trusted_attributes_are_shown_to_root_alone() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    fs::write(share.host("f"), "x").unwrap();
+    let node = share.node(c"f");
+    for attribute in [c"trusted.a", c"user.a"] {
+        share.fs.setxattr(&ROOT, node, attribute, b"", 0, false).unwrap();
+    }
+    assert_eq!(value(share.fs.listxattr(&USER, node, 1000)), b"user.a\0");
+    assert_eq!(size(share.fs.listxattr(&USER, node, 0)), 7);
+    assert_eq!(size(share.fs.listxattr(&ROOT, node, 0)), 17);
 }
 
 #[test]
