@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::args::{Cache, Export, FileHandles, Ring};
+use crate::capabilities;
 use crate::error::Error;
 
 /// A directory that is being shared.
@@ -102,7 +103,11 @@ pub(crate) fn serve_connected(device: Device, export: &Export) -> Result<OwnedFd
     let (listener, socket, never) = connect().map_err(Error::system::<io::Error>("make a socket for QEMU"))?;
     let export = export.clone();
     thread::spawn(move || {
-        if let Err(error) = serve(&listener, &device, &export, never.as_fd()) {
+        // This thread and those that it starts alone: else QEMU would get back what its parent lacks, and the kernel would forget
+        // to end it with us (PR_SET_PDEATHSIG).
+        let served = capabilities::give_up_what_no_share_needs()
+            .and_then(|()| serve(&listener, &device, &export, never.as_fd()));
+        if let Err(error) = served {
             tracing::error!("{error}");
         }
     });

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod boot;
+mod capabilities;
 mod channel;
 mod error;
 mod error_log;

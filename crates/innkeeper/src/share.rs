@@ -11,12 +11,13 @@ use crate::args::Share;
 use crate::error::Error;
 use crate::error_log::ErrorLog;
 use crate::signals::{ENDING, Signals};
-use crate::{export, hint, limits, socket};
+use crate::{capabilities, export, hint, limits, socket};
 
 /// Serves until a signal ends it. Answers the exit status.
 pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     export::check(&args.directory)?;
     limits::raise_open_files(args.process.rlimit_nofile)?;
+    capabilities::give_up_what_no_share_needs()?;
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
     let errors = ErrorLog::open(&args.errors)?;

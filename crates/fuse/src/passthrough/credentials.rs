@@ -146,6 +146,56 @@ impl Credentials {
     }
 }
 
+/// Of a user who is nobody in particular (`nobody` of most systems).
+const NOBODY: u32 = 65534;
+
+impl Credentials {
+    /// Who writes to an open file until the guard drops: `by`, where the daemon is root and the caller is not. File systems keep
+    /// blocks for root (mke2fs -m), known by its id or by CAP_SYS_RESOURCE, that a guest's users must not fill. `None` is nobody in
+    /// particular. What the file may be used for was decided when it was opened. With `kill_suid_gid` also without CAP_FSETID, see
+    /// [`Credentials::without_fsetid`].
+    pub(super) fn become_writer(&self, by: Option<u32>, kill_suid_gid: bool) -> Result<WriterGuard> {
+        let by = by.filter(|&by| by != u32::MAX).unwrap_or(NOBODY);
+        if !(self.switches && self.uid.is_root()) || by == 0 {
+            return Ok(WriterGuard {
+                own: None,
+                _fsetid: kill_suid_gid.then(|| self.without_fsetid()).transpose()?,
+            });
+        }
+        let own = own()?;
+        // Who ceases to be root has no effective capabilities any more (capabilities(7)), which saves a call for each write.
+        set_thread_res_uid(None, Uid::from_raw(by), None).of(|| format!("setresuid(-1, {by}, -1)"))?;
+        let guard = WriterGuard {
+            own: Some(own),
+            _fsetid: None,
+        };
+        if !kill_suid_gid {
+            let effective = own.effective & CapabilitySet::FSETID;
+            set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
+        }
+        Ok(guard)
+    }
+}
+
+/// The thread writes as another.
+#[must_use]
+pub(super) struct WriterGuard {
+    /// What the thread has as root again.
+    own: Option<CapabilitySets>,
+    _fsetid: Option<FsetidGuard>,
+}
+
+impl Drop for WriterGuard {
+    fn drop(&mut self) {
+        let Some(own) = self.own else { return };
+        restored(|| set_thread_res_uid(None, Uid::ROOT, None));
+        // All that is permitted has become effective.
+        if own.effective != own.permitted {
+            restored(|| set_capabilities(None, own));
+        }
+    }
+}
+
 /// The thread acts as the caller.
 #[must_use]
 pub(super) struct CallerGuard<'c> {
@@ -327,6 +377,25 @@ mod tests {
         });
         assert!(panicked.is_err());
         assert_eq!(state(), before);
+    }
+
+    #[test]
+    fn a_writer_is_not_root_for_as_long_as_its_guard() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        for (by, is, kill, kept) in [
+            (Some(1000), 1000, true, CapabilitySet::empty()),
+            (Some(1000), 1000, false, CapabilitySet::FSETID & before.3),
+            (None, NOBODY, false, CapabilitySet::FSETID & before.3),
+            (Some(u32::MAX), NOBODY, true, CapabilitySet::empty()),
+            (Some(0), 0, false, before.3),
+            (Some(0), 0, true, before.3.difference(CapabilitySet::FSETID)),
+        ] {
+            let guard = credentials.become_writer(by, kill).unwrap();
+            assert_eq!((state().0.as_raw(), state().3), (is, kept), "{by:?} {kill}");
+            drop(guard);
+            assert_eq!(state(), before, "{by:?} {kill}");
+        }
     }
 
     #[test]

@@ -349,8 +349,8 @@ impl FileSystem for Passthrough {
         self.read_what_is_there(node, handle, offset, len, out)
     }
 
-    fn write(&self, _by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
-        self.write_file(node, to, data)
+    fn write(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
+        self.write_file(by, node, to, data)
     }
 
     fn flush(&self, node: NodeId, handle: Handle) -> Result<()> {

@@ -13,7 +13,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use super::budget::Permit;
 use super::call::{self, Quoted};
-use super::credentials::FsetidGuard;
+use super::credentials::WriterGuard;
 use super::entries::{Found, INSIDE, mode};
 use super::handle::{OpenFile, Opened as _};
 use super::identity::Identity;
@@ -180,12 +180,13 @@ impl Passthrough {
         Ok((entry, self.install(node, fd, permit)))
     }
 
-    pub(super) fn write_file(&self, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
+    pub(super) fn write_file(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
         let file = self.files.get(node, to.handle)?;
         let flags = self.write_flags(to);
-        let _fsetid = (to.flags & wire::WRITE_KILL_SUIDGID != 0)
-            .then(|| self.credentials.without_fsetid())
-            .transpose()?;
+        // Pages that the guest writes back are of nobody it could name.
+        let by = (to.flags & wire::WRITE_CACHE == 0).then_some(by.uid);
+        let kill_suid_gid = to.flags & wire::WRITE_KILL_SUIDGID != 0;
+        let _writer = self.become_writer(by, kill_suid_gid)?;
         // Linux looks at the error of pages written back, never at the count: behind a short one the rest would be lost.
         let may_be_short = to.flags & wire::WRITE_CACHE == 0;
         let len = to.len as usize;
@@ -259,7 +260,7 @@ impl Passthrough {
         len: u64,
     ) -> Result<()> {
         let file = self.files.get(node, handle)?;
-        let _fsetid = self.drop_fsetid_for(by)?;
+        let _writer = self.become_writer(Some(by.uid), by.uid != 0)?;
         fallocate(file.fd(), FallocateFlags::from_bits_retain(mode), offset, len)
             .of(|| format!("fallocate(file, {mode:#x}, {offset}, {len})"))
     }
@@ -272,7 +273,7 @@ impl Passthrough {
         let to = self.files.get(range.to.0, range.to.1)?;
         let (mut read_at, mut write_at) = (range.from.2, range.to.2);
         let len = usize::try_from(range.len).unwrap_or(usize::MAX);
-        let _fsetid = self.drop_fsetid_for(by)?;
+        let _writer = self.become_writer(Some(by.uid), by.uid != 0)?;
         let copied = copy_file_range(from.fd(), Some(&mut read_at), to.fd(), Some(&mut write_at), len).of(|| {
             let (read_at, write_at) = (range.from.2, range.to.2);
             format!("copy_file_range(file, {read_at}, to file, {write_at}, {len})")
@@ -280,9 +281,11 @@ impl Passthrough {
         Ok(copied as u64)
     }
 
-    /// FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but root count as unprivileged.
-    fn drop_fsetid_for(&self, by: &Caller) -> Result<Option<FsetidGuard>> {
-        (by.uid != 0).then(|| self.credentials.without_fsetid()).transpose()
+    /// FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but root count as unprivileged there.
+    fn become_writer(&self, by: Option<u32>, kill_suid_gid: bool) -> Result<WriterGuard> {
+        // Blocks may be kept for a group of the daemon's as well.
+        self.prepare_thread()?;
+        self.credentials.become_writer(by, kill_suid_gid)
     }
 
     pub(super) fn seek_data(&self, node: NodeId, handle: Handle, offset: u64, whence: u32) -> Result<u64> {

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::Command;
 
-use fuse::fs::{Caller, Errno, FileSystem, NodeId, SetAttr, WriteTo};
+use fuse::fs::{Caller, Errno, FileSystem, NodeId, Result, SetAttr, WriteTo};
 use fuse::passthrough::Options;
 use fuse::wire;
+use tempfile::TempDir;
 
-use crate::share::{ROOT, Share, USER, at, create, is_root, name, refused, share};
+use crate::share::{ROOT, Share, USER, at, create, is_root, name, refused, share, share_of};
 
 fn thread_state() -> (u32, u32, usize, u64) {
     (
@@ -204,4 +207,80 @@ fn access_is_judged_as_the_caller() {
     let of_the_group = Caller { gid: 0, ..USER };
     assert_eq!(refused(access(&of_the_group, libc::R_OK)), Errno::EACCES);
     assert_eq!(refused(access(&ROOT, 64)), Errno::EINVAL);
+}
+
+/// An ext4 of 64 MiB that keeps a fifth of it for root, where root may mount one.
+struct Reserve(TempDir);
+
+impl Reserve {
+    fn mount() -> Option<Reserve> {
+        let reserve = Reserve(TempDir::new().unwrap());
+        let (image, mountpoint) = (reserve.0.path().join("image"), reserve.mountpoint());
+        fs::create_dir(&mountpoint).unwrap();
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let mounted = is_root()
+            && ran(Command::new("mkfs.ext4").args(["-q", "-m", "20"]).arg(&image))
+            && ran(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
+        if !mounted {
+            eprintln!("skipped: needs mkfs.ext4 and a loop device");
+        }
+        mounted.then_some(reserve)
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.0.path().join("mnt")
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.mountpoint()).output();
+    }
+}
+
+#[test]
+fn what_the_host_keeps_for_root_no_user_of_the_guest_fills() {
+    let Some(reserve) = Reserve::mount() else { return };
+    let figures = || rustix::fs::statvfs(reserve.mountpoint()).unwrap();
+    let kept = figures().f_bfree - figures().f_bavail;
+    assert!(kept > 0);
+    let share = share_of(&reserve.mountpoint(), Options::default());
+    let chunk = [7; 64 << 10];
+    type Fill = fn(&Share, NodeId, WriteTo, &[u8]) -> Result<u32>;
+    let ways: [(&str, Fill); 3] = [
+        ("written", |share, node, to, data| share.write(&USER, node, to, data)),
+        ("written back, by nobody that has a name", |share, node, to, data| {
+            let flags = wire::WRITE_CACHE;
+            share.write(&ROOT, node, WriteTo { flags, ..to }, data)
+        }),
+        ("allocated", |share, node, to, _| {
+            let len = u64::from(to.len);
+            share.fs.fallocate(&USER, node, to.handle, 0, to.offset, len)?;
+            Ok(to.len)
+        }),
+    ];
+    for (way, fill) in ways {
+        fs::write(reserve.mountpoint().join("file"), "").unwrap();
+        let node = share.node(c"file");
+        let handle = share.open(node, libc::O_RDWR).unwrap();
+        let mut offset = 0;
+        let full = loop {
+            match fill(&share, node, at(handle, offset, chunk.len()), &chunk) {
+                Ok(written) => offset += u64::from(written),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full, Errno(libc::ENOSPC), "{way}");
+        share.fs.fsync(node, handle, false).unwrap();
+        // Less the blocks that hold where the file's are.
+        let left = figures().f_bfree;
+        assert!(left * 10 > kept * 9, "{way}: {left} of {kept} kept blocks are left");
+        // The guest's root is root.
+        share
+            .write(&ROOT, node, at(handle, offset, chunk.len()), &chunk)
+            .unwrap();
+        share.fs.release(node, handle).unwrap();
+        fs::remove_file(reserve.mountpoint().join("file")).unwrap();
+    }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use driver::{Guest, Options, fs::Requests};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
 use crate::{assert_refused, complaint, innkeeper};
@@ -153,6 +154,26 @@ fn a_write_beyond_the_daemons_limit_of_file_size_costs_that_write_alone() {
     let (node, handle) = (driver::fs::field_u64(&created, 0), driver::fs::field_u64(&created, 128));
     assert_eq!(ask(&requests.write(node, handle, 1 << 20, b"beyond")), Err(libc::EFBIG));
     assert!(ask(&requests.write(node, handle, 0, b"within")).is_ok());
+}
+
+/// With CAP_SYS_RESOURCE a guest would be above quotas. What one thread keeps, a guest may reach.
+#[test]
+fn no_thread_of_it_keeps_what_no_share_needs() {
+    let daemon = Daemon::start(&["--num-queues", "2"]);
+    let _guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let mut threads = 0;
+    for task in tasks {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for set in ["CapInh:", "CapPrm:", "CapEff:"] {
+            let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+            let held = CapabilitySet::from_bits_retain(u64::from_str_radix(line.trim(), 16).unwrap());
+            assert!(!held.contains(CapabilitySet::SYS_RESOURCE), "{set} {held:?}");
+            assert!(!held.contains(CapabilitySet::SYS_MODULE), "{set} {held:?}");
+        }
+        threads += 1;
+    }
+    assert!(threads > 1, "queues have threads of their own");
 }
 
 #[test]
