@@ -5,6 +5,7 @@ mod bench;
 mod boot;
 mod capabilities;
 mod channel;
+mod ending;
 mod error;
 mod error_log;
 mod explain;

@@ -11,7 +11,7 @@ use crate::args::Share;
 use crate::error::Error;
 use crate::error_log::ErrorLog;
 use crate::signals::{ENDING, Signals};
-use crate::{capabilities, export, hint, limits, socket};
+use crate::{capabilities, ending, export, hint, limits, socket};
 
 /// Serves until a signal ends it. Answers the exit status.
 pub(crate) fn run(args: &Share) -> Result<u8, Error> {
@@ -24,16 +24,17 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     let failures = errors.clone().map(|errors| errors as Arc<dyn Failures>);
     let device = export::device(&args.directory, &args.tag, &args.export, failures)?;
     // The file is removed on every way out.
-    let (listener, _file) = match (&args.endpoint.socket_path, args.endpoint.fd) {
+    let (listener, file) = match (&args.endpoint.socket_path, args.endpoint.fd) {
         (Some(path), _) => {
-            socket::listen(path, args.socket_group.as_deref()).map(|(listener, file)| (listener, Some(file)))
+            socket::listen(path, args.socket_group.as_deref()).map(|(listener, file)| (listener, Some(Arc::new(file))))
         }
         (None, Some(number)) => socket::inherit(number).map(|listener| (listener, None)),
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
+    let stop = ending::watch(signals, file.as_ref().map(Arc::downgrade).unwrap_or_default())?;
     announce(args, &listener);
 
-    let served = export::serve(&listener, &device, &args.export, signals.as_fd());
+    let served = export::serve(&listener, &device, &args.export, stop.as_fd());
     if let Some(errors) = errors {
         errors.end();
     }

@@ -135,6 +135,12 @@ fn group_in(table: &str, group: &str) -> Option<u32> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl SocketFile {
+    pub(crate) fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {

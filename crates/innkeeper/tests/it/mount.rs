@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use driver::fs::Requests;
+use driver::{Guest, Options};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
@@ -490,6 +492,54 @@ fn a_daemon_that_dies_costs_an_error_and_no_hang() {
         let error = fs::metadata(mounted.mnt("file")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
     }
+}
+
+/// A share of a mount whose relay has stopped: a file system of the host that hangs.
+#[test]
+fn a_share_whose_file_system_hangs_ends_at_the_second_signal() {
+    let Some(mounted) = Mounted::new(&[], &[]) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let mut share = innkeeper(["share"])
+        .arg(mounted.mountpoint())
+        .arg("--socket-path")
+        .arg(&socket)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(|| listens(&socket));
+    let mut guest = Guest::connect(&socket, &Options::default()).unwrap();
+    let mut requests = Requests::new(0, 0);
+    let init = requests.init(31, 0);
+    guest.queues[1].call(&init.readable, init.reply_space).unwrap();
+    stop(Pid::from_child(&mounted.relay));
+    let lookup = requests.lookup(driver::fs::ROOT, b"missing");
+    let call = std::thread::spawn(move || guest.queues[1].call(&lookup.readable, lookup.reply_space).is_ok());
+    wait_for(|| waits_for_fuse(share.id()));
+    let process = Pid::from_child(&share);
+    kill_process(process, Signal::TERM).unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(share.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert!(
+        said.contains("has not answered") && said.contains("another signal"),
+        "{said}"
+    );
+    assert_eq!(share.try_wait().unwrap(), None, "{said}");
+    assert!(socket.exists());
+    kill_process(process, Signal::TERM).unwrap();
+    assert_eq!(end_of(&mut share).code(), Some(0));
+    assert!(!socket.exists());
+    assert!(!call.join().unwrap(), "nobody answered");
+}
+
+/// Whether a thread of the process waits for an answer of a FUSE file system.
+fn waits_for_fuse(process: u32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    tasks.any(|task| fs::read_to_string(task.unwrap().path().join("wchan")).is_ok_and(|at| at.contains("request_wait")))
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! How signals end a share: the first lets the requests at work end, the second does not wait for them.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::signals::Signals;
+use crate::socket::SocketFile;
+
+/// After which the user is told what is waited for. Requests take no time unless the host's file system hangs.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Waits for signals in a thread of its own. Answers what becomes readable with the first; the second removes `file` and ends the
+/// process.
+pub(crate) fn watch(signals: Signals, file: Weak<SocketFile>) -> Result<Arc<OwnedFd>, Error> {
+    let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::system("make an event"))?;
+    let stop = Arc::new(stop);
+    let first = Arc::clone(&stop);
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Err(error) = obey(&signals, &first, &file) {
+                tracing::error!("signals have no effect any more: {error}");
+            }
+        })
+        .map_err(Error::system("start a thread"))?;
+    Ok(stop)
+}
+
+fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Result<()> {
+    signals.wait()?;
+    rustix::io::write(stop, &1_u64.to_ne_bytes())?;
+    if !comes_within(signals, SILENCE)? {
+        eprintln!(
+            "innkeeper: the host's file system has not answered a request of the guest yet, which is waited for; another signal ends \
+             innkeeper now"
+        );
+    }
+    signals.wait()?;
+    if let Some(file) = file.upgrade() {
+        file.remove();
+    }
+    process::exit(0);
+}
+
+/// Whether another signal comes in time.
+fn comes_within(signals: &Signals, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
+    let mut events = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    match poll(&mut events, Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
