@@ -1,8 +1,8 @@
-//! How many descriptors the guest may make the daemon hold: what the daemon needs to go on, and to take in a new VMM, stays
-//! out of its reach.
+//! How many descriptors, and how much memory for directories, the guest may make the daemon hold: what the daemon needs to go on,
+//! and to take in a new VMM, stays out of its reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -12,6 +12,9 @@ use crate::fs::{Errno, Result};
 /// within one request. Where the limit is low, half of it.
 const RESERVE: u64 = 512;
 
+/// Bytes of entries kept between requests, for all open directories together: some hundred that are being read at the same time.
+const READ_AHEAD: usize = 4 << 20;
+
 /// Descriptors held on behalf of the guest, from one request to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Budget(Arc<Counter>);
@@ -20,6 +23,7 @@ pub(super) struct Budget(Arc<Counter>);
 struct Counter {
     limit: u64,
     used: AtomicU64,
+    read_ahead: AtomicUsize,
 }
 
 impl Budget {
@@ -30,8 +34,11 @@ impl Budget {
     }
 
     fn new(limit: u64) -> Budget {
-        let used = AtomicU64::new(0);
-        Budget(Arc::new(Counter { limit, used }))
+        Budget(Arc::new(Counter {
+            limit,
+            used: AtomicU64::new(0),
+            read_ahead: AtomicUsize::new(0),
+        }))
     }
 
     /// How many descriptors that are in all.
@@ -41,12 +48,32 @@ impl Budget {
 
     /// The right to hold one more descriptor; ENFILE if the guest holds all it may.
     pub(super) fn take(&self) -> Result<Permit> {
-        let Counter { limit, used } = &*self.0;
+        let Counter { limit, used, .. } = &*self.0;
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             (used < *limit).then_some(used + 1)
         })
         .map_err(|_| Errno::ENFILE.rule("the guest has as many open files as it may (--rlimit-nofile)"))?;
         Ok(Permit(Arc::clone(&self.0)))
+    }
+
+    /// The right to keep `bytes` of entries until the next request; `None` if so much is kept already that they are read again.
+    pub(super) fn keep(&self, bytes: usize) -> Option<ReadAhead> {
+        let kept = &self.0.read_ahead;
+        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| {
+            kept.checked_add(bytes).filter(|&kept| kept <= READ_AHEAD)
+        })
+        .ok()?;
+        Some(ReadAhead(Arc::clone(&self.0), bytes))
+    }
+}
+
+/// Room for entries that are kept, given back on drop.
+#[derive(Debug)]
+pub(super) struct ReadAhead(Arc<Counter>, usize);
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.0.read_ahead.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -63,6 +90,16 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_kept_until_there_are_too_many() {
+        let budget = Budget::new(0);
+        let most = budget.keep(READ_AHEAD - 10).unwrap();
+        let _ten = budget.keep(10).unwrap();
+        assert!(budget.keep(1).is_none() && budget.keep(usize::MAX).is_none());
+        drop(most);
+        assert!(budget.keep(READ_AHEAD - 10).is_some());
+    }
 
     #[test]
     fn what_is_dropped_can_be_taken_again_and_no_more() {

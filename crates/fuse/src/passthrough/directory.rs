@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
 
+use super::budget::{Budget, ReadAhead};
 use super::handle::OpenDirectory;
 use super::{CacheMode, Passthrough, call};
 use crate::cause::HostResult as _;
@@ -24,6 +25,10 @@ pub(super) struct Position {
     at: usize,
     /// Offset of the entry at `at`, as the guest will ask for it.
     offset: u64,
+    /// For what is kept from one request to the next.
+    kept: Option<ReadAhead>,
+    /// The host's reading has gone beyond `offset`, and what it gave was not kept.
+    lost: bool,
 }
 
 /// One entry as the host gives it.
@@ -61,15 +66,27 @@ impl Position {
         };
     }
 
+    /// Between requests only what is still to be asked for stays, and not that where too much stays already: a guest may open
+    /// directories by the million and read a little of each.
+    fn rest(&mut self, budget: &Budget) {
+        self.kept = None; // else it would count twice
+        let left = self.entries.get(self.at..).unwrap_or_default();
+        self.kept = (!left.is_empty()).then(|| budget.keep(left.len())).flatten();
+        if self.kept.is_none() {
+            self.lost = !left.is_empty();
+            self.entries = Vec::new();
+        } else if left.len() < self.entries.capacity() {
+            self.entries = left.to_vec();
+        }
+        self.at = 0;
+    }
+
     /// The next entries of the host; `false` at the end.
     fn fill(&mut self, fd: BorrowedFd<'_>) -> Result<bool> {
         self.at = 0;
         self.entries.resize(CHUNK, 0);
         let filled = sys::directory_entries(fd, &mut self.entries);
         self.entries.truncate(*filled.as_ref().unwrap_or(&0));
-        if self.entries.is_empty() {
-            self.entries = Vec::new(); // many directories stay open for long after they were read
-        }
         Ok(filled.of(|| "getdents64(directory)".into())? > 0)
     }
 }
@@ -106,17 +123,30 @@ impl Passthrough {
         sink: &mut dyn DirectorySink,
     ) -> Result<()> {
         let directory = self.directories.get(node, handle)?;
-        let fd = directory.fd.as_fd();
         let mut position = directory.position.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.read_from(&directory, &mut position, offset, plus, sink);
+        position.rest(&self.budget);
+        read
+    }
+
+    fn read_from(
+        &self,
+        directory: &OpenDirectory,
+        position: &mut Position,
+        offset: u64,
+        plus: bool,
+        sink: &mut dyn DirectorySink,
+    ) -> Result<()> {
+        let fd = directory.fd.as_fd();
         // From the start means what is there now (rewinddir(3)), not what was read ahead.
-        if offset == 0 || offset != position.offset {
+        if offset == 0 || offset != position.offset || position.lost {
             seek(fd, SeekFrom::Start(offset)).of(|| format!("lseek(directory, {offset}, SEEK_SET)"))?;
             position.restart(offset);
         }
         let mut added = false;
         loop {
             while let Some(entry) = position.peek() {
-                let outcome = self.put(&directory, &entry, plus, sink);
+                let outcome = self.put(directory, &entry, plus, sink);
                 let (offset, length) = (entry.offset, entry.length);
                 match outcome {
                     Put::Added => added = true,

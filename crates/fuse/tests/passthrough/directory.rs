@@ -202,3 +202,37 @@ fn an_offset_the_host_never_gave_harms_nobody() {
     share.fs.releasedir(NodeId::ROOT, handle).unwrap();
     assert_eq!(refused(share.fs.releasedir(NodeId::ROOT, handle)), Errno::EBADF);
 }
+
+/// More than is kept for directories between requests, all in the middle of their entries.
+#[test]
+fn directories_that_are_read_a_little_at_a_time_cost_little_memory() {
+    let share = share(Options::default());
+    fill(&share, 2_000);
+    let whole = list(&share, opened(&share), 0, 1_000, false);
+    let before = resident();
+    let handles: Vec<_> = (0..1_500).map(|_| opened(&share)).collect();
+    let mut offsets = vec![0; handles.len()];
+    for round in 0..3 {
+        for (&handle, offset) in handles.iter().zip(&mut offsets) {
+            let mut listing = Listing::with_room(10);
+            share
+                .fs
+                .readdir(&ROOT, NodeId::ROOT, handle, *offset, false, &mut listing)
+                .unwrap();
+            assert_eq!(listing.entries, whole[round * 10..][..10]);
+            *offset = listing.entries[9].offset;
+        }
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 24 << 20, "{grown} bytes, and 48 MiB were read ahead");
+    for handle in handles {
+        share.fs.releasedir(NodeId::ROOT, handle).unwrap();
+    }
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * rustix::param::page_size()
+}
