@@ -1,9 +1,11 @@
 //! The UNIX socket on which `share` waits for a virtual machine monitor.
 #![expect(unsafe_code, reason = "an inherited descriptor is taken over by its number")]
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -101,6 +103,9 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     if !metadata.file_type().is_socket() {
         return Err(Error::SocketPathTaken { path: path.into() });
     }
+    if is_listened_on(path, &metadata) {
+        return Err(Error::SocketBusy { path: path.into() });
+    }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(|source| Error::SocketListen {
@@ -112,6 +117,26 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
         // Any other answer, EACCES and EAGAIN too, means that somebody else may be there.
         Ok(_) | Err(_) => Err(Error::SocketBusy { path: path.into() }),
     }
+}
+
+/// Whether a listener of this network namespace was bound to `socket` by a name that still leads there. That is found out without
+/// a connection, which might be the only one that the listener takes. Not all are found: one in another namespace, or bound by
+/// a relative path or another file name, is left to a connection.
+fn is_listened_on(path: &Path, socket: &Metadata) -> bool {
+    /// `__SO_ACCEPTCON` (linux/net.h).
+    const LISTENING: &[u8] = b"00010000";
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    table.split(|&byte| byte == b'\n').any(|line| {
+        let start = line.windows(2).position(|pair| pair == b" /");
+        let bound = start.map(|start| Path::new(OsStr::from_bytes(&line[start + 1..])));
+        line.split(|&byte| byte == b' ').nth(3) == Some(LISTENING)
+            // Others are not looked at: their file systems may hang.
+            && bound.is_some_and(|bound| {
+                bound.file_name() == path.file_name()
+                    && fs::symlink_metadata(bound)
+                        .is_ok_and(|found| (found.dev(), found.ino()) == (socket.dev(), socket.ino()))
+            })
+    })
 }
 
 /// The number of a group. Read from /etc/group by ourselves: a statically linked binary cannot load the C library's name services.

@@ -306,6 +306,22 @@ fn a_socket_that_cannot_be_had_is_refused_in_a_sentence() {
     assert_refused(&group, 1, &["no group no-such-group"]);
 }
 
+/// To ask must cost no connection: the listener may take one alone, as virtiofsd does.
+#[test]
+fn who_listens_on_a_socket_already_is_not_disturbed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(directory.path(), &link).unwrap();
+    for path in [path, link.join("socket")] {
+        let refused = share(directory.path(), &path, &[]);
+        assert_refused(&refused, 1, &["in use by another process"]);
+        assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
 #[test]
 fn a_descriptor_that_does_not_listen_is_refused_in_a_sentence() {
     let output = innkeeper(["share", "/", "--fd", "99"]).output().unwrap();
