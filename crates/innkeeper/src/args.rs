@@ -404,7 +404,7 @@ pub(crate) struct Export {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Process {
     /// Limit of open files, 0 to leave it alone [default: the hard limit, at most 1000000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_open_files)]
     pub(crate) rlimit_nofile: Option<u64>,
     /// What to log on standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
@@ -483,6 +483,17 @@ impl FromStr for SharedDirectory {
             directory: directory.into(),
             tag: parse_tag(tag)?,
         })
+    }
+}
+
+/// What one share and one machine take, with something for the guest. A machine with more queues or memory takes more, but then
+/// is refused what it asks for, and not the start.
+const FEWEST_OPEN_FILES: u64 = 64;
+
+fn parse_open_files(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count == 0 || count >= FEWEST_OPEN_FILES => Ok(count),
+        _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it alone")),
     }
 }
 

@@ -177,6 +177,17 @@ fn no_thread_of_it_keeps_what_no_share_needs() {
 }
 
 #[test]
+fn the_fewest_open_files_that_may_be_asked_for_are_enough() {
+    let daemon = Daemon::start(&["--rlimit-nofile", "64"]);
+    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    let mut requests = Requests::new(0, 0);
+    for request in [requests.init(31, 0), requests.opendir(driver::fs::ROOT)] {
+        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
+        assert!(driver::fs::reply(&request, written, &reply).unwrap().is_ok());
+    }
+}
+
+#[test]
 fn a_signal_ends_it_cleanly_and_the_socket_is_gone() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut daemon = Daemon::start(&[]);
@@ -345,6 +356,14 @@ fn a_wrong_command_line_has_status_2_and_says_what_is_allowed() {
             "never, metadata, auto, always",
         ),
         (&["--socket-path", "/s", "--fd", "3"], "cannot be used with"),
+        (
+            &["--socket-path", "/s", "--rlimit-nofile", "3"],
+            "'--rlimit-nofile <N>': give at least 64",
+        ),
+        (
+            &["--socket-path", "/s", "--rlimit-nofile", "many"],
+            "or 0 to leave it alone",
+        ),
         (&[], "--socket-path"),
     ] {
         let output = innkeeper(["share", "/"]).args(options).output().unwrap();
