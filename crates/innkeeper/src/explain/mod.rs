@@ -4,6 +4,7 @@ mod doctor;
 mod everyday;
 mod host;
 mod report;
+mod say;
 mod told;
 
 use std::fs;
@@ -23,6 +24,7 @@ use why::tracefs::guardian;
 use crate::args::{Arguments, Filter, Why};
 use crate::signals::{ENDING, Signals};
 use report::{Report, Seen};
+use say::say;
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.
 const FAILED: u8 = 125;
@@ -66,7 +68,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
     let run = match runs(&job) {
         Ok(run) => run,
         Err(error) => {
-            eprintln!("innkeeper: {error}");
+            say(&error);
             return match error {
                 ptrace::Error::Execute { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => NOT_THERE,
                 ptrace::Error::Execute { .. } => NOT_EXECUTABLE,
@@ -76,7 +78,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
         }
     };
     for note in &run.notes {
-        eprintln!("innkeeper: {note}");
+        say(note);
     }
     let mut answers = vec![None; run.report.failures.len()];
     let mut coverage = Vec::new();
@@ -86,9 +88,9 @@ pub(crate) fn run(job: Why) -> ExitCode {
             .and_then(|found| Ok((found, recording.coverage()?)))
         {
             Ok((found, covered)) => (answers, coverage) = (found, covered),
-            Err(error) => eprintln!("innkeeper: {error}"),
+            Err(error) => say(error),
         },
-        Err(refused) => eprintln!("innkeeper: no kernel functions: {refused}"),
+        Err(refused) => say(format_args!("no kernel functions: {refused}")),
     }
     let recording = run.recording.as_ref().ok();
     let status = run.report.status;
@@ -110,10 +112,13 @@ pub(crate) fn run(job: Why) -> ExitCode {
     });
     let told = tell(&report, &job);
     if run.report.dropped > 0 {
-        eprintln!("innkeeper: {} more calls failed and were not kept", run.report.dropped);
+        say(format_args!(
+            "{} more calls failed and were not kept",
+            run.report.dropped
+        ));
     }
     for sentence in [&told, &recorded].into_iter().filter_map(|done| done.as_ref().err()) {
-        eprintln!("innkeeper: {sentence}");
+        say(sentence);
     }
     if told.and(recorded).is_err() {
         return FAILED.into();
@@ -133,15 +138,15 @@ fn source_of(recording: &Recording, answers: &[Option<Found>]) -> Option<Source>
     let path = match source::installed(Path::new("/"), &recording.kernel, recording.build.as_deref()?) {
         Installed::Own(path) => path,
         Installed::Other(path) => {
-            eprintln!(
-                "innkeeper: no source lines: {} is of another build of this kernel",
+            say(format_args!(
+                "no source lines: {} is of another build of this kernel",
                 path.display()
-            );
+            ));
             return None;
         }
         Installed::None => return None,
     };
-    let source = Source::open(&path).map_err(|error| eprintln!("innkeeper: no source lines: {error}"));
+    let source = Source::open(&path).map_err(|error| say(format_args!("no source lines: {error}")));
     source.ok()
 }
 
@@ -150,7 +155,7 @@ fn host_log(job: &Why) -> Option<HostLog> {
     match host::read(job.host_log.as_deref()?) {
         Ok(log) => Some(log),
         Err(sentence) => {
-            eprintln!("innkeeper: nothing from the host: {sentence}");
+            say(format_args!("nothing from the host: {sentence}"));
             None
         }
     }
@@ -162,7 +167,7 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
         let process = ptrace::Process {
             number,
             time: job.time,
-            begun: &mut |threads| eprintln!("{}", attached(number, threads, job)),
+            begun: &mut |threads| say(attached(number, threads, job)),
         };
         return recording::run(Subject::Process(process), this_as_guardian(), Wanted::default());
     }
@@ -177,10 +182,10 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
             Ok(functions) => functions,
             Err(error) => return Ok(not_again(last, &error.to_string())),
         };
-        eprintln!(
-            "innkeeper: running the command again, to see what {} of the kernel's functions return",
+        say(format_args!(
+            "running the command again, to see what {} of the kernel's functions return",
             returns.len()
-        );
+        ));
         last = run(Wanted {
             returns: returns.clone(),
             ..Wanted::default()
@@ -204,10 +209,10 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
     {
         return Ok(not_again(last, &error.to_string()));
     }
-    eprintln!(
-        "innkeeper: running the command again, with probes in {} of the kernel's functions",
+    say(format_args!(
+        "running the command again, with probes in {} of the kernel's functions",
         instructions.len()
-    );
+    ));
     run(Wanted { returns, instructions })
 }
 
@@ -223,7 +228,7 @@ fn attached(process: i32, threads: usize, job: &Why) -> String {
     } else {
         "Ctrl-C"
     };
-    format!("innkeeper: attached to process {process} ({threads}), until it ends or {end}")
+    format!("attached to process {process} ({threads}), until it ends or {end}")
 }
 
 /// Has the functions looked at as a whole that made the errors which are to be told.
@@ -240,42 +245,45 @@ fn look_deep(suspects: &mut [Suspect], recording: &Recording, filter: &Filter) -
         }
     }
     if wanted.len() > DEEP_MAX {
-        eprintln!(
-            "innkeeper: {} functions made errors, and {DEEP_MAX} are looked at; --syscall and --errno choose",
+        say(format_args!(
+            "{} functions made errors, and {DEEP_MAX} are looked at; --syscall and --errno choose",
             wanted.len()
-        );
+        ));
         wanted.truncate(DEEP_MAX);
     }
     for suspect in suspects {
         let is_wanted = wanted.contains(&(suspect.function.as_str(), Outcome::Errno(suspect.errno)));
         if is_wanted && !suspect.look_deep() {
-            eprintln!(
-                "innkeeper: {} has too many basic blocks to look at each of them",
+            say(format_args!(
+                "{} has too many basic blocks to look at each of them",
                 suspect.function
-            );
+            ));
         }
     }
     Ok(())
 }
 
 fn not_again(run: Run, why: &str) -> Run {
-    eprintln!("innkeeper: not run again: {why}");
+    say(format_args!("not run again: {why}"));
     run
 }
 
 /// Prints the report where it is wanted.
 fn tell(report: &Report, job: &Why) -> Result<(), String> {
     let text = report.print(job).map_err(|error| error.to_string())?;
-    match &job.output {
-        Some(file) => fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display())),
-        None => io::stderr()
-            .write_all(text.as_bytes())
-            .map_err(|error| format!("cannot write to standard error: {error}")),
+    let (written, place) = match &job.output {
+        Some(file) => (fs::write(file, text), file.display().to_string()),
+        None => (io::stderr().write_all(text.as_bytes()), "to standard error".to_owned()),
+    };
+    match written {
+        // Who went away does not want it any more.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write {place}: {error}")),
+        _ => Ok(()),
     }
 }
 
 fn failed(sentence: &str) -> ExitCode {
-    eprintln!("innkeeper: {sentence}");
+    say(sentence);
     FAILED.into()
 }
 
@@ -291,7 +299,7 @@ fn guard(journal: &Path) -> ExitCode {
     let _blocked = Signals::take(&ENDING);
     let failures = guardian::run(journal).unwrap_or_else(|error| vec![error.to_string()]);
     for failure in &failures {
-        eprintln!("innkeeper: tracefs is not as it was: {failure}");
+        say(format_args!("tracefs is not as it was: {failure}"));
     }
     if failures.is_empty() {
         ExitCode::SUCCESS

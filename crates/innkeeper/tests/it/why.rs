@@ -161,3 +161,20 @@ fn why_names_the_interpreter_that_a_script_lacks() {
     assert!(told.contains(&line), "{told}");
     assert_eq!(status, Some(127), "the shell's own status for it");
 }
+
+#[test]
+fn a_reader_that_goes_away_costs_the_command_no_status() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    let why = innkeeper.args(["why", "--", "sh", "-c", "cat /no/such/file; exit 7"]);
+    assert_eq!(why.stderr(writer).status().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_full_device_is_an_error_of_innkeepers_own() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut innkeeper = Command::new(env!("CARGO_BIN_EXE_innkeeper"));
+    let why = innkeeper.args(["why", "--", "true"]);
+    assert_eq!(why.stderr(full).status().unwrap().code(), Some(125));
+}
