@@ -108,6 +108,18 @@ pub struct Report {
     pub dropped: u64,
     /// The exit status, or 128 plus the signal that ended it; 0 for a process that was let go before its end.
     pub status: u8,
+    /// Set if the command itself could not be executed, of which the failed calls tell more.
+    pub not_run: Option<NotRun>,
+}
+
+/// There is no such program, or it cannot be executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot run {program}: {}", io::Error::from_raw_os_error(*errno))]
+pub struct NotRun {
+    /// The command's first word.
+    pub program: String,
+    /// What the kernel said.
+    pub errno: i32,
 }
 
 /// What kept a command from being run.
@@ -116,14 +128,6 @@ pub enum Error {
     /// A word of the command holds a NUL byte, or there are none.
     #[error("the command is empty or has a NUL byte in it")]
     Command,
-    /// There is no such program, or it cannot be executed.
-    #[error("cannot run {program}: {source}")]
-    Execute {
-        /// The command's first word.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// The process is not attached to.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -162,7 +166,7 @@ impl Watch for () {
 /// Signals reach the command as they would without ptrace. Descendants that outlive the command go on untraced.
 ///
 /// # Errors
-/// The command cannot be run, or the system does not let it be traced.
+/// The command is none, or the system does not let it be traced. That it cannot be executed is part of the report.
 pub fn run(command: Vec<OsString>) -> Result<Report, Error> {
     run_watched(command, &mut ())
 }
@@ -179,6 +183,8 @@ pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Rep
         .seize()
         .map_err(system("trace the command (is ptrace allowed here?)"))?;
     let signals = sys::pass_signals_on(child.pid);
+    // It stops before it executes the command, and from there on each call is seen.
+    sys::interrupt(child.pid);
     watch.started(&[child.pid]);
     child.execute().map_err(system("let the command go"))?;
     let mut trace = Trace::new(watch);
@@ -188,10 +194,10 @@ pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Rep
     if let Ok(mut wake) = Wake::new() {
         trace.let_go(&mut wake);
     }
-    match child.failure() {
-        Some(source) => Err(Error::Execute { program, source }),
-        None => Ok(trace.report(status)),
-    }
+    Ok(Report {
+        not_run: child.failure().map(|errno| NotRun { program, errno }),
+        ..trace.report(status)
+    })
 }
 
 fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -230,6 +236,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             failures: self.failures,
             dropped: self.dropped,
             status,
+            not_run: None,
         }
     }
 

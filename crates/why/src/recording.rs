@@ -133,7 +133,8 @@ pub enum Subject<'p> {
 /// `guardian` is a command that calls [`tracefs::guardian::run`].
 ///
 /// # Errors
-/// The command cannot be run, or it or the process not be traced by ptrace. That the kernel's functions cannot be traced is part of the result.
+/// The command is none, or it or the process cannot be traced by ptrace. That the command cannot be executed, or the kernel's
+/// functions not be traced, is part of the result.
 pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Run, ptrace::Error> {
     if let Subject::Process(process) = &subject {
         // To set up the tracer takes a while, and this tells most of what can be wrong.

@@ -71,12 +71,16 @@ fn what_outlives_the_command_goes_on_untraced() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_an_error() {
-    let error = run(vec!["/no/such/program".into()]).unwrap_err();
-    assert!(
-        matches!(&error, Error::Execute { source, .. } if source.raw_os_error() == Some(libc::ENOENT)),
-        "{error}"
-    );
+fn a_command_that_cannot_be_executed_is_told_with_the_call_that_says_so() {
+    let not_run = |report: &Report| report.not_run.as_ref().map(|not_run| not_run.errno);
+    let report = run(vec!["/no/such/program".into()]).unwrap();
+    assert_eq!(not_run(&report), Some(libc::ENOENT));
+    let failure = find(&report, "execve", "\"/no/such/program\"").unwrap();
+    assert_eq!(failure.outcome, Outcome::Errno(libc::ENOENT));
+    let report = run(vec!["/etc/passwd".into()]).unwrap();
+    assert_eq!(not_run(&report), Some(libc::EACCES));
+    assert!(find(&report, "execve", "\"/etc/passwd\"").is_some());
+    assert_eq!(not_run(&shell("exec /no/such/program")), None, "the shell was");
     assert!(matches!(run(Vec::new()), Err(Error::Command)));
 }
 

@@ -69,12 +69,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
         Ok(run) => run,
         Err(error) => {
             say(&error);
-            return match error {
-                ptrace::Error::Execute { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => NOT_THERE,
-                ptrace::Error::Execute { .. } => NOT_EXECUTABLE,
-                _ => FAILED,
-            }
-            .into();
+            return FAILED.into();
         }
     };
     for note in &run.notes {
@@ -93,7 +88,11 @@ pub(crate) fn run(job: Why) -> ExitCode {
         Err(refused) => say(format_args!("no kernel functions: {refused}")),
     }
     let recording = run.recording.as_ref().ok();
-    let status = run.report.status;
+    let status = match &run.report.not_run {
+        Some(not_run) if not_run.errno == libc::ENOENT => NOT_THERE,
+        Some(_) => NOT_EXECUTABLE,
+        None => run.report.status,
+    };
     let (failures, log) = (&run.report.failures, host_log(&job));
     let seen = Seen {
         answers: &answers,
@@ -120,13 +119,16 @@ pub(crate) fn run(job: Why) -> ExitCode {
     for sentence in [&told, &recorded].into_iter().filter_map(|done| done.as_ref().err()) {
         say(sentence);
     }
+    if let Some(not_run) = &run.report.not_run {
+        say(not_run);
+    }
     if told.and(recorded).is_err() {
         return FAILED.into();
     }
     if job.process.is_some() {
         return ExitCode::SUCCESS;
     }
-    run.report.status.into()
+    status.into()
 }
 
 /// The debug information of the kernel of a recording, if any answer names an instruction and it is installed here.

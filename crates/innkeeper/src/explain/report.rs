@@ -61,7 +61,9 @@ impl Report {
         let mut told: Vec<Told> = Vec::new();
         let mut hidden = 0;
         for (failure, (found, coverage)) in wanted {
-            if !all && is_everyday(failure) {
+            // What was found elsewhere is no reason for anything.
+            let told_anyway = filter.all || all && !failure.searching;
+            if !told_anyway && is_everyday(failure) {
                 hidden += 1;
                 continue;
             }

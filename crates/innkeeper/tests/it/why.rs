@@ -160,6 +160,10 @@ fn why_names_the_interpreter_that_a_script_lacks() {
     );
     assert!(told.contains(&line), "{told}");
     assert_eq!(status, Some(127), "the shell's own status for it");
+    let (status, told) = self::told(&["--", &script.to_string()]);
+    let sentence = format!("innkeeper: cannot run {script}: No such file or directory (os error 2)\n");
+    assert!(told.contains(&line) && told.ends_with(&sentence), "{told}");
+    assert_eq!(status, Some(127));
 }
 
 #[test]

@@ -58,12 +58,11 @@ impl Child {
         self.go.write_all(&[1])
     }
 
-    /// Why the command could not be executed; to be asked once the child ended.
-    pub(super) fn failure(&mut self) -> Option<io::Error> {
+    /// The errno for which the command could not be executed; to be asked once the child ended.
+    pub(super) fn failure(&mut self) -> Option<i32> {
         let mut errno = [0; 4];
         let read = self.failed.read_exact(&mut errno);
-        read.is_ok()
-            .then(|| io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+        read.is_ok().then(|| i32::from_ne_bytes(errno))
     }
 }
 
