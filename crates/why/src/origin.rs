@@ -93,9 +93,13 @@ pub fn answers<'s>(
     let mut next: BTreeMap<i32, usize> = BTreeMap::new();
     let mut found = Vec::with_capacity(failures.len());
     for failure in failures {
-        let Outcome::Errno(errno) = failure.outcome else {
-            found.push(None);
-            continue;
+        let errno = match failure.outcome {
+            // The kernel's own result of an interrupted call is none that the program sees.
+            Outcome::Errno(errno) if !failure.inferred => errno,
+            Outcome::Errno(_) | Outcome::Sigsys => {
+                found.push(None);
+                continue;
+            }
         };
         let from = next.get(&failure.thread).copied().unwrap_or(0);
         let position = syscalls.iter().skip(from).position(|syscall| {

@@ -3,37 +3,30 @@
 mod address;
 mod arguments;
 mod attach;
+mod calls;
 mod flags;
 mod signatures;
 mod sys;
+mod trace;
 mod wake;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
 use serde::{Deserialize, Serialize};
-use sys::{Stop, Syscall};
+use trace::Trace;
 use wake::Wake;
 
 use crate::context::Context;
-use crate::kernel_log::{self, KernelLog};
-use crate::{errno_name, syscall_name};
+use crate::errno_name;
+use crate::kernel_log;
 
 pub(crate) use arguments::Object;
 pub use attach::{Process, Refusal, attach, leader};
 
 /// The audit number of x86-64: calls of other kinds (i386) have other numbers.
 pub const AUDIT_X86_64: u32 = 0xc000_003e;
-/// `ERESTARTSYS` and its kin: the kernel calls again by itself, the program never sees them.
-const RESTARTS: std::ops::RangeInclusive<i64> = 512..=516;
-/// Failed calls that are kept; a command in a loop must not fill the memory.
-const KEPT: usize = 10_000;
-
-/// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
-const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];
-const SEARCHED: usize = 64;
 
 /// A system call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +48,9 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Whether a seccomp filter was on this thread, which may have refused the call before any kernel function saw it.
     pub filtered: bool,
+    /// Whether that it failed was seen by what came after it alone: nothing in a recording is known to be of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inferred: bool,
     /// Whether it was looked for a program here that then was found elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub searching: bool,
@@ -84,7 +80,7 @@ impl Failure {
 pub enum Outcome {
     /// It returned this errno.
     Errno(i32),
-    /// A seccomp filter sent SIGSYS in its place.
+    /// A seccomp filter sent SIGSYS in its place, or ended the thread by that.
     Sigsys,
 }
 
@@ -202,186 +198,4 @@ pub fn run_watched(command: Vec<OsString>, watch: &mut impl Watch) -> Result<Rep
 
 fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { doing, source }
-}
-
-struct Trace<'w, W> {
-    watch: &'w mut W,
-    /// The threads that are traced, and perhaps some that are no more.
-    traced: BTreeSet<i32>,
-    /// Who started each of those that were born while traced.
-    parents: BTreeMap<i32, i32>,
-    /// The call that each thread is in.
-    calls: BTreeMap<i32, Syscall>,
-    /// None where it may not be read.
-    log: Option<KernelLog>,
-    failures: Vec<Failure>,
-    dropped: u64,
-}
-
-impl<'w, W: Watch> Trace<'w, W> {
-    fn new(watch: &'w mut W) -> Self {
-        Self {
-            watch,
-            traced: BTreeSet::new(),
-            parents: BTreeMap::new(),
-            calls: BTreeMap::new(),
-            log: KernelLog::open(),
-            failures: Vec::new(),
-            dropped: 0,
-        }
-    }
-
-    fn report(self, status: u8) -> Report {
-        Report {
-            failures: self.failures,
-            dropped: self.dropped,
-            status,
-            not_run: None,
-        }
-    }
-
-    fn until_end_of(&mut self, leader: i32) -> io::Result<u8> {
-        loop {
-            let (thread, stop) = sys::wait()?;
-            if let Some(status) = self.stopped(thread, stop, leader) {
-                return Ok(status);
-            }
-        }
-    }
-
-    /// Takes note of a stop and lets the thread go on; gives the exit status once the leader has ended.
-    fn stopped(&mut self, thread: i32, stop: Stop, leader: i32) -> Option<u8> {
-        self.traced.insert(thread);
-        match stop {
-            Stop::Ended(status) => {
-                self.forget(thread);
-                return (thread == leader).then_some(status);
-            }
-            Stop::Syscall => {
-                self.syscall(thread);
-                sys::resume(thread, 0);
-            }
-            Stop::Signal(signal) => {
-                if signal == libc::SIGSYS {
-                    self.sigsys(thread);
-                }
-                sys::resume(thread, signal);
-            }
-            // The thread stays stopped, as the one who stopped it wants, until SIGCONT.
-            Stop::Group => sys::listen(thread),
-            Stop::Born(child) => {
-                self.traced.insert(child);
-                self.parents.insert(child, thread);
-                sys::resume(thread, 0);
-            }
-            Stop::Executed(former) => {
-                if former != thread {
-                    // It has taken the place of the leader, which is no more, nor are the other threads.
-                    let call = self.calls.remove(&former);
-                    self.forget(former);
-                    self.calls.remove(&thread);
-                    self.calls.extend(call.map(|call| (thread, call)));
-                }
-                self.found(thread);
-                sys::resume(thread, 0);
-            }
-            Stop::Event => sys::resume(thread, 0),
-        }
-        None
-    }
-
-    /// A thread executes a program now. It, or the shell that started it, looked for that in other directories of PATH before.
-    fn found(&mut self, thread: i32) {
-        let name = arguments::program(thread).unwrap_or_default();
-        let parent = self.parents.get(&thread);
-        for failure in self.failures.iter_mut().rev().take(SEARCHED) {
-            let looks = (failure.thread == thread || Some(&failure.thread) == parent)
-                && SEARCHING.contains(&failure.call.as_str())
-                // One that was there, and could not be executed, is news.
-                && failure.context.interpreter.is_none()
-                && failure.outcome == Outcome::Errno(libc::ENOENT)
-                && failure
-                    .arguments
-                    .iter()
-                    .any(|path| arguments::names_command(path, &name));
-            failure.searching |= looks;
-        }
-    }
-
-    /// A thread is no more.
-    fn forget(&mut self, thread: i32) {
-        self.traced.remove(&thread);
-        self.calls.remove(&thread);
-        self.parents.remove(&thread);
-        if let Some(log) = &mut self.log {
-            log.ended(thread);
-        }
-        self.watch.ended(thread);
-    }
-
-    fn syscall(&mut self, thread: i32) {
-        match sys::syscall_info(thread) {
-            Some(sys::Info::Entry(call)) => {
-                self.calls.insert(thread, call);
-                if let Some(log) = &mut self.log {
-                    log.entered(thread);
-                }
-                self.watch.entered(thread, call.number);
-            }
-            Some(sys::Info::Exit { value, error }) => {
-                let errno = value.wrapping_neg();
-                let failed = error && !RESTARTS.contains(&errno);
-                self.watch.left(thread, failed);
-                if let (Some(call), true) = (self.calls.remove(&thread), failed) {
-                    self.keep(thread, call, Outcome::Errno(i32::try_from(errno).unwrap_or(i32::MAX)));
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn sigsys(&mut self, thread: i32) {
-        let Some((number, architecture)) = sys::refused_call(thread) else {
-            return;
-        };
-        // The refused call's arguments are known from its entry, unless it was another thread's signal.
-        let seen = self.calls.remove(&thread).filter(|call| call.number == number);
-        let call = seen.unwrap_or(Syscall {
-            architecture,
-            number,
-            arguments: [0; 6],
-        });
-        self.keep(thread, call, Outcome::Sigsys);
-    }
-
-    fn keep(&mut self, thread: i32, call: Syscall, outcome: Outcome) {
-        if self.failures.len() == KEPT {
-            self.dropped += 1;
-            return;
-        }
-        let name = (call.architecture == AUDIT_X86_64)
-            .then(|| syscall_name(call.number))
-            .flatten();
-        let errno = match outcome {
-            Outcome::Errno(errno) => errno,
-            Outcome::Sigsys => libc::ENOSYS,
-        };
-        let objects = arguments::objects(thread, name, call.arguments);
-        self.failures.push(Failure {
-            thread,
-            number: call.number,
-            architecture: call.architecture,
-            program: arguments::program(thread),
-            arguments: arguments::decode(thread, name, call.arguments),
-            call: name.map_or_else(
-                || format!("system call {} of {:#x}", call.number, call.architecture),
-                str::to_owned,
-            ),
-            outcome,
-            filtered: arguments::filtered(thread),
-            searching: false,
-            context: Context::of(thread, name.unwrap_or_default(), errno, &objects),
-            log: self.log.as_mut().map_or_else(Vec::new, |log| log.since(thread)),
-        });
-    }
 }

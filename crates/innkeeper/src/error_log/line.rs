@@ -222,6 +222,7 @@ mod tests {
             arguments: Vec::new(),
             outcome: why::ptrace::Outcome::Errno(Errno::ENFILE.0),
             filtered: false,
+            inferred: false,
             searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),

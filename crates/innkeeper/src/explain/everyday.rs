@@ -58,6 +58,7 @@ mod tests {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             outcome: Outcome::Errno(errno),
             filtered: false,
+            inferred: false,
             searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),

@@ -108,6 +108,15 @@ pub(super) fn tell(failure: &Failure, found: Option<&Found>, seen: bool, log: Op
     }
 }
 
+/// How far a SIGSYS is to be taken for a filter's.
+fn by_filter(failure: &Failure) -> Certainty {
+    if failure.inferred {
+        Certainty::Likely
+    } else {
+        Certainty::Certain
+    }
+}
+
 fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     if let Some(interpreter) = missing_interpreter(failure) {
         let certainty = answer.map_or(Certainty::Likely, |answer| answer.certainty);
@@ -117,7 +126,7 @@ fn reason(failure: &Failure, answer: Option<&Answer>) -> Option<Line> {
     let (text, certainty) = match (failure.outcome, answer) {
         (Outcome::Sigsys, _) => (
             "a seccomp filter refused it before the kernel began",
-            Certainty::Certain,
+            by_filter(failure),
         ),
         (Outcome::Errno(libc::EPERM | libc::EACCES | libc::ENOSYS), None) if failure.filtered => (
             "a seccomp filter is on this thread and may have refused it",
@@ -235,7 +244,7 @@ fn manual(failure: &Failure, answer: Option<&Answer>, value: Option<&Line>) -> O
 fn place(failure: &Failure, answer: Option<&Answer>, seen: bool) -> Option<Line> {
     let Some(answer) = answer else {
         return match failure.outcome {
-            Outcome::Sigsys => Line::new(FILTER.to_owned(), Certainty::Certain),
+            Outcome::Sigsys => Line::new(FILTER.to_owned(), by_filter(failure)),
             Outcome::Errno(_) if seen => Line::new("its functions were not seen".to_owned(), Certainty::Unknown),
             // That, and why, is said once for all.
             Outcome::Errno(_) => None,

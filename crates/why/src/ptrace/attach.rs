@@ -6,8 +6,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::sys::{self, Stop};
+use super::trace::Trace;
 use super::wake::Wake;
-use super::{Error, Report, Trace, Watch, system};
+use super::{Error, Report, Watch, system};
 
 /// Threads that wait for a disk do not stop before it answers: that long is waited for those.
 const STOPPING: Duration = Duration::from_millis(300);

@@ -22,11 +22,26 @@ pub(super) struct Syscall {
     pub(super) architecture: u32,
     pub(super) number: u64,
     pub(super) arguments: [u64; 6],
+    pub(super) place: Place,
+}
+
+/// From where a thread makes a call, and returns to: its instruction and stack pointers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    instruction: u64,
+    stack: u64,
+}
+
+/// The result of a call.
+pub(super) struct Exit {
+    pub(super) value: i64,
+    pub(super) error: bool,
+    pub(super) place: Place,
 }
 
 pub(super) enum Info {
     Entry(Syscall),
-    Exit { value: i64, error: bool },
+    Exit(Exit),
 }
 
 /// Why a thread stopped.
@@ -222,8 +237,12 @@ pub(super) fn syscall_info(thread: i32) -> Option<Info> {
     if size < 33 {
         return None;
     }
-    // Byte 0 tells the kind, bytes 4 to 7 the architecture; at 24 the call or its result begins.
+    // Byte 0 tells the kind, bytes 4 to 7 the architecture; at 24, behind the place, the call or its result begins.
     let (kind, architecture) = (words[0].to_le_bytes()[0], u32::try_from(words[0] >> 32).ok()?);
+    let place = Place {
+        instruction: words[1],
+        stack: words[2],
+    };
     match kind {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
             let arguments = *words[4..].first_chunk()?;
@@ -231,12 +250,14 @@ pub(super) fn syscall_info(thread: i32) -> Option<Info> {
                 architecture,
                 number: words[3],
                 arguments,
+                place,
             }))
         }
-        libc::PTRACE_SYSCALL_INFO_EXIT => Some(Info::Exit {
+        libc::PTRACE_SYSCALL_INFO_EXIT => Some(Info::Exit(Exit {
             value: words[3].cast_signed(),
             error: words[4].to_le_bytes()[0] != 0,
-        }),
+            place,
+        })),
         _ => None,
     }
 }

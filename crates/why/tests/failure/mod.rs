@@ -13,6 +13,7 @@ pub(crate) fn failure(thread: i32, number: u64, call: &str, errno: i32) -> Failu
         arguments: Vec::new(),
         outcome: Outcome::Errno(errno),
         filtered: false,
+        inferred: false,
         searching: false,
         context: Context::default(),
         log: Vec::new(),

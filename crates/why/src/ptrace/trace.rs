@@ -1,0 +1,213 @@
+//! Follows traced threads from stop to stop, and keeps the calls of theirs that failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::calls::{Calls, End};
+use super::sys::{self, Place, Stop, Syscall};
+use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments};
+use crate::context::Context;
+use crate::kernel_log::KernelLog;
+use crate::syscall_name;
+
+/// Failed calls that are kept; a command in a loop must not fill the memory.
+const KEPT: usize = 10_000;
+
+/// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
+const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];
+const SEARCHED: usize = 64;
+
+pub(super) struct Trace<'w, W> {
+    pub(super) watch: &'w mut W,
+    /// The threads that are traced, and perhaps some that are no more.
+    pub(super) traced: BTreeSet<i32>,
+    /// Who started each of those that were born while traced.
+    parents: BTreeMap<i32, i32>,
+    calls: BTreeMap<i32, Calls>,
+    /// None where it may not be read.
+    log: Option<KernelLog>,
+    failures: Vec<Failure>,
+    dropped: u64,
+}
+
+impl<'w, W: Watch> Trace<'w, W> {
+    pub(super) fn new(watch: &'w mut W) -> Self {
+        Self {
+            watch,
+            traced: BTreeSet::new(),
+            parents: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            log: KernelLog::open(),
+            failures: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    pub(super) fn report(self, status: u8) -> Report {
+        Report {
+            failures: self.failures,
+            dropped: self.dropped,
+            status,
+            not_run: None,
+        }
+    }
+
+    pub(super) fn until_end_of(&mut self, leader: i32) -> io::Result<u8> {
+        loop {
+            let (thread, stop) = sys::wait()?;
+            if let Some(status) = self.stopped(thread, stop, leader) {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Takes note of a stop and lets the thread go on; gives the exit status once the leader has ended.
+    pub(super) fn stopped(&mut self, thread: i32, stop: Stop, leader: i32) -> Option<u8> {
+        self.traced.insert(thread);
+        match stop {
+            Stop::Ended(status) => {
+                self.forget(thread);
+                return (thread == leader).then_some(status);
+            }
+            Stop::Syscall => {
+                self.syscall(thread);
+                sys::resume(thread, 0);
+            }
+            Stop::Signal(signal) => {
+                if signal == libc::SIGSYS {
+                    self.sigsys(thread);
+                }
+                sys::resume(thread, signal);
+            }
+            // The thread stays stopped, as the one who stopped it wants, until SIGCONT.
+            Stop::Group => sys::listen(thread),
+            Stop::Born(child) => {
+                self.traced.insert(child);
+                self.parents.insert(child, thread);
+                sys::resume(thread, 0);
+            }
+            Stop::Executed(former) => {
+                if former != thread {
+                    // It has taken the place of the leader, which is no more, nor are the other threads.
+                    let calls = self.calls.remove(&former);
+                    self.forget(former);
+                    self.calls.remove(&thread);
+                    self.calls.extend(calls.map(|calls| (thread, calls)));
+                }
+                self.found(thread);
+                sys::resume(thread, 0);
+            }
+            Stop::Event => sys::resume(thread, 0),
+        }
+        None
+    }
+
+    /// A thread executes a program now. It, or the shell that started it, looked for that in other directories of PATH before.
+    fn found(&mut self, thread: i32) {
+        let name = arguments::program(thread).unwrap_or_default();
+        let parent = self.parents.get(&thread);
+        for failure in self.failures.iter_mut().rev().take(SEARCHED) {
+            let looks = (failure.thread == thread || Some(&failure.thread) == parent)
+                && SEARCHING.contains(&failure.call.as_str())
+                // One that was there, and could not be executed, is news.
+                && failure.context.interpreter.is_none()
+                && failure.outcome == Outcome::Errno(libc::ENOENT)
+                && failure
+                    .arguments
+                    .iter()
+                    .any(|path| arguments::names_command(path, &name));
+            failure.searching |= looks;
+        }
+    }
+
+    /// A thread is no more.
+    fn forget(&mut self, thread: i32) {
+        self.traced.remove(&thread);
+        self.calls.remove(&thread);
+        self.parents.remove(&thread);
+        if let Some(log) = &mut self.log {
+            log.ended(thread);
+        }
+        self.watch.ended(thread);
+    }
+
+    fn syscall(&mut self, thread: i32) {
+        match sys::syscall_info(thread) {
+            Some(sys::Info::Entry(call)) => {
+                self.calls.entry(thread).or_default().entered(call);
+                if let Some(log) = &mut self.log {
+                    log.entered(thread);
+                }
+                self.watch.entered(thread, call.number);
+            }
+            Some(sys::Info::Exit(exit)) => {
+                let end = self.calls.entry(thread).or_default().left(&exit);
+                self.watch.left(thread, matches!(end, End::Failed(..)));
+                match end {
+                    End::Failed(Some(call), errno) => self.keep(thread, call, Outcome::Errno(errno), false),
+                    End::Interrupted(call) => self.keep(thread, call, Outcome::Errno(libc::EINTR), true),
+                    End::Failed(None, _) | End::Other => {}
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn sigsys(&mut self, thread: i32) {
+        let last = self.calls.entry(thread).or_default().take_last();
+        let Some((number, architecture)) = sys::refused_call(thread) else {
+            return;
+        };
+        // Processes send such signals to themselves as well.
+        if !arguments::filtered(thread) {
+            return;
+        }
+        match last {
+            Some(last) if last.is_refused() && last.call.number == number => {
+                self.keep(thread, last.call, Outcome::Sigsys, false);
+            }
+            Some(_) => {}
+            None => {
+                let call = Syscall {
+                    architecture,
+                    number,
+                    arguments: [0; 6],
+                    place: Place::default(),
+                };
+                self.keep(thread, call, Outcome::Sigsys, true);
+            }
+        }
+    }
+
+    fn keep(&mut self, thread: i32, call: Syscall, outcome: Outcome, inferred: bool) {
+        if self.failures.len() == KEPT {
+            self.dropped += 1;
+            return;
+        }
+        let name = (call.architecture == AUDIT_X86_64)
+            .then(|| syscall_name(call.number))
+            .flatten();
+        let errno = match outcome {
+            Outcome::Errno(errno) => errno,
+            Outcome::Sigsys => libc::ENOSYS,
+        };
+        let objects = arguments::objects(thread, name, call.arguments);
+        self.failures.push(Failure {
+            thread,
+            number: call.number,
+            architecture: call.architecture,
+            program: arguments::program(thread),
+            arguments: arguments::decode(thread, name, call.arguments),
+            call: name.map_or_else(
+                || format!("system call {} of {:#x}", call.number, call.architecture),
+                str::to_owned,
+            ),
+            outcome,
+            filtered: arguments::filtered(thread),
+            inferred,
+            searching: false,
+            context: Context::of(thread, name.unwrap_or_default(), errno, &objects),
+            log: self.log.as_mut().map_or_else(Vec::new, |log| log.since(thread)),
+        });
+    }
+}
