@@ -83,7 +83,7 @@ fn a_call_fails_by_a_signal_if_its_program_sees_that() {
     assert_eq!(report.status, 0);
     let reads = of(&report, "read");
     let [read] = reads[..] else {
-        panic!("{report:?}");
+        panic!("{:?}", report.failures.last());
     };
     assert_eq!((read.outcome, read.inferred), (Outcome::Errno(libc::EINTR), true));
     assert!(read.arguments[0].contains("<pipe:"), "{read:?}");
@@ -166,10 +166,63 @@ fn a_filters_signal_is_told_with_the_arguments_and_a_forged_one_is_not() {
     let report = made("trapped");
     let told = refused(&report);
     let [mkdir] = told[..] else {
-        panic!("{report:?}");
+        panic!("{:?}", report.failures.last());
     };
     assert_eq!((mkdir.call.as_str(), mkdir.inferred), ("mkdir", false));
     assert_eq!(mkdir.arguments, ["\"/no/such/directory\"", "0o700"]);
     let report = made("forged");
+    assert_eq!(refused(&report), Vec::<&Failure>::new());
+}
+
+#[test]
+#[ignore = "makes the calls that other tests look at"]
+fn killed() {
+    filtered(libc::SECCOMP_RET_KILL_PROCESS);
+}
+
+#[test]
+#[ignore = "makes the calls that other tests look at"]
+fn killed_as_a_thread() {
+    let (reader, writer) = io::pipe().unwrap();
+    std::thread::spawn(move || {
+        // It is closed when the kernel ends the last thread.
+        let _open_to_the_end = writer;
+        filtered(libc::SECCOMP_RET_KILL_THREAD);
+    });
+    let poll = libc::pollfd {
+        fd: std::os::fd::AsRawFd::as_raw_fd(&reader),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polls = [poll];
+    // SAFETY: one entry, as the second argument says.
+    unsafe { libc::poll(polls.as_mut_ptr(), 1, 500) };
+    std::process::exit(7);
+}
+
+#[test]
+#[ignore = "makes the calls that other tests look at"]
+fn ended_by_a_signal() {
+    filtered(libc::SECCOMP_RET_ALLOW);
+    let own = std::process::id().cast_signed();
+    // SAFETY: takes numbers alone.
+    unsafe { libc::kill(own, libc::SIGSYS) };
+}
+
+#[test]
+fn what_a_filter_ends_is_told_as_likely() {
+    for case in ["killed", "killed_as_a_thread"] {
+        let report = made(case);
+        let told = refused(&report);
+        let [mkdir] = told[..] else {
+            panic!("{case}: {told:?}");
+        };
+        assert_eq!((mkdir.call.as_str(), mkdir.inferred), ("mkdir", true), "{case}");
+        assert_eq!(mkdir.arguments, ["\"/no/such/directory\"", "0o700"], "{case}");
+        let others_go_on = case == "killed_as_a_thread";
+        assert_eq!(report.status, if others_go_on { 7 } else { 128 + 31 });
+    }
+    let report = made("ended_by_a_signal");
+    assert_eq!(report.status, 128 + 31);
     assert_eq!(refused(&report), Vec::<&Failure>::new());
 }

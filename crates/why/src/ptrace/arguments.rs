@@ -14,6 +14,9 @@ const TEXT_MAX: usize = 256;
 const PATH_MAX: usize = 4096;
 /// `IOV_MAX`: more pieces a message cannot have.
 const PIECES_MAX: u64 = 1024;
+/// `SECCOMP_MODE_FILTER`, and what a thread's mode is once a call was its last (Linux 5.17 and later).
+const FILTERED: u8 = 2;
+const DEAD: u8 = 3;
 
 /// The arguments of a call; all six words where it is not known how many it has.
 pub(super) fn decode(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<String> {
@@ -197,20 +200,26 @@ pub(super) fn names_command(argument: &str, name: &str) -> bool {
 
 /// The name under which the thread's program was started, or its first 15 bytes (`comm`).
 pub(super) fn program(thread: i32) -> Option<String> {
-    Some(
-        fs::read_to_string(format!("/proc/{thread}/comm"))
-            .ok()?
-            .trim_end()
-            .to_owned(),
-    )
+    let name = fs::read(format!("/proc/{thread}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
-/// Whether a seccomp filter is on the thread (`Seccomp: 2`).
+/// Whether a seccomp filter is on the thread.
 pub(super) fn filtered(thread: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+    matches!(seccomp(thread), Some(FILTERED | DEAD))
+}
+
+/// Whether a seccomp filter has ended the thread.
+pub(super) fn ended_by_filter(thread: i32) -> bool {
+    seccomp(thread) == Some(DEAD)
+}
+
+fn seccomp(thread: i32) -> Option<u8> {
+    let status = fs::read(format!("/proc/{thread}/status")).ok()?;
+    // The program's name may have any bytes.
+    let status = String::from_utf8_lossy(&status);
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
+    mode.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -218,7 +218,7 @@ impl<W: Watch> Trace<'_, W> {
                             self.traced.insert(child);
                             0
                         }
-                        Stop::Syscall | Stop::Group | Stop::Executed(_) | Stop::Event => 0,
+                        Stop::Syscall | Stop::Group | Stop::Executed(_) | Stop::Ending(_) | Stop::Event => 0,
                     };
                     sys::detach(thread, signal);
                 }

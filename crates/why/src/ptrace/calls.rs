@@ -79,6 +79,16 @@ impl Calls {
         self.last.take()
     }
 
+    /// The thread executes another program now, which has no handlers to return from.
+    pub(super) fn executed(&mut self) {
+        self.interrupted.clear();
+    }
+
+    /// The call for which a filter ends the thread: it never left that, or did so as if it was refused.
+    pub(super) fn deadly(&self) -> Option<Syscall> {
+        self.inside.or_else(|| Some(self.last.as_ref()?.call))
+    }
+
     /// Forgets what was interrupted at this place, and since; gives the former.
     fn forget_from(&mut self, place: Place) -> Option<Syscall> {
         let at = self.interrupted.iter().rposition(|call| call.place == place)?;

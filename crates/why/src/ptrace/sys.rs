@@ -12,7 +12,8 @@ const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
-    | libc::PTRACE_O_TRACEEXEC;
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEEXIT;
 /// `SYS_SECCOMP`: the code of a SIGSYS that a filter sent.
 const SIGSYS_BY_SECCOMP: i32 = 1;
 
@@ -54,6 +55,8 @@ pub(super) enum Stop {
     Born(i32),
     /// It executes another program, and had this number before.
     Executed(i32),
+    /// It is about to end by this signal, or by itself (0), and its memory is still there.
+    Ending(i32),
     Event,
 }
 
@@ -196,13 +199,14 @@ fn stop(thread: i32, status: i32) -> Stop {
             message(thread).map_or(Stop::Event, Stop::Born)
         }
         libc::PTRACE_EVENT_EXEC => message(thread).map_or(Stop::Event, Stop::Executed),
+        libc::PTRACE_EVENT_EXIT => message(thread).map_or(Stop::Event, |status| Stop::Ending(libc::WTERMSIG(status))),
         0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
         0 => Stop::Signal(signal),
         _ => Stop::Event,
     }
 }
 
-/// The number that comes with an event: of what a thread has just started, or the one that it had.
+/// The number that comes with an event: of what a thread has just started, the one that it had, or the status it ends with.
 fn message(thread: i32) -> Option<i32> {
     let mut number: libc::c_ulong = 0;
     // SAFETY: the kernel writes one `unsigned long`.

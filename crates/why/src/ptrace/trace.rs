@@ -94,7 +94,18 @@ impl<'w, W: Watch> Trace<'w, W> {
                     self.calls.remove(&thread);
                     self.calls.extend(calls.map(|calls| (thread, calls)));
                 }
+                self.calls.entry(thread).or_default().executed();
                 self.found(thread);
+                sys::resume(thread, 0);
+            }
+            Stop::Ending(signal) => {
+                // So ends as well who was sent it, and all other threads of a process that a filter ends.
+                if signal == libc::SIGSYS
+                    && arguments::ended_by_filter(thread)
+                    && let Some(call) = self.calls.get(&thread).and_then(Calls::deadly)
+                {
+                    self.keep(thread, call, Outcome::Sigsys, true);
+                }
                 sys::resume(thread, 0);
             }
             Stop::Event => sys::resume(thread, 0),
