@@ -24,6 +24,7 @@ pub mod manual;
 pub mod meaning;
 mod names;
 pub mod origin;
+mod proc;
 pub mod ptrace;
 pub mod recording;
 pub mod request;

@@ -1,5 +1,9 @@
 //! Commands that fail in known ways, run under ptrace on this kernel without privilege.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
 use why::ptrace::{Error, Failure, Outcome, Report, run};
 
 fn shell(script: &str) -> Report {
@@ -64,8 +68,8 @@ fn what_outlives_the_command_goes_on_untraced() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("number");
     shell(&format!("sleep 1000 & echo $! >{}", file.display()));
-    let number = std::fs::read_to_string(file).unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", number.trim())).unwrap();
+    let number = fs::read_to_string(file).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", number.trim())).unwrap();
     assert!(status.contains("TracerPid:\t0\n"), "{status}");
     shell(&format!("kill -KILL {number}"));
 }
@@ -82,6 +86,16 @@ fn a_command_that_cannot_be_executed_is_told_with_the_call_that_says_so() {
     assert!(find(&report, "execve", "\"/etc/passwd\"").is_some());
     assert_eq!(not_run(&shell("exec /no/such/program")), None, "the shell was");
     assert!(matches!(run(Vec::new()), Err(Error::Command)));
+}
+
+#[test]
+fn a_program_may_have_any_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let cat = directory.path().join(OsStr::from_bytes(b"cat\xff"));
+    fs::copy("/bin/cat", &cat).unwrap();
+    let report = run(vec![cat.into(), "/no/such/file".into()]).unwrap();
+    let failure = find(&report, "openat", "\"/no/such/file\"").unwrap();
+    assert_eq!(failure.program.as_deref(), Some("cat\u{fffd}"));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proc;
+
 /// The names of limits in `/proc/PID/limits`, and those of setrlimit(2).
 const LIMITS: [(&str, &str); 16] = [
     ("Max cpu time", "RLIMIT_CPU"),
@@ -119,7 +121,7 @@ pub struct Limit {
 
 impl Process {
     pub(super) fn of(thread: i32) -> Option<Self> {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{thread}/{file}"));
+        let read = |file: &str| proc::read(thread, file);
         let mut process = Self::parse(&read("status").ok()?, &read("limits").unwrap_or_default());
         if let Some(limit) = process.limits.get_mut("RLIMIT_NOFILE") {
             limit.used = fs::read_dir(format!("/proc/{thread}/fd"))

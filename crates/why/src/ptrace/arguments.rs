@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::{address, flags, signatures};
+use crate::proc;
 
 /// The longest text that is shown of a path.
 const TEXT_MAX: usize = 256;
@@ -200,8 +201,7 @@ pub(super) fn names_command(argument: &str, name: &str) -> bool {
 
 /// The name under which the thread's program was started, or its first 15 bytes (`comm`).
 pub(super) fn program(thread: i32) -> Option<String> {
-    let name = fs::read(format!("/proc/{thread}/comm")).ok()?;
-    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+    Some(proc::read(thread, "comm").ok()?.trim_end().to_owned())
 }
 
 /// Whether a seccomp filter is on the thread.
@@ -215,9 +215,7 @@ pub(super) fn ended_by_filter(thread: i32) -> bool {
 }
 
 fn seccomp(thread: i32) -> Option<u8> {
-    let status = fs::read(format!("/proc/{thread}/status")).ok()?;
-    // The program's name may have any bytes.
-    let status = String::from_utf8_lossy(&status);
+    let status = proc::read(thread, "status").ok()?;
     let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
     mode.trim().parse().ok()
 }

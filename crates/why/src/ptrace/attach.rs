@@ -9,6 +9,7 @@ use super::sys::{self, Stop};
 use super::trace::Trace;
 use super::wake::Wake;
 use super::{Error, Report, Watch, system};
+use crate::proc;
 
 /// Threads that wait for a disk do not stop before it answers: that long is waited for those.
 const STOPPING: Duration = Duration::from_millis(300);
@@ -274,7 +275,7 @@ fn threads(process: i32) -> Vec<i32> {
 }
 
 fn is_kernel_thread(process: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = proc::read(process, "stat").unwrap_or_default();
     // The name, in parentheses, may hold anything; behind it come the state and six numbers, then the flags.
     let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
     let flags = behind
@@ -289,7 +290,7 @@ struct Status(String);
 
 impl Status {
     fn of(thread: i32) -> Option<Self> {
-        fs::read_to_string(format!("/proc/{thread}/status")).ok().map(Self)
+        proc::read(thread, "status").ok().map(Self)
     }
 
     fn field(&self, name: &str) -> Option<&str> {
@@ -314,13 +315,15 @@ impl Status {
     /// Name and number of who traces it.
     fn tracer(&self) -> Option<String> {
         let number = self.number("TracerPid:").filter(|tracer| *tracer != 0)?;
-        let name = fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default();
+        let name = proc::read(number, "comm").unwrap_or_default();
         Some(format!("{}[{number}]", name.trim_end()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -340,6 +343,18 @@ mod tests {
     #[test]
     fn a_thread_stands_for_its_process() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let number = child.id().cast_signed();
+        assert_eq!(leader(number).unwrap(), number);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_may_have_any_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join(std::ffi::OsStr::from_bytes(b"sleep\xff"));
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(program).arg("60").spawn().unwrap();
         let number = child.id().cast_signed();
         assert_eq!(leader(number).unwrap(), number);
         child.kill().unwrap();
