@@ -5,6 +5,7 @@ mod arguments;
 mod attach;
 mod calls;
 mod flags;
+mod rights;
 mod signatures;
 mod sys;
 mod trace;
@@ -106,6 +107,8 @@ pub struct Report {
     pub status: u8,
     /// Set if the command itself could not be executed, of which the failed calls tell more.
     pub not_run: Option<NotRun>,
+    /// Programs that ran without the rights which they have untraced, a sentence each.
+    pub withheld: Vec<String>,
 }
 
 /// There is no such program, or it cannot be executed.

@@ -155,6 +155,7 @@ pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Ru
         Subject::Command(command) => ptrace::run_watched(command, &mut tracing)?,
         Subject::Process(process) => ptrace::attach(process, &mut tracing)?,
     };
+    notes.extend(report.withheld.iter().cloned());
     let recording = tracing.0.map_err(Refused::from).and_then(|session| {
         let (header, formats) = session.descriptions();
         let (header, formats) = (header.clone(), formats.to_vec());

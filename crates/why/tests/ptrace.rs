@@ -3,6 +3,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use why::ptrace::{Error, Failure, Outcome, Report, run};
 
@@ -96,6 +100,37 @@ fn a_program_may_have_any_name() {
     let report = run(vec![cat.into(), "/no/such/file".into()]).unwrap();
     let failure = find(&report, "openat", "\"/no/such/file\"").unwrap();
     assert_eq!(failure.program.as_deref(), Some("cat\u{fffd}"));
+}
+
+#[test]
+#[ignore = "makes the calls that other tests look at"]
+fn runs_what_is_set_uid() {
+    let program = std::env::var_os("SET_UID").unwrap();
+    let report = run(vec![program.clone()]).unwrap();
+    let sentence = format!("{} is set-uid, which the kernel ignores", program.display());
+    assert!(report.withheld[0].starts_with(&sentence), "{:?}", report.withheld);
+}
+
+#[test]
+fn what_a_program_may_not_under_a_tracer_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: it takes root to become another user");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(directory.path(), 0o755);
+    let program = directory.path().join("true");
+    fs::copy("/bin/true", &program).unwrap();
+    mode(&program, 0o4755);
+    let report = run(vec![program.clone().into()]).unwrap();
+    assert_eq!(report.withheld, Vec::<String>::new(), "root is given it");
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["runs_what_is_set_uid", "--exact", "--ignored"])
+        .env("SET_UID", &program);
+    match test.uid(65534).gid(65534).status() {
+        Ok(status) => assert!(status.success()),
+        Err(error) => eprintln!("skipped: another user cannot run this test: {error}"),
+    }
 }
 
 #[test]

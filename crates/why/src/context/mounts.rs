@@ -50,7 +50,7 @@ impl Mount {
 pub struct Mounts(Vec<Mount>);
 
 impl Mounts {
-    pub(super) fn of(thread: i32) -> Option<Self> {
+    pub(crate) fn of(thread: i32) -> Option<Self> {
         Some(Self::parse(
             &fs::read_to_string(format!("/proc/{thread}/mountinfo")).ok()?,
         ))

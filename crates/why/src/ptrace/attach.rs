@@ -286,19 +286,19 @@ fn is_kernel_thread(process: i32) -> bool {
 }
 
 /// `/proc/PID/status` of a thread.
-struct Status(String);
+pub(super) struct Status(String);
 
 impl Status {
-    fn of(thread: i32) -> Option<Self> {
+    pub(super) fn of(thread: i32) -> Option<Self> {
         proc::read(thread, "status").ok().map(Self)
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         let found = self.0.lines().find_map(|line| line.strip_prefix(name));
         found.map(str::trim)
     }
 
-    fn number(&self, name: &str) -> Option<i32> {
+    pub(super) fn number(&self, name: &str) -> Option<i32> {
         self.field(name)?.split_ascii_whitespace().next()?.parse().ok()
     }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use super::calls::{Calls, End};
 use super::sys::{self, Place, Stop, Syscall};
-use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments};
+use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments, rights};
 use crate::context::Context;
 use crate::kernel_log::KernelLog;
 use crate::syscall_name;
@@ -28,6 +28,7 @@ pub(super) struct Trace<'w, W> {
     log: Option<KernelLog>,
     failures: Vec<Failure>,
     dropped: u64,
+    withheld: BTreeSet<String>,
 }
 
 impl<'w, W: Watch> Trace<'w, W> {
@@ -40,6 +41,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             log: KernelLog::open(),
             failures: Vec::new(),
             dropped: 0,
+            withheld: BTreeSet::new(),
         }
     }
 
@@ -49,6 +51,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             dropped: self.dropped,
             status,
             not_run: None,
+            withheld: self.withheld.into_iter().collect(),
         }
     }
 
@@ -96,6 +99,7 @@ impl<'w, W: Watch> Trace<'w, W> {
                 }
                 self.calls.entry(thread).or_default().executed();
                 self.found(thread);
+                self.withheld.extend(rights::withheld(thread));
                 sys::resume(thread, 0);
             }
             Stop::Ending(signal) => {
