@@ -167,6 +167,16 @@ fn why_names_the_interpreter_that_a_script_lacks() {
 }
 
 #[test]
+fn an_interrupt_for_innkeeper_alone_is_the_commands() {
+    let wait = "n=0; while [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done";
+    for signal in ["INT", "QUIT", "TERM"] {
+        let script = format!("trap 'exit 9' {signal}; kill -{signal} $PPID; {wait}; exit 1");
+        let (status, told) = told(&["--", "sh", "-c", &script]);
+        assert_eq!(status, Some(9), "{signal}: {told}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_costs_the_command_no_status() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -279,44 +280,54 @@ pub(super) fn refused_call(thread: i32) -> Option<(u64, u32)> {
 }
 
 static COMMAND: AtomicI32 = AtomicI32::new(0);
-/// A terminal sends these to the command too; only the others have to be passed on.
+/// A terminal sends these to the command too; only what others send has to be passed on.
 const OF_THE_TERMINAL: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 const PASSED_ON: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
-extern "C" fn pass_on(signal: i32) {
+/// What is run for a signal, with what is known of who sent it.
+pub(super) type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+
+extern "C" fn pass_on(signal: i32, information: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a valid one to a handler that asks for it (SA_SIGINFO).
+    let by_kernel = unsafe { (*information).si_code } == libc::SI_KERNEL;
+    if by_kernel && OF_THE_TERMINAL.contains(&signal) {
+        return;
+    }
     // SAFETY: kill is async-signal-safe and touches no memory.
     unsafe { libc::kill(COMMAND.load(Ordering::Relaxed), signal) };
 }
 
 /// Puts the former actions of signals back when it goes.
-pub(super) struct Signals(Vec<(i32, libc::sighandler_t)>);
+pub(super) struct Signals(Vec<(i32, libc::sigaction)>);
 
 /// Signals for this process are the command's until the value goes.
 pub(super) fn pass_signals_on(pid: i32) -> Signals {
     COMMAND.store(pid, Ordering::Relaxed);
-    let handler = pass_on as extern "C" fn(i32) as libc::sighandler_t;
-    let ignored = OF_THE_TERMINAL.into_iter().map(|signal| (signal, libc::SIG_IGN));
-    let passed = PASSED_ON.into_iter().map(|signal| (signal, handler));
-    Signals::set(ignored.chain(passed))
+    Signals::set(OF_THE_TERMINAL.into_iter().chain(PASSED_ON), pass_on)
 }
 
 impl Signals {
-    /// Handlers among the actions must do nothing that is not async-signal-safe.
-    pub(super) fn set(actions: impl Iterator<Item = (i32, libc::sighandler_t)>) -> Self {
-        // SAFETY: the handlers of this module and of `wake` keep to that.
-        Self(
-            actions
-                .map(|(signal, action)| (signal, unsafe { libc::signal(signal, action) }))
-                .collect(),
-        )
+    /// The handler must do nothing that is not async-signal-safe.
+    pub(super) fn set(signals: impl Iterator<Item = i32>, handler: Handler) -> Self {
+        // SAFETY: zeroes are a valid action that blocks no signals.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        let former = signals.map(|signal| {
+            let mut former = action;
+            // SAFETY: the handlers of this module and of `wake` keep to that.
+            unsafe { libc::sigaction(signal, &raw const action, &raw mut former) };
+            (signal, former)
+        });
+        Self(former.collect())
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        for &(signal, action) in &self.0 {
+        for (signal, action) in &self.0 {
             // SAFETY: the action was in force before.
-            unsafe { libc::signal(signal, action) };
+            unsafe { libc::sigaction(*signal, action, ptr::null_mut()) };
         }
     }
 }

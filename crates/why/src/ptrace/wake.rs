@@ -19,7 +19,7 @@ static EVENT: AtomicI32 = AtomicI32::new(-1);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whichever thread runs it, and whenever: what it leaves is an event that waits to be read.
-extern "C" fn wake(signal: i32) {
+extern "C" fn wake(signal: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if signal != libc::SIGCHLD {
         ASKED.store(true, Ordering::Release);
     }
@@ -56,11 +56,9 @@ impl Wake {
         let event = unsafe { File::from_raw_fd(event) };
         EVENT.store(event.as_raw_fd(), Ordering::Relaxed);
         ASKED.store(false, Ordering::Release);
-        let handler = wake as extern "C" fn(i32) as libc::sighandler_t;
-        let actions = ASKING.into_iter().chain([libc::SIGCHLD]);
         Ok(Self {
             event,
-            _signals: Signals::set(actions.map(|signal| (signal, handler))),
+            _signals: Signals::set(ASKING.into_iter().chain([libc::SIGCHLD]), wake),
             _alone: alone,
         })
     }
