@@ -102,14 +102,18 @@ pub fn answers<'s>(
             }
         };
         let from = next.get(&failure.thread).copied().unwrap_or(0);
-        let position = syscalls.iter().skip(from).position(|syscall| {
+        let mut alike = syscalls.iter().enumerate().skip(from).filter(|(_, syscall)| {
             syscall.thread == failure.thread
                 && syscall.number == failure.number
                 && syscall.returned == -i64::from(errno)
         });
-        found.push(position.and_then(|position| {
-            next.insert(failure.thread, from + position + 1);
-            let syscall = &syscalls[from + position];
+        let position = alike.nth(failure.dropped_before);
+        if position.is_none() && failure.dropped_before > 0 {
+            // What comes next may as well be one that was dropped.
+            next.insert(failure.thread, syscalls.len());
+        }
+        found.push(position.and_then(|(position, syscall)| {
+            next.insert(failure.thread, position + 1);
             let mut answer = match &successes {
                 _ if syscall.tree.roots.is_empty() => refused_before(syscall, errno, failure),
                 Some(successes) => turned(syscall, errno, known, successes),

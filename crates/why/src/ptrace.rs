@@ -5,6 +5,7 @@ mod arguments;
 mod attach;
 mod calls;
 mod flags;
+mod kept;
 mod rights;
 mod signatures;
 mod sys;
@@ -52,6 +53,10 @@ pub struct Failure {
     /// Whether that it failed was seen by what came after it alone: nothing in a recording is known to be of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inferred: bool,
+    /// Failures of the same call with the same errno, of this thread, that were not kept and lie before this one: a recording
+    /// has them all.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub dropped_before: usize,
     /// Whether it was looked for a program here that then was found elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub searching: bool,
@@ -61,6 +66,11 @@ pub struct Failure {
     /// What the kernel logged between the call's entry and its end, whoever that was about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<kernel_log::Line>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 fn native() -> u32 {
@@ -101,7 +111,7 @@ impl Outcome {
 pub struct Report {
     /// The failed calls in the order of their returns.
     pub failures: Vec<Failure>,
-    /// Failed calls that were not kept because there were too many.
+    /// Failed calls between the first and the last ones that were not kept because there were too many.
     pub dropped: u64,
     /// The exit status, or 128 plus the signal that ended it; 0 for a process that was let go before its end.
     pub status: u8,

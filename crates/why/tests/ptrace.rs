@@ -134,6 +134,19 @@ fn what_a_program_may_not_under_a_tracer_is_told() {
 }
 
 #[test]
+fn of_too_many_failures_the_first_and_the_last_are_kept() {
+    let many = "n=0; while [ $n -lt 10500 ]; do [ -e /no/such ]; n=$((n + 1)); done";
+    let report = shell(&format!("[ -e /no/such/first ]; {many}; [ -e /no/such/last ]"));
+    assert!(find(&report, "", "/no/such/first").is_some());
+    assert!(find(&report, "", "/no/such/last").is_some());
+    assert_eq!(report.failures.len(), 10_000);
+    let dropped: usize = report.failures.iter().map(|failure| failure.dropped_before).sum();
+    assert_eq!(report.dropped, dropped as u64, "all of them were alike");
+    assert!(dropped >= 500);
+    assert_eq!(report.failures[5_000].dropped_before, dropped);
+}
+
+#[test]
 fn calls_that_succeed_are_not_reported() {
     assert!(find(&shell("cat /dev/null"), "openat", "/dev/null").is_none());
 }

@@ -149,7 +149,15 @@ impl Kernel {
         let mut inferred = failure.clone();
         inferred.inferred = true;
         // That a call failed as well, though not in the kernel's eyes, changes nothing for the next one.
-        let mut found = answers(&[inferred, failure], &syscalls, known, true);
+        let mut found = answers(&[inferred, failure.clone()], &syscalls, known, true);
+        // The one that is in the recording was dropped, and this came after it.
+        let mut later = failure.clone();
+        later.dropped_before = 1;
+        assert!(
+            answers(&[later, failure], &syscalls, known, true)
+                .iter()
+                .all(Option::is_none)
+        );
         let answer = found.remove(1).unwrap().0;
         assert!(found[0].is_none());
         assert_eq!(syscalls[0].tree.complete, answer.certainty != Certainty::Unknown);

@@ -223,6 +223,7 @@ mod tests {
             outcome: why::ptrace::Outcome::Errno(Errno::ENFILE.0),
             filtered: false,
             inferred: false,
+            dropped_before: 0,
             searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),

@@ -59,6 +59,7 @@ mod tests {
             outcome: Outcome::Errno(errno),
             filtered: false,
             inferred: false,
+            dropped_before: 0,
             searching: false,
             context: why::context::Context::default(),
             log: Vec::new(),

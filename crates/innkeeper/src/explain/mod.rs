@@ -112,7 +112,7 @@ pub(crate) fn run(job: Why) -> ExitCode {
     let told = tell(&report, &job);
     if run.report.dropped > 0 {
         say(format_args!(
-            "{} more calls failed and were not kept",
+            "{} calls failed between the first and the last ones, and were not kept",
             run.report.dropped
         ));
     }

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::calls::{Calls, End};
+use super::kept::Kept;
 use super::sys::{self, Place, Stop, Syscall};
 use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments, rights};
 use crate::context::Context;
 use crate::kernel_log::KernelLog;
 use crate::syscall_name;
-
-/// Failed calls that are kept; a command in a loop must not fill the memory.
-const KEPT: usize = 10_000;
 
 /// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
 const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];
@@ -26,8 +24,7 @@ pub(super) struct Trace<'w, W> {
     calls: BTreeMap<i32, Calls>,
     /// None where it may not be read.
     log: Option<KernelLog>,
-    failures: Vec<Failure>,
-    dropped: u64,
+    kept: Kept,
     withheld: BTreeSet<String>,
 }
 
@@ -39,16 +36,16 @@ impl<'w, W: Watch> Trace<'w, W> {
             parents: BTreeMap::new(),
             calls: BTreeMap::new(),
             log: KernelLog::open(),
-            failures: Vec::new(),
-            dropped: 0,
+            kept: Kept::default(),
             withheld: BTreeSet::new(),
         }
     }
 
     pub(super) fn report(self, status: u8) -> Report {
+        let (failures, dropped) = self.kept.finish();
         Report {
-            failures: self.failures,
-            dropped: self.dropped,
+            failures,
+            dropped,
             status,
             not_run: None,
             withheld: self.withheld.into_iter().collect(),
@@ -121,7 +118,7 @@ impl<'w, W: Watch> Trace<'w, W> {
     fn found(&mut self, thread: i32) {
         let name = arguments::program(thread).unwrap_or_default();
         let parent = self.parents.get(&thread);
-        for failure in self.failures.iter_mut().rev().take(SEARCHED) {
+        for failure in self.kept.latest().take(SEARCHED) {
             let looks = (failure.thread == thread || Some(&failure.thread) == parent)
                 && SEARCHING.contains(&failure.call.as_str())
                 // One that was there, and could not be executed, is news.
@@ -195,10 +192,6 @@ impl<'w, W: Watch> Trace<'w, W> {
     }
 
     fn keep(&mut self, thread: i32, call: Syscall, outcome: Outcome, inferred: bool) {
-        if self.failures.len() == KEPT {
-            self.dropped += 1;
-            return;
-        }
         let name = (call.architecture == AUDIT_X86_64)
             .then(|| syscall_name(call.number))
             .flatten();
@@ -207,7 +200,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             Outcome::Sigsys => libc::ENOSYS,
         };
         let objects = arguments::objects(thread, name, call.arguments);
-        self.failures.push(Failure {
+        self.kept.push(Failure {
             thread,
             number: call.number,
             architecture: call.architecture,
@@ -220,6 +213,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             outcome,
             filtered: arguments::filtered(thread),
             inferred,
+            dropped_before: 0,
             searching: false,
             context: Context::of(thread, name.unwrap_or_default(), errno, &objects),
             log: self.log.as_mut().map_or_else(Vec::new, |log| log.since(thread)),

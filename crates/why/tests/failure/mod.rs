@@ -14,6 +14,7 @@ pub(crate) fn failure(thread: i32, number: u64, call: &str, errno: i32) -> Failu
         outcome: Outcome::Errno(errno),
         filtered: false,
         inferred: false,
+        dropped_before: 0,
         searching: false,
         context: Context::default(),
         log: Vec::new(),
