@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::say::say;
 use crate::signals::Signals;
 use crate::socket::SocketFile;
 
@@ -38,9 +39,9 @@ fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Resul
     signals.wait()?;
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
-        eprintln!(
-            "innkeeper: the host's file system has not answered a request of the guest yet, which is waited for; another signal ends \
-             innkeeper now"
+        say(
+            "the host's file system has not answered a request of the guest yet, which is waited for; another signal ends \
+             innkeeper now",
         );
     }
     signals.wait()?;

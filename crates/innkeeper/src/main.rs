@@ -14,6 +14,7 @@ mod guest;
 mod hint;
 mod limits;
 mod mount;
+mod say;
 mod share;
 mod signals;
 mod socket;
@@ -50,7 +51,7 @@ fn run(log_level: LogLevel, failed: u8, job: impl FnOnce() -> Result<u8, error::
     match job() {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("innkeeper: {error}");
+            say::say(error);
             failed.into()
         }
     }

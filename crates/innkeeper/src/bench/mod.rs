@@ -203,11 +203,11 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
 /// Says what is not measured, while the others are.
 fn warn(missing: &Missing) {
     let names: Vec<String> = missing.tools.iter().map(Tool::to_string).collect();
-    eprintln!(
-        "innkeeper: not measured: {}, since {}",
+    crate::say::say(format_args!(
+        "not measured: {}, since {}",
         names.join(", "),
         missing.reason
-    );
+    ));
 }
 
 /// Prints what is known already, so that a reader has something to read.

@@ -31,6 +31,7 @@ use wiring::{Event, Wiring};
 use crate::args::{Boot, Ring, SharedDirectory};
 use crate::error::Error;
 use crate::error_log::ErrorLog;
+use crate::say::say;
 use crate::signals::{ENDING, Signals};
 use crate::{export, limits};
 
@@ -53,10 +54,10 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     let accelerator = Accelerator::probe(&program, &kernel.file)?;
     limits::raise_open_files(args.process.rlimit_nofile)?;
     let (path, release) = (args.root.display(), &kernel.release);
-    eprintln!(
-        "innkeeper: booting {path} with kernel {release} and {} on {accelerator}",
+    say(format_args!(
+        "booting {path} with kernel {release} and {} on {accelerator}",
         start.description
-    );
+    ));
 
     // Before the first thread, which would take the signals otherwise.
     let signals =

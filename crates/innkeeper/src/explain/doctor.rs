@@ -1,6 +1,7 @@
 //! `why --doctor`: which way a run would take here, and what it would take for a better one.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -20,17 +21,23 @@ struct Object<'e> {
 
 pub(super) fn run(json: bool) -> ExitCode {
     let examination = System::this().examine();
-    if json {
+    let text = if json {
         let object = Object {
             version: VERSION,
             examination: &examination,
         };
         match serde_json::to_string(&object) {
-            Ok(text) => println!("{text}"),
+            Ok(object) => object + "\n",
             Err(error) => return super::failed(&error.to_string()),
         }
     } else {
-        print!("{}", text(&examination));
+        text(&examination)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return super::failed(&format!("cannot write to standard output: {error}"));
+        }
+        _ => {}
     }
     match examination.next {
         BackEnd::PtraceAlone => CALLS_ALONE.into(),

@@ -4,7 +4,6 @@ mod doctor;
 mod everyday;
 mod host;
 mod report;
-mod say;
 mod told;
 
 use std::fs;
@@ -22,9 +21,9 @@ use why::source::{self, Installed, Source};
 use why::tracefs::guardian;
 
 use crate::args::{Arguments, Filter, Why};
+use crate::say::say;
 use crate::signals::{ENDING, Signals};
 use report::{Report, Seen};
-use say::say;
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.
 const FAILED: u8 = 125;

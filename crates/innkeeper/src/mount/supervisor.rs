@@ -15,6 +15,7 @@ use super::device::{self, Detached};
 use super::worker::{Trouble, Worker};
 use super::{broken, event};
 use crate::error::Error;
+use crate::say::say;
 use crate::signals::Signals;
 
 /// How it ended.
@@ -155,18 +156,18 @@ impl Supervisor<'_> {
         match leaving.result.recv() {
             // It reports before it signals.
             Ok(Ok(Detached::Wholly)) | Err(mpsc::RecvError) => {}
-            Ok(Ok(Detached::Lazily)) => eprintln!(
-                "innkeeper: {mountpoint} is in use, so it is unmounted lazily and served until its last user is done; another signal ends \
+            Ok(Ok(Detached::Lazily)) => say(format_args!(
+                "{mountpoint} is in use, so it is unmounted lazily and served until its last user is done; another signal ends \
                  it now"
-            ),
-            Ok(Ok(Detached::Covered)) => eprintln!(
-                "innkeeper: cannot unmount {mountpoint}: another mount is on top of it; it is served on until both are unmounted, and \
+            )),
+            Ok(Ok(Detached::Covered)) => say(format_args!(
+                "cannot unmount {mountpoint}: another mount is on top of it; it is served on until both are unmounted, and \
                  another signal ends it now"
-            ),
-            Ok(Err(error)) => eprintln!(
-                "innkeeper: cannot unmount {mountpoint}: {error}; it is served on until `umount {mountpoint}`, and another signal ends \
+            )),
+            Ok(Err(error)) => say(format_args!(
+                "cannot unmount {mountpoint}: {error}; it is served on until `umount {mountpoint}`, and another signal ends \
                  it now"
-            ),
+            )),
         }
     }
 }

@@ -344,6 +344,19 @@ fn a_descriptor_that_does_not_listen_is_refused_in_a_sentence() {
 }
 
 #[test]
+fn it_ends_as_it_would_where_nobody_reads_why() {
+    let closed = || {
+        let (_, writer) = std::io::pipe().unwrap();
+        writer
+    };
+    let mut share = innkeeper(["share", "/no/such/directory", "--socket-path", "/no/such/socket"]);
+    assert_eq!(share.stderr(closed()).status().unwrap().code(), Some(1));
+    let examined = innkeeper(["why", "--doctor"]).output().unwrap().status;
+    let unread = innkeeper(["why", "--doctor"]).stdout(closed()).status().unwrap();
+    assert_eq!(unread.code(), examined.code());
+}
+
+#[test]
 fn a_wrong_command_line_has_status_2_and_says_what_is_allowed() {
     let long = "t".repeat(37);
     for (options, part) in [
