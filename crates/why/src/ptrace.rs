@@ -153,7 +153,7 @@ pub enum Error {
 /// Is told of the command's calls as they happen; the thread that a call is of is stopped meanwhile.
 pub trait Watch {
     /// These threads are there, and make no calls before this returns: one that has not executed the command yet, or those
-    /// of a process that was attached to.
+    /// of a process that was attached to, which may be told of in several parts and at first be none.
     fn started(&mut self, threads: &[i32]);
     /// A thread is about to enter the call of this number.
     fn entered(&mut self, thread: i32, number: u64);

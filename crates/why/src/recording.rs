@@ -184,7 +184,7 @@ struct Tracing(Result<Session, tracefs::Error>);
 
 impl ptrace::Watch for Tracing {
     fn started(&mut self, threads: &[i32]) {
-        if let Ok(session) = &self.0
+        if let Ok(session) = &mut self.0
             && let Err(error) = session.pin(threads)
         {
             self.0 = Err(error);

@@ -1,4 +1,5 @@
 //! Attaching to processes that run already, and letting them go, on this kernel without privilege.
+#![expect(unsafe_code, reason = "clone(2) has no safe interface")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-use why::ptrace::{Error, Outcome, Process, Refusal, Report, attach};
+use why::ptrace::{Error, Outcome, Process, Refusal, Report, Watch, attach};
 
 const TICK: Duration = Duration::from_millis(20);
 /// An end that no test waits for.
@@ -163,6 +164,72 @@ fn fails_in_threads() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// One thread waits, as for a disk, until there is a file; then a call of it fails, and all ends.
+#[test]
+#[ignore = "is another process of the tests below"]
+fn waits_without_stopping() {
+    let file = std::env::var_os("UNTIL").unwrap();
+    let flags = libc::c_long::from(libc::CLONE_VFORK | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the child has memory of its own, as after fork(2).
+    if unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } == 0 {
+        while fs::metadata(&file).is_err() {
+            sleep(TICK);
+        }
+        // SAFETY: ends the child alone.
+        unsafe { libc::_exit(0) };
+    }
+    fs::metadata("/no/such/file").unwrap_err();
+    std::process::exit(0);
+}
+
+/// Keeps which threads it is told of, each time.
+#[derive(Default)]
+struct Started(Vec<Vec<i32>>);
+
+impl Watch for Started {
+    fn started(&mut self, threads: &[i32]) {
+        self.0.push(threads.to_vec());
+    }
+    fn entered(&mut self, _: i32, _: u64) {}
+    fn left(&mut self, _: i32, _: bool) {}
+    fn ended(&mut self, _: i32) {}
+}
+
+/// Else the end of a call whose beginning nobody saw would pass for one of the calls that come after it.
+#[test]
+fn a_thread_in_the_middle_of_a_call_is_told_of_when_that_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let helper = helper("waits_without_stopping", 0).env("UNTIL", &file).spawn();
+    let process = Running(helper.unwrap());
+    let busy = loop {
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.number())).unwrap();
+        let busy = tasks.flatten().find(|task| {
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            status.contains("State:\tD")
+        });
+        if let Some(task) = busy {
+            break task.file_name().to_str().unwrap().parse::<i32>().unwrap();
+        }
+        sleep(TICK);
+    };
+    let mut started = Started::default();
+    let begun = &mut |threads| {
+        assert_eq!(threads, 2);
+        fs::write(&file, "").unwrap();
+    };
+    let process = Process {
+        number: process.number(),
+        time: None,
+        begun,
+    };
+    let report = attach(process, &mut started).unwrap();
+    let [first, second] = <[Vec<i32>; 2]>::try_from(started.0).unwrap();
+    assert!(first.len() == 1 && !first.contains(&busy), "{first:?} {busy}");
+    assert_eq!(second, [busy]);
+    assert!(failed_with(&report, "/no/such/file"));
 }
 
 #[test]

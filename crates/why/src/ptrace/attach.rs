@@ -99,9 +99,16 @@ pub fn attach(process: Process<'_>, watch: &mut impl Watch) -> Result<Report, Er
     let seized = trace.seize(leader).inspect_err(|_| trace.let_go(&mut wake))?;
     let begun = trace.hold(&seized, &mut wake).map_err(system("stop the threads"));
     let held = begun.inspect_err(|_| trace.let_go(&mut wake))?;
-    let threads: Vec<i32> = trace.traced.iter().copied().collect();
-    trace.watch.started(&threads);
-    (process.begun)(threads.len());
+    let alive = held.iter().filter(|(_, stop)| !matches!(stop, Stop::Ended(_)));
+    let alive: Vec<i32> = alive.map(|(thread, _)| *thread).collect();
+    trace.busy = trace
+        .traced
+        .iter()
+        .copied()
+        .filter(|thread| !alive.contains(thread))
+        .collect();
+    trace.watch.started(&alive);
+    (process.begun)(trace.traced.len());
     let until = process.time.and_then(|time| Instant::now().checked_add(time));
     let mut status = held.into_iter().fold(None, |status, (thread, stop)| {
         trace.stopped(thread, stop, leader).or(status)

@@ -19,6 +19,8 @@ pub(super) struct Trace<'w, W> {
     pub(super) watch: &'w mut W,
     /// The threads that are traced, and perhaps some that are no more.
     pub(super) traced: BTreeSet<i32>,
+    /// Those of them that have not stopped yet: in the middle of a call, as it may be, of which nobody saw the beginning.
+    pub(super) busy: BTreeSet<i32>,
     /// Who started each of those that were born while traced.
     parents: BTreeMap<i32, i32>,
     calls: BTreeMap<i32, Calls>,
@@ -33,6 +35,7 @@ impl<'w, W: Watch> Trace<'w, W> {
         Self {
             watch,
             traced: BTreeSet::new(),
+            busy: BTreeSet::new(),
             parents: BTreeMap::new(),
             calls: BTreeMap::new(),
             log: KernelLog::open(),
@@ -64,6 +67,10 @@ impl<'w, W: Watch> Trace<'w, W> {
     /// Takes note of a stop and lets the thread go on; gives the exit status once the leader has ended.
     pub(super) fn stopped(&mut self, thread: i32, stop: Stop, leader: i32) -> Option<u8> {
         self.traced.insert(thread);
+        if self.busy.remove(&thread) && !matches!(stop, Stop::Ended(_)) {
+            // The call that kept it is over.
+            self.watch.started(&[thread]);
+        }
         match stop {
             Stop::Ended(status) => {
                 self.forget(thread);

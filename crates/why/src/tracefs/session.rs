@@ -74,6 +74,7 @@ pub struct Session {
     capture: Capture,
     notes: Vec<String>,
     guardian: Guardian,
+    pinned: bool,
 }
 
 impl Session {
@@ -120,6 +121,7 @@ impl Session {
         Ok(Self {
             capture: Capture::start(&directory, layout, page_size, method == Method::None)?,
             guardian: setup.guardian,
+            pinned: false,
             notes: healed.notes(),
             directory,
             method,
@@ -154,14 +156,19 @@ impl Session {
         (&self.header, &self.formats)
     }
 
-    /// Traces these threads and what they start, from now on.
+    /// Traces these threads and what they start, from now on, besides those that were named before.
     ///
     /// # Errors
     /// The kernel refused their numbers.
-    pub fn pin(&self, threads: &[i32]) -> Result<(), Error> {
+    pub fn pin(&mut self, threads: &[i32]) -> Result<(), Error> {
+        // No numbers would stand for all threads that there are.
+        if threads.is_empty() {
+            return Ok(());
+        }
         let numbers: Vec<_> = threads.iter().map(i32::to_string).collect();
+        let append = std::mem::replace(&mut self.pinned, true);
         for file in ["set_ftrace_pid", "set_event_pid"] {
-            files::write(&self.directory.path(file), &numbers.join(" "), false)?;
+            files::write(&self.directory.path(file), &numbers.join(" "), append)?;
         }
         files::write(&self.directory.path("tracing_on"), "1", false)
     }
