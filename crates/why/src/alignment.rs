@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::btf::{Functions, Returns};
 use crate::call_tree::{Call, Value};
+use crate::site::Suspect;
 use crate::trace::Syscall;
 
 #[rustfmt::skip] // A list of words.
@@ -55,6 +56,25 @@ pub struct Loading {
     pub plainly: BTreeSet<(String, i32)>,
     /// Not all of the function's code is known, or an instruction of it masks a number to this one or 0.
     pub perhaps: BTreeSet<(String, i32)>,
+    /// Where such a function seems to have made it another one may have: one of the same name that does not load it, or
+    /// one that it calls and that cannot be traced.
+    pub elsewhere: BTreeSet<(String, i32)>,
+}
+
+impl Loading {
+    /// Adds what the code of all functions of one name says; `all` that each was read, and `unseen` that one which cannot be
+    /// traced may make the errno inside of them.
+    pub fn add(&mut self, pair: (String, i32), found: &[Suspect], all: bool, unseen: bool) {
+        let loading = found.iter().filter(|suspect| suspect.loads()).count();
+        if unseen || loading > 0 && (!all || loading < found.len()) {
+            self.elsewhere.insert(pair.clone());
+        }
+        if loading > 0 {
+            self.plainly.insert(pair);
+        } else if !matches!(found, [suspect] if suspect.never_loads()) {
+            self.perhaps.insert(pair);
+        }
+    }
 }
 
 /// What is known of the kernel's functions besides how they ran.
@@ -175,9 +195,10 @@ pub fn missed<'c>(call: &'c Call, errno: i32, known: Known<'_>) -> Vec<&'c Call>
 pub fn may_be_made_inside(call: &Call, errno: i32, known: Known<'_>) -> bool {
     let perhaps = |name: &str| {
         let pair = (name.to_owned(), errno);
-        known
-            .loading
-            .is_none_or(|loading| loading.plainly.contains(&pair) || loading.perhaps.contains(&pair))
+        known.loading.is_none_or(|loading| {
+            let mut sets = [&loading.plainly, &loading.perhaps, &loading.elsewhere].into_iter();
+            sets.any(|set| set.contains(&pair))
+        })
     };
     let makes = |name: &str| perhaps(name) || crate::origin::asks(name);
     call.children.iter().any(|child| {

@@ -34,5 +34,6 @@ pub mod source;
 pub mod symbols;
 pub mod trace;
 pub mod tracefs;
+pub mod untraced;
 
 pub use names::{errno_name, syscall_name};

@@ -1,5 +1,7 @@
 //! All that was seen of one command, in one file: it can be explained elsewhere, later, without privilege.
 
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::alignment::{Known, Loading};
 use crate::btf::Functions;
 use crate::call_tree::Call;
-use crate::code::{self, Memory};
+use crate::code;
 use crate::hex::{from_hex, to_hex};
 use crate::origin::{self, Answer, Origin};
 use crate::ptrace::{self, Failure, Outcome, Report};
@@ -22,7 +24,7 @@ use crate::trace::{Probed, Reader, Syscall, Which};
 use crate::tracefs::{self, Method, Session};
 
 /// Version of the file.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The types of the kernel's functions.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// What to say where the kernel tells no addresses.
@@ -164,9 +166,19 @@ pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Ru
         let mut seen = session.finish();
         let failures = seen.failures.drain(..);
         notes.extend(failures.map(|failure| format!("tracefs is not as it was: {failure}")));
-        let recording = Recording::new(header, formats, seen, has_returns, &report.failures, &mut notes)?;
+        let functions = functions(&mut notes);
+        let available = std::mem::take(&mut seen.traceable);
+        let recording = Recording::new(
+            header,
+            formats,
+            seen,
+            has_returns,
+            &report.failures,
+            &functions,
+            &mut notes,
+        )?;
         Ok(Recording {
-            loading: recording.loading()?,
+            loading: recording.loading(&available, &functions)?,
             suspects: wanted.instructions,
             refused,
             ..recording
@@ -217,6 +229,7 @@ impl Recording {
         seen: tracefs::Seen,
         has_returns: bool,
         failures: &[Failure],
+        functions: &Functions,
         notes: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let (layout, events) = tracefs::understand(&header, &formats)?;
@@ -224,21 +237,11 @@ impl Recording {
         if symbols.is_empty() {
             notes.push(NO_NAMES.to_owned());
         }
-        let types = fs::read(TYPES).map_err(|error| error.to_string());
-        let functions = types.and_then(|bytes| Functions::parse(&bytes, &modules()).map_err(|error| error.to_string()));
-        // Without type information a return is an errno if it looks like one, and no answer is certain.
-        let functions = functions.unwrap_or_else(|error| {
-            notes.push(format!(
-                "no answer is certain without the kernel's type information ({TYPES}: {error}), which a kernel with \
-                 CONFIG_DEBUG_INFO_BTF has"
-            ));
-            Functions::default()
-        });
         let reader = Reader {
             layout: &layout,
             events: &events,
             symbols: &symbols,
-            functions: &functions,
+            functions,
             probed: &seen.probed,
         };
         let mut pages = seen.pages;
@@ -357,8 +360,12 @@ impl Recording {
     pub fn explain_exactly(&self) -> Result<Vec<Option<Found>>, Error> {
         let syscalls = self.syscalls()?;
         let exact = self.answers(&syscalls).map(|found| {
-            let (answer, syscall) = found?;
+            let (mut answer, syscall) = found?;
             let exact = site::exact(&self.suspects, &self.refused, syscall, &answer);
+            if matches!(exact, Some(Exact::NotLoaded(_))) {
+                // It may be the one that computed the errno, or it was told it by what was not seen.
+                answer.certainty = answer.certainty.unproved();
+            }
             Some((answer, exact))
         });
         Ok(exact.collect())
@@ -393,21 +400,22 @@ impl Recording {
     }
 
     /// A function that has no instruction to load its errno has it from elsewhere: from a field where another one put it
-    /// (an error of a socket), or from a function that is not in the trace.
+    /// (an error of a socket), or from a function that is not in the trace. Nor is it the one for certain if it has one, and
+    /// calls a function that cannot be in the trace and has one too.
     fn doubt(&self, answer: &mut Answer, syscall: &Syscall) {
         let Origin::Function(function) = &answer.origin else {
             return;
         };
         let errno = i32::try_from(-syscall.returned).unwrap_or(0);
-        let loading = self.loading.as_ref();
-        let loads = loading.is_some_and(|loading| loading.plainly.contains(&(function.clone(), errno)));
-        if !loads {
+        let pair = (function.clone(), errno);
+        let made = |loading: &Loading| loading.plainly.contains(&pair) && !loading.elsewhere.contains(&pair);
+        if !self.loading.as_ref().is_some_and(made) {
             answer.certainty = answer.certainty.unproved();
         }
     }
 
     /// Which functions load errnos of this recording, by the code of the kernel that runs here; none if that cannot be read.
-    fn loading(&self) -> Result<Option<Loading>, Error> {
+    fn loading(&self, available: &str, functions: &Functions) -> Result<Option<Loading>, Error> {
         if self.symbols.is_empty() {
             // Code is found by names.
             return Ok(None);
@@ -419,16 +427,7 @@ impl Recording {
         } else {
             self.ran_in_failures(|_, _| true)?
         };
-        let mut loading = Loading::default();
-        let read = look_up(ran, |pair, found| {
-            let found = found.unwrap_or_default();
-            if found.iter().any(|suspect| !suspect.probes().is_empty()) {
-                loading.plainly.insert(pair);
-            } else if !matches!(found.as_slice(), [suspect] if suspect.never_loads()) {
-                loading.perhaps.insert(pair);
-            }
-        });
-        Ok(read.is_ok().then_some(loading))
+        Ok(kernel::loading(ran, available, functions))
     }
 
     /// Every function that a failed call ran through, with the call's errno, from functions on of which `wanted` is true.
@@ -474,34 +473,22 @@ impl Recording {
     /// # Errors
     /// The kernel's descriptions cannot be understood, or its code cannot be read.
     pub fn suspects(&self) -> Result<Vec<Suspect>, Error> {
-        suspects(self.origins()?.into_iter().take(SUSPECTS_MAX))
+        kernel::suspects(self.origins()?.into_iter().take(SUSPECTS_MAX))
     }
 }
 
-/// These functions as the code of the kernel that runs here has them.
-fn suspects(wanted: impl IntoIterator<Item = (String, i32)>) -> Result<Vec<Suspect>, Error> {
-    let mut suspects = Vec::new();
-    let mut failed = None;
-    look_up(wanted, |_, found| match found {
-        Ok(found) => suspects.extend(found),
-        Err(error) => failed = Some(error),
-    })?;
-    failed.map_or(Ok(suspects), |error| Err(error.into()))
-}
-
-/// Looks each function up in the code of the kernel that runs here.
-fn look_up(
-    wanted: impl IntoIterator<Item = (String, i32)>,
-    mut each: impl FnMut((String, i32), Result<Vec<Suspect>, code::Error>),
-) -> Result<(), code::Error> {
-    let symbols = Symbols::parse(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-    let symbols = symbols.by_name();
-    let (decoder, memory) = (code::native()?, Memory::open()?);
-    for (function, errno) in wanted {
-        let found = Suspect::find(&function, errno, &symbols, &memory, decoder);
-        each((function, errno), found);
-    }
-    Ok(())
+/// What the functions of the kernel that runs here return.
+fn functions(notes: &mut Vec<String>) -> Functions {
+    let types = fs::read(TYPES).map_err(|error| error.to_string());
+    let functions = types.and_then(|bytes| Functions::parse(&bytes, &modules()).map_err(|error| error.to_string()));
+    // Without type information a return is an errno if it looks like one, and no answer is certain.
+    functions.unwrap_or_else(|error| {
+        notes.push(format!(
+            "no answer is certain without the kernel's type information ({TYPES}: {error}), which a kernel with \
+             CONFIG_DEBUG_INFO_BTF has"
+        ));
+        Functions::default()
+    })
 }
 
 /// The type information of the modules that are loaded.

@@ -43,6 +43,9 @@ pub struct Suspect {
     /// An instruction of it leaves this errno or 0.
     #[serde(skip)]
     masked: bool,
+    /// Where it goes by calls and jumps out of it.
+    #[serde(skip)]
+    leaves: Vec<u64>,
     /// Its basic blocks, if each of them is probed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blocks: Vec<Block>,
@@ -169,6 +172,7 @@ impl Suspect {
             sites: code.sites(errno),
             masked: code.masks(errno),
             whole: code.whole(),
+            leaves: code.leaves().collect(),
             blocks: Vec::new(),
             decoded: blocks,
         }
@@ -225,6 +229,18 @@ impl Suspect {
     #[must_use]
     pub fn never_loads(&self) -> bool {
         self.whole && !self.masked && self.sites.is_empty()
+    }
+
+    /// Whether an instruction of it loads the errno, so that it may be returned.
+    #[must_use]
+    pub fn loads(&self) -> bool {
+        !self.sites.is_empty()
+    }
+
+    /// Addresses outside of it that it calls or jumps to.
+    #[must_use]
+    pub fn leaves(&self) -> &[u64] {
+        &self.leaves
     }
 
     /// Whether no instruction that loads the errno can have been run unseen.

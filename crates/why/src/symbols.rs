@@ -22,19 +22,10 @@ impl Symbols {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut symbols = Self::default();
-        for line in text.lines() {
-            let mut words = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
-                continue;
-            };
-            let Ok(address) = u64::from_str_radix(address, 16) else {
-                continue;
-            };
-            let function = matches!(kind, "t" | "T" | "w" | "W");
-            if address == 0 || !function || ALIASES.iter().any(|alias| name.starts_with(alias)) {
-                continue;
+        for (address, name) in functions(text) {
+            if !ALIASES.iter().any(|alias| name.starts_with(alias)) {
+                symbols.add(address, name);
             }
-            symbols.add(address, name);
         }
         symbols
     }
@@ -85,12 +76,31 @@ impl Symbols {
         self.entry(address).map(|(_, name)| name)
     }
 
+    /// The function that has this address in it, and where that lies: up to the function behind.
+    #[must_use]
+    pub fn containing(&self, address: u64) -> Option<(&str, Range<u64>)> {
+        let (start, name) = self.by_address.range(..=address).next_back()?;
+        let (end, _) = self.by_address.range(address.checked_add(1)?..).next()?;
+        Some((name, *start..*end))
+    }
+
     /// As [`Self::name`], with the function's own address.
     #[must_use]
     pub fn entry(&self, address: u64) -> Option<(u64, &str)> {
         let (start, name) = self.by_address.range(..=address).next_back()?;
         (address - start < PROLOGUE).then_some((*start, name.as_str()))
     }
+}
+
+/// The functions in the text of `/proc/kallsyms`, by all of their names.
+pub(crate) fn functions(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (address, kind, name) = (words.next()?, words.next()?, words.next()?);
+        let address = u64::from_str_radix(address, 16).ok()?;
+        let function = matches!(kind, "t" | "T" | "w" | "W");
+        (address != 0 && function).then_some((address, name))
+    })
 }
 
 /// The kernel's functions by their names.

@@ -1,7 +1,5 @@
 //! Calls whose functions are known and whose returns are not, made by hand after those of real kernels.
 
-use std::collections::BTreeSet;
-
 use why::alignment::{Known, Loading, Successes, Turn, may_be_made_inside, missed, turn};
 use why::btf::{Functions, Returns};
 use why::call_tree::{Call, Tree, Value};
@@ -41,7 +39,7 @@ fn syscall(returned: i64, root: Call) -> Syscall {
 fn plainly(functions: &[&str], errno: i32) -> Loading {
     Loading {
         plainly: functions.iter().map(|name| ((*name).to_owned(), errno)).collect(),
-        perhaps: BTreeSet::new(),
+        ..Loading::default()
     }
 }
 

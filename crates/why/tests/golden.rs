@@ -99,6 +99,29 @@ fn nothing_is_certain_if_any_event_was_lost() {
 }
 
 #[test]
+fn what_another_function_may_have_made_is_not_certain() {
+    let of_mmap = |answers: Vec<(String, Certainty)>| {
+        let found = answers.into_iter().find(|(function, _)| function == "do_mmap");
+        found.unwrap().1
+    };
+    assert_eq!(of_mmap(answers_after(|_| ())), Certain);
+    // It calls a function that cannot be traced, and that loads the errno as well.
+    let called = answers_after(|recording| {
+        let pair = serde_json::json!(["do_mmap", libc::EACCES]);
+        recording["loading"]["elsewhere"].as_array_mut().unwrap().push(pair);
+    });
+    assert_eq!(of_mmap(called), Likely);
+    // Probes on its instructions saw that none of them made it.
+    let not_loaded = answers_after(|recording| {
+        for suspect in recording["suspects"].as_array_mut().unwrap() {
+            suspect["whole"] = true.into();
+            suspect["sites"].as_array_mut().unwrap().clear();
+        }
+    });
+    assert_eq!(of_mmap(not_loaded), Likely);
+}
+
+#[test]
 fn a_call_of_a_32_bit_program_is_not_said_to_be_missing() {
     let missing = |architecture: u32| {
         let answers = answers_after(|recording| {
@@ -170,11 +193,11 @@ fn calls_refused_by_linux_6_1_are_explained_from_a_second_run() {
 
 #[test]
 fn a_recording_of_another_version_is_refused_in_one_sentence_with_the_way_out() {
-    let text = recorded("6.12").replacen("\"version\":3", "\"version\":1", 1);
+    let text = recorded("6.12").replacen("\"version\":4", "\"version\":1", 1);
     let refused = Recording::from_json(&text).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "the recording has version 1, and this innkeeper reads version 3: record the case again, or explain it with the \
+        "the recording has version 1, and this innkeeper reads version 4: record the case again, or explain it with the \
          innkeeper that recorded it"
     );
     // Whatever else another version has or lacks.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use libc::{
     AT_FDCWD, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_TMPFILE, O_WRONLY, SYS_chdir, SYS_execve, SYS_fallocate,
     SYS_ftruncate, SYS_getdents64, SYS_ioctl, SYS_linkat, SYS_lseek, SYS_mkdir, SYS_openat, SYS_read, SYS_readlinkat,
-    SYS_renameat2, SYS_rmdir, SYS_setxattr, SYS_write,
+    SYS_readv, SYS_renameat2, SYS_rmdir, SYS_setxattr, SYS_write,
 };
 use rustix::process::Resource;
 
@@ -164,5 +164,15 @@ pub(super) const CASES: &[&Case] = &[
         fs::write(&program, "neither a script nor an ELF file\n")?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         execute(&program)
+    } },
+    &Case { name: "oom-score-not-a-number", prepare: |_| {
+        let file = File::options().write(true).open("/proc/self/oom_score_adj")?;
+        Call::new(SYS_write, [descriptor(file), path("abc"), 3])
+    } },
+    &Case { name: "readv-too-many", prepare: |places| {
+        const PIECES_MAX: usize = 1024;
+        fs::write(places.local.join("file"), "x")?;
+        let pieces = leak([[0_usize; 2]; PIECES_MAX + 1]);
+        Call::new(SYS_readv, [descriptor(File::open(places.local.join("file"))?), pieces, PIECES_MAX + 1])
     } },
 ];

@@ -27,6 +27,8 @@ pub struct Code {
     leaders: BTreeSet<u64>,
     /// By target.
     jumps: BTreeMap<u64, Vec<u64>>,
+    /// Where it goes by a call or a jump that is not in it.
+    leaves: BTreeSet<u64>,
     entry: Option<u64>,
     whole: bool,
 }
@@ -101,9 +103,15 @@ impl Code {
         let Self {
             instructions,
             jumps,
+            leaves,
             leaders,
             ..
         } = &mut code;
+        let within = |piece: &Piece<'_>, address: u64| {
+            let into = address.checked_sub(piece.address);
+            into.is_some_and(|into| into < piece.bytes.len() as u64)
+        };
+        leaves.retain(|target| !pieces.iter().any(|piece| within(piece, *target)));
         jumps.retain(|target, _| instructions.contains_key(target));
         leaders.extend(jumps.keys());
         leaders.retain(|leader| instructions.contains_key(leader));
@@ -131,6 +139,7 @@ impl Code {
             match decoded.does {
                 Does::Jumps(target) | Does::Branches(target) => {
                     self.jumps.entry(target).or_default().push(address);
+                    self.leaves.insert(target);
                     self.leaders.insert(next);
                 }
                 Does::JumpsByTable => {
@@ -140,7 +149,10 @@ impl Code {
                 Does::Ends | Does::Stops => {
                     self.leaders.insert(next);
                 }
-                Does::Loads(_) | Does::Calls(_) | Does::Goes => {}
+                Does::Calls(target) => {
+                    self.leaves.insert(target);
+                }
+                Does::Loads(_) | Does::Goes => {}
             }
             (rest, address) = (remaining, next);
         }
@@ -188,6 +200,21 @@ impl Code {
     pub fn masks(&self, errno: i32) -> bool {
         let value = Some(-i64::from(errno));
         self.instructions.values().any(|instruction| instruction.mask == value)
+    }
+
+    /// Addresses outside of it that it calls or jumps to, but for those that only a register or a table knows.
+    pub fn leaves(&self) -> impl Iterator<Item = u64> {
+        self.leaves.iter().copied()
+    }
+
+    /// Whether an instruction can be what makes the errno, whatever becomes of it: it loads or masks `-errno`, or loads it as
+    /// xarrays and maple trees keep it (`xas_set_err()` and `MA_ERROR()` of Linux).
+    #[must_use]
+    pub fn can_make(&self, errno: i32) -> bool {
+        let value = -i64::from(errno);
+        let kept = value << 2 | 2;
+        let loads = |does| does == Does::Loads(value) || does == Does::Loads(kept);
+        self.masks(errno) || self.instructions.values().any(|instruction| loads(instruction.does))
     }
 
     pub(super) fn at(&self, address: u64) -> Option<Instruction> {

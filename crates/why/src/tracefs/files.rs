@@ -86,6 +86,14 @@ impl Tracefs {
         }
     }
 
+    /// The top level, of which this may be an instance.
+    pub(super) fn top(&self) -> Self {
+        Self {
+            below: PathBuf::new(),
+            ..self.clone()
+        }
+    }
+
     /// Where a file is.
     #[must_use]
     pub fn path(&self, file: impl AsRef<Path>) -> PathBuf {

@@ -58,6 +58,8 @@ pub struct Seen {
     pub cut: bool,
     /// Whose returns were probed, and seen whenever they were errnos.
     pub probed: Probed,
+    /// The functions that the graph can show, as the kernel lists them; nothing if it does not.
+    pub traceable: String,
     /// A sentence for each setting of tracefs that could not be put back.
     pub failures: Vec<String>,
 }
@@ -178,12 +180,14 @@ impl Session {
         let off = files::write(&self.directory.path("tracing_on"), "0", false);
         let taken = self.capture.finish();
         let probed = self.probes.seen();
+        let traceable = self.directory.top().read("available_filter_functions");
         let mut failures = self.guardian.finish();
         failures.extend(off.err().map(|error| error.to_string()));
         Seen {
             pages: taken.pages,
             cut: taken.cut,
             probed,
+            traceable: traceable.unwrap_or_default(),
             failures,
         }
     }

@@ -9,18 +9,28 @@ pub(super) struct Known {
     pub(super) functions: [&'static str; 2],
     /// The check, in the words of the source.
     pub(super) check: &'static str,
+    /// Whether the kernel's tracer shows the function. Where it does not, another one is named, which must not be certain.
+    pub(super) shown: bool,
 }
 
 const fn known(case: &'static str, function: &'static str, check: &'static str) -> Known {
-    Known {
-        case,
-        functions: [function, function],
-        check,
-    }
+    changed(case, [function, function], check)
 }
 
 const fn changed(case: &'static str, functions: [&'static str; 2], check: &'static str) -> Known {
-    Known { case, functions, check }
+    Known {
+        case,
+        functions,
+        check,
+        shown: true,
+    }
+}
+
+const fn not_shown(case: &'static str, function: &'static str, check: &'static str) -> Known {
+    Known {
+        shown: false,
+        ..known(case, function, check)
+    }
 }
 
 /// The function by which FUSE asks its server.
@@ -127,4 +137,6 @@ pub(super) const ORIGINS: &[Known] = &[
     changed("wait4-no-child", ["__do_wait", "do_wait"], "no child: notask_error stays -ECHILD"),
     known("prctl-unknown", "__x64_sys_prctl", "no such option"),
     known("nanosleep-nonsense", "__x64_sys_nanosleep", "!timespec64_valid(&tu)"),
+    not_shown("oom-score-not-a-number", "_kstrtoull", "_parse_integer() finds no digit"),
+    not_shown("readv-too-many", "iovec_from_user", "nr_segs > UIO_MAXIOV"),
 ];
