@@ -123,20 +123,33 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
 /// a connection, which might be the only one that the listener takes. Not all are found: one in another namespace, or bound by
 /// a relative path or another file name, is left to a connection.
 fn is_listened_on(path: &Path, socket: &Metadata) -> bool {
+    listeners().iter().any(|bound| {
+        // Others are not looked at: their file systems may hang.
+        bound.is_absolute()
+            && bound.file_name() == path.file_name()
+            && fs::symlink_metadata(bound).is_ok_and(|found| (found.dev(), found.ino()) == (socket.dev(), socket.ino()))
+    })
+}
+
+/// The paths that the listeners of this network namespace were bound to, as they gave them; none if the kernel's table cannot be
+/// read.
+pub(crate) fn listeners() -> Vec<PathBuf> {
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    let lines = table.split(|&byte| byte == b'\n');
+    lines.filter_map(bound_to).map(Path::to_path_buf).collect()
+}
+
+/// The path in a line of a socket that listens: the last of eight columns, which may have spaces in it.
+fn bound_to(line: &[u8]) -> Option<&Path> {
     /// `__SO_ACCEPTCON` (linux/net.h).
     const LISTENING: &[u8] = b"00010000";
-    let table = fs::read("/proc/net/unix").unwrap_or_default();
-    table.split(|&byte| byte == b'\n').any(|line| {
-        let start = line.windows(2).position(|pair| pair == b" /");
-        let bound = start.map(|start| Path::new(OsStr::from_bytes(&line[start + 1..])));
-        line.split(|&byte| byte == b' ').nth(3) == Some(LISTENING)
-            // Others are not looked at: their file systems may hang.
-            && bound.is_some_and(|bound| {
-                bound.file_name() == path.file_name()
-                    && fs::symlink_metadata(bound)
-                        .is_ok_and(|found| (found.dev(), found.ino()) == (socket.dev(), socket.ino()))
-            })
-    })
+    let (mut rest, mut columns) = (line, [&b""[..]; 7]);
+    for column in &mut columns {
+        rest = rest.trim_ascii_start();
+        (*column, rest) = rest.split_at(rest.iter().position(|&byte| byte == b' ')?);
+    }
+    let path = Path::new(OsStr::from_bytes(&rest[1..]));
+    (columns[3] == LISTENING).then_some(path)
 }
 
 /// The number of a group. Read from /etc/group by ourselves: a statically linked binary cannot load the C library's name services.
@@ -177,6 +190,21 @@ impl SocketFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listeners_path_may_have_spaces_in_it() {
+        let line = |flags: &str, path: &str| format!("0000000000000000: 00000002 00000000 {flags} 0001 01   213{path}");
+        for path in ["/run/a socket", "relative", "/run/double  space"] {
+            let listens = line("00010000", &format!(" {path}"));
+            assert_eq!(bound_to(listens.as_bytes()), Some(Path::new(path)));
+        }
+        assert_eq!(bound_to(line("00000000", " /run/connected").as_bytes()), None);
+        assert_eq!(bound_to(line("00010000", "").as_bytes()), None);
+        assert_eq!(
+            bound_to(b"Num       RefCount Protocol Flags    Type St Inode Path"),
+            None
+        );
+    }
 
     #[test]
     fn a_group_is_found_by_its_whole_name() {

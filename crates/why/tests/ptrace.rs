@@ -1,5 +1,7 @@
 //! Commands that fail in known ways, run under ptrace on this kernel without privilege.
 
+mod made;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use made::made;
 use why::ptrace::{Error, Failure, Outcome, Report, run};
 
 fn shell(script: &str) -> Report {
@@ -149,18 +152,6 @@ fn of_too_many_failures_the_first_and_the_last_are_kept() {
 #[test]
 fn calls_that_succeed_are_not_reported() {
     assert!(find(&shell("cat /dev/null"), "openat", "/dev/null").is_none());
-}
-
-/// Runs one of the ignored functions below, in a process of its own.
-fn made(case: &str) -> Report {
-    let test = std::env::current_exe().unwrap();
-    let words = [
-        test.as_os_str(),
-        case.as_ref(),
-        "--exact".as_ref(),
-        "--ignored".as_ref(),
-    ];
-    run(words.map(Into::into).to_vec()).unwrap()
 }
 
 #[test]

@@ -2,24 +2,14 @@
 //! which has no safe interface.
 #![expect(unsafe_code, reason = "sigaction, prctl and calls by number have no safe interface")]
 
+mod made;
+
 use std::io;
 use std::mem::zeroed;
 use std::ptr;
 
-use why::ptrace::{Failure, Outcome, Report, run};
-
-/// Runs one of the ignored functions below, in a process of its own.
-fn made(case: &str) -> Report {
-    let test = std::env::current_exe().unwrap();
-    let words = [
-        test.as_os_str(),
-        case.as_ref(),
-        "--exact".as_ref(),
-        "--ignored".as_ref(),
-        "--test-threads=1".as_ref(),
-    ];
-    run(words.map(Into::into).to_vec()).unwrap()
-}
+use made::made;
+use why::ptrace::{Failure, Outcome, Report};
 
 fn of<'r>(report: &'r Report, call: &str) -> Vec<&'r Failure> {
     let failures = report.failures.iter();

@@ -32,6 +32,9 @@ pub(super) struct Credentials {
 /// capabilities, its own user namespaces) that a request does not carry.
 const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::MKNOD);
 
+/// Of a user who is nobody in particular (`nobody` of most systems).
+const NOBODY: u32 = 65534;
+
 thread_local! {
     static PREPARED: Cell<bool> = const { Cell::new(false) };
     static OWN: Cell<Option<CapabilitySets>> = const { Cell::new(None) };
@@ -144,12 +147,7 @@ impl Credentials {
         set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
         Ok(FsetidGuard(Some(own)))
     }
-}
 
-/// Of a user who is nobody in particular (`nobody` of most systems).
-const NOBODY: u32 = 65534;
-
-impl Credentials {
     /// Who writes to an open file until the guard drops: `by`, where the daemon is root and the caller is not. File systems keep
     /// blocks for root (mke2fs -m), known by its id or by CAP_SYS_RESOURCE, that a guest's users must not fill. `None` is nobody in
     /// particular. What the file may be used for was decided when it was opened. With `kill_suid_gid` also without CAP_FSETID, see

@@ -197,11 +197,7 @@ impl Drop for Contender {
 
 /// Whether somebody listens on a socket; its file is there a moment before.
 fn listens(socket: &Path) -> bool {
-    // `__SO_ACCEPTCON` (linux/net.h).
-    const LISTENING: &str = "00010000";
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let mut sockets = sockets.lines().map(|line| line.split_whitespace());
-    sockets.any(|mut fields| fields.nth(3) == Some(LISTENING) && fields.next_back() == socket.to_str())
+    crate::socket::listeners().iter().any(|bound| bound == socket)
 }
 
 /// Thread ids of a process.

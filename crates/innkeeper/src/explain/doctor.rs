@@ -33,11 +33,8 @@ pub(super) fn run(json: bool) -> ExitCode {
     } else {
         text(&examination)
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return super::failed(&format!("cannot write to standard output: {error}"));
-        }
-        _ => {}
+    if let Err(error) = super::unless_unread(io::stdout().write_all(text.as_bytes())) {
+        return super::failed(&format!("cannot write to standard output: {error}"));
     }
     match examination.next {
         BackEnd::PtraceAlone => CALLS_ALONE.into(),

@@ -276,10 +276,14 @@ fn tell(report: &Report, job: &Why) -> Result<(), String> {
         Some(file) => (fs::write(file, text), file.display().to_string()),
         None => (io::stderr().write_all(text.as_bytes()), "to standard error".to_owned()),
     };
+    unless_unread(written).map_err(|error| format!("cannot write {place}: {error}"))
+}
+
+/// Who went away does not want it any more.
+fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     match written {
-        // Who went away does not want it any more.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write {place}: {error}")),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

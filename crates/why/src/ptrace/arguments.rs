@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use super::attach::Status;
 use super::{address, flags, signatures};
 use crate::proc;
 
@@ -16,8 +17,8 @@ const PATH_MAX: usize = 4096;
 /// `IOV_MAX`: more pieces a message cannot have.
 const PIECES_MAX: u64 = 1024;
 /// `SECCOMP_MODE_FILTER`, and what a thread's mode is once a call was its last (Linux 5.17 and later).
-const FILTERED: u8 = 2;
-const DEAD: u8 = 3;
+const FILTERED: i32 = 2;
+const DEAD: i32 = 3;
 
 /// The arguments of a call; all six words where it is not known how many it has.
 pub(super) fn decode(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<String> {
@@ -214,10 +215,8 @@ pub(super) fn ended_by_filter(thread: i32) -> bool {
     seccomp(thread) == Some(DEAD)
 }
 
-fn seccomp(thread: i32) -> Option<u8> {
-    let status = proc::read(thread, "status").ok()?;
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
-    mode.trim().parse().ok()
+fn seccomp(thread: i32) -> Option<i32> {
+    Status::of(thread)?.number("Seccomp:")
 }
 
 #[cfg(test)]
