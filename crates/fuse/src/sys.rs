@@ -44,19 +44,25 @@ const INO32_GEN: i32 = 1;
 const INO64_GEN: i32 = 0x81;
 /// btrfs: inode, subvolume and generation.
 const BTRFS: i32 = 0x4d;
+/// The root directory of every subvolume has this number, each on a device of its own.
+const BTRFS_SUBVOLUME: u64 = 256;
+
+/// A mount as name_to_handle_at(2) numbers it: used again after the mount is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MountId(libc::c_int);
 
 impl FileHandle {
-    /// The handle of the inode behind `fd`, which may be an O_PATH descriptor. `EOPNOTSUPP`: the file system has none.
-    pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<FileHandle> {
+    /// The handle of the inode behind `fd`, which may be an O_PATH descriptor, and its mount. `EOPNOTSUPP`: the file system has none.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<(FileHandle, MountId)> {
         FileHandle::named(fd, c"", libc::AT_EMPTY_PATH)
     }
 
-    /// The handle of what `name` stands for in `directory`, without following it if it is a symbolic link.
-    pub(crate) fn at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<FileHandle> {
+    /// The handle of what `name` stands for in `directory`, without following it if it is a symbolic link, and its mount.
+    pub(crate) fn at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<(FileHandle, MountId)> {
         FileHandle::named(directory, name, 0)
     }
 
-    fn named(at: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {
+    fn named(at: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<(FileHandle, MountId)> {
         let mut raw = RawHandle {
             handle_bytes: HANDLE_MAX as u32,
             handle_type: 0,
@@ -76,13 +82,14 @@ impl FileHandle {
         };
         check(result)?;
         let length = (raw.handle_bytes as usize).min(HANDLE_MAX);
-        Ok(FileHandle {
+        let handle = FileHandle {
             kind: raw.handle_type,
             bytes: HandleBytes::new(&raw.bytes[..length]),
-        })
+        };
+        Ok((handle, MountId(mount_id)))
     }
 
-    /// The inode's number, where the kind of handle is known to tell it.
+    /// The inode's number, where the kind of handle is known to tell it, and that number means one inode of the directory's device.
     pub(crate) fn inode(&self) -> Option<u64> {
         let bytes = self.bytes.as_slice();
         let low = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
@@ -90,14 +97,14 @@ impl FileHandle {
         match (self.kind, bytes.len()) {
             (INO32_GEN, 8) => low(0).map(u64::from),
             (INO32_GEN, 12) => Some(u64::from(low(4)?) | u64::from(low(8)?) << 32),
-            (INO64_GEN, 12) | (BTRFS, 20) => long(),
+            (INO64_GEN, 12) => long(),
+            (BTRFS, 20) => long().filter(|&inode| inode != BTRFS_SUBVOLUME),
             _ => None,
         }
     }
 
-    /// Opens the inode on the mount that `mount` (not itself O_PATH) belongs to, with `flags` of open(2), O_CLOEXEC and
-    /// O_NOFOLLOW. `ESTALE`: it is gone.
-    pub(crate) fn open(&self, mount: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<OwnedFd> {
+    /// An O_PATH descriptor of the inode on the mount that `mount` (not itself O_PATH) belongs to. `ESTALE`: it is gone.
+    pub(crate) fn open_path(&self, mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         let bytes = self.bytes.as_slice();
         let mut raw = RawHandle {
             handle_bytes: bytes.len() as u32,
@@ -111,7 +118,7 @@ impl FileHandle {
                 libc::SYS_open_by_handle_at,
                 mount.as_raw_fd(),
                 &raw mut raw,
-                flags | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+                libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
             )
         };
         let fd = check(result)?;

@@ -15,6 +15,7 @@ use tracing::warn;
 pub use self::policy::DaxFiles;
 pub(super) use self::views::Views;
 use super::inode::Node;
+use super::opening::{CheckedPath, OpenFd};
 use super::{Passthrough, attr};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Mappable, NodeId, Result};
@@ -68,7 +69,7 @@ impl Passthrough {
             return Err(Errno::ENODEV.rule("only regular files are mapped")); // as mmap(2) has it
         }
         let path = node.descriptor()?;
-        let (file, writable) = self.reopen_to_map(path.as_fd(), write)?;
+        let (file, writable) = self.open_to_map(path.as_fd(), write)?;
         sys::check_mappable(file.as_fd()).of(|| "mmap(node)".into())?;
         let file = self.view(file, writable)?;
         let mappable = Mappable {
@@ -81,16 +82,17 @@ impl Passthrough {
 
     /// For writing wherever the host lets us. Not programs, unless the guest means to write: the host cannot run a program that
     /// is open for writing (ETXTBSY).
-    fn reopen_to_map(&self, path: BorrowedFd<'_>, write: bool) -> Result<(OwnedFd, bool)> {
+    fn open_to_map(&self, path: BorrowedFd<'_>, write: bool) -> Result<(OpenFd, bool)> {
         let program = attr::stat(path)?.stx_mode & 0o111 != 0;
+        let path = CheckedPath::of(&path)?;
         if write || !(self.options.readonly || program) {
-            match self.proc.reopen(path, OFlags::RDWR) {
+            match path.open(&self.proc, OFlags::RDWR) {
                 Ok(file) => return Ok((file, true)),
                 Err(error) if write => return Err(error),
                 Err(_) => {}
             }
         }
-        Ok((self.proc.reopen(path, OFlags::RDONLY)?, false))
+        Ok((path.open(&self.proc, OFlags::RDONLY)?, false))
     }
 
     /// Whether the file could be opened for writing now. QEMU (11.1) maps everything for writing, so that the guest had better read
@@ -100,11 +102,13 @@ impl Passthrough {
     }
 
     /// What the front end gets in place of `file`, so that it can map beyond its end.
-    fn view(&self, file: OwnedFd, writable: bool) -> Result<OwnedFd> {
-        let Some(views) = &self.views else { return Ok(file) };
+    fn view(&self, file: OpenFd, writable: bool) -> Result<OwnedFd> {
+        let Some(views) = &self.views else {
+            return Ok(file.into_fd());
+        };
         match views.view(file.as_fd(), writable) {
             // File systems stacked as deep as the kernel lets them have no views.
-            Err(HostErrno::LOOP) => Ok(file),
+            Err(HostErrno::LOOP) => Ok(file.into_fd()),
             made => made.of(|| "openat(private FUSE mount)".into()),
         }
     }

@@ -4,11 +4,12 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
+use rustix::fs::{FileType, SeekFrom, seek};
 
 use super::budget::{Budget, ReadAhead};
 use super::handle::OpenDirectory;
-use super::{CacheMode, Passthrough, call};
+use super::opening::OpenFd;
+use super::{CacheMode, Passthrough};
 use crate::cause::HostResult as _;
 use crate::fs::{DirectorySink, Errno, Handle, Name, NodeId, Opened, Result};
 use crate::{sys, wire};
@@ -98,9 +99,7 @@ impl Passthrough {
             return Err(Errno::ENOTDIR.rule("the node is no directory"));
         }
         let permit = self.budget.take()?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(&node.descriptor()?, c".", flags, Mode::empty())
-            .of(|| format!("openat(node, \".\", {})", call::open(flags)))?;
+        let fd = OpenFd::directory(&node.descriptor()?)?;
         let flags = match self.options.cache {
             CacheMode::Never | CacheMode::Auto => 0,
             CacheMode::Metadata | CacheMode::Always => wire::FOPEN_CACHE_DIR | wire::FOPEN_KEEP_CACHE,

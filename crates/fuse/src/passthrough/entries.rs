@@ -1,39 +1,29 @@
 //! Names: finding, making, moving and removing them.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx, linkat, makedev, mkdirat, mknodat, openat2,
-    readlinkat, renameat_with, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, RenameFlags, Statx, linkat, makedev, mkdirat, mknodat, readlinkat, renameat_with,
+    symlinkat, unlinkat,
 };
 
 use super::Passthrough;
+use super::birth::{Birth, Look};
 use super::budget::Permit;
 use super::call::{self, Quoted};
 use super::credentials::UmaskGuard;
 use super::held::Held;
-use super::identity::Identity;
+use super::identity::{Anchor, Identity};
 use super::inode::{Key, Node};
+use super::opening::{NodeFd, PathFd};
 use super::procfs::FdName;
-use super::{attr, birth};
+use super::{attr, pause};
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
 use crate::sys::FileHandle;
 use crate::wire::{self, InitFlags};
-
-/// The name is one component, so these hold against mistakes here rather than against the guest.
-pub(super) const INSIDE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
-
-/// Opens what `name` stands for, be it a symbolic link or a device, without any effect on it.
-pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)
-        .of(|| format!("openat2(parent, {}, {})", Quoted(name.as_c_str()), call::open(flags)))
-}
 
 /// A node just looked up, counted once.
 pub(super) struct Found {
@@ -51,40 +41,48 @@ impl Passthrough {
     }
 
     /// Looks `name` up in `parent`, of which `directory` is a descriptor. What is known already is found by its attributes alone;
-    /// what is new takes a handle, or a descriptor.
+    /// what is new takes a handle, or a descriptor. Attributes and node are of one inode, whatever becomes of the name meanwhile.
     pub(super) fn find_in(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Found> {
-        let stat = attr::stat_at(directory, name)?;
-        let known = self.inodes.look_up_by_attributes(attr::place(&stat), birth::of(&stat));
-        let node = match known {
-            Some(node) => node,
-            None => match self.meet_by_handle(directory, name, &stat)? {
-                Some(node) => node,
-                None => {
-                    let path = Arc::new(open_path(directory, name)?);
-                    return self.adopt(parent, path.as_fd(), Some(name), || Ok(Arc::clone(&path)));
-                }
-            },
-        };
-        let entry = self.entry(parent, &node, &stat);
-        Ok(Found { entry, node })
+        let seen = See::at(directory, name)?;
+        pause::between_steps();
+        if let Some(birth) = seen.birth {
+            if let Some(node) = self.inodes.look_up_by_birth(attr::place(&seen.stat), birth) {
+                let entry = self.entry(parent, &node, &seen.stat);
+                return Ok(Found { entry, node });
+            }
+            if let Some(met) = self.meet(directory, name, &seen)? {
+                let anchor = met.anchor;
+                let node = self.count(&met.stat, Some(birth), Some(met.handle), Some(name), || {
+                    let held = Held::default();
+                    Ok(Identity::Handle { anchor, held })
+                })?;
+                let entry = self.entry(parent, &node, &met.stat);
+                return Ok(Found { entry, node });
+            }
+        }
+        let path = Arc::new(PathFd::of_name(directory, name)?);
+        self.adopt(parent, path.as_fd(), Some(name), || Ok(Arc::clone(&path)))
     }
 
-    /// Looks up, by its handle, what `stat` is of. `None`: it has to be opened, to be sure that handle and attributes are of
-    /// one inode, or to be held.
-    fn meet_by_handle(&self, directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Result<Option<Arc<Node>>> {
-        let Some(anchor) = self.anchors.known(stat.stx_mnt_id) else {
+    /// The handle of the inode that was `seen`, and its attributes anew, without opening it. `None`: only a descriptor can tell what
+    /// belongs together.
+    ///
+    /// Between the two looks at `name` it may have meant something else. But an inode that is seen with the same old birth before and
+    /// after was there all the time, and had its number and mount to itself: a handle with both is its own.
+    fn meet(&self, directory: BorrowedFd<'_>, name: Name<'_>, seen: &See) -> Result<Option<Met>> {
+        let Some(anchor) = self.anchors.known(seen.stat.stx_mnt_id) else {
             return Ok(None);
         };
-        let Some(handle) = handle_at(directory, name, stat) else {
+        let Ok((handle, mount)) = FileHandle::at(directory, name.as_c_str()) else {
             return Ok(None);
         };
-        self.count(stat, Some(handle), Some(name), || {
-            Ok(Identity::Handle {
-                anchor,
-                held: Held::default(),
-            })
-        })
-        .map(Some)
+        if !anchor.is_of(mount) || handle.inode() != Some(seen.stat.stx_ino) {
+            return Ok(None);
+        }
+        pause::between_steps();
+        let See { stat, birth } = See::at(directory, name)?;
+        let same = birth.is_some() && birth == seen.birth && attr::place(&stat) == attr::place(&seen.stat);
+        Ok(same.then_some(Met { stat, handle, anchor }))
     }
 
     /// Counts a lookup of the inode behind `fd`, found in `parent` by `name` if it has one. `path` gives an O_PATH descriptor of
@@ -94,12 +92,12 @@ impl Passthrough {
         parent: &Node,
         fd: BorrowedFd<'_>,
         name: Option<Name<'_>>,
-        path: impl FnOnce() -> Result<Arc<OwnedFd>>,
+        path: impl FnOnce() -> Result<Arc<PathFd>>,
     ) -> Result<Found> {
-        let stat = attr::stat(fd)?;
+        let See { stat, birth } = See::of(fd)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let (handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
-        let node = self.count(&stat, handle, name, || {
+        let node = self.count(&stat, birth, handle, name, || {
             Ok(match anchor {
                 Some(anchor) => Identity::Handle {
                     anchor,
@@ -115,9 +113,11 @@ impl Passthrough {
         Ok(Found { entry, node })
     }
 
+    /// Counts a lookup of the inode that `stat`, `birth` and `handle` are of, all three.
     fn count(
         &self,
         stat: &Statx,
+        birth: Option<Birth>,
         handle: Option<FileHandle>,
         name: Option<Name<'_>>,
         identity: impl FnOnce() -> Result<Identity>,
@@ -126,7 +126,7 @@ impl Passthrough {
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let dax_by_name = self.dax_files.names(name);
         self.inodes
-            .look_up(Key { place, handle }, birth::of(stat), kind, dax_by_name, identity)
+            .look_up(Key { place, handle }, birth, kind, dax_by_name, identity)
     }
 
     fn entry(&self, parent: &Node, node: &Arc<Node>, stat: &Statx) -> Entry {
@@ -274,33 +274,37 @@ impl Passthrough {
         if !by_handle {
             return None;
         }
-        let stat = attr::stat_at(directory, name).ok()?;
-        let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        if kind != FileType::Directory && stat.stx_nlink > 1 {
+        let seen = See::at(directory, name).ok()?;
+        let kind = FileType::from_raw_mode(seen.stat.stx_mode.into());
+        if kind != FileType::Directory && seen.stat.stx_nlink > 1 {
             return None;
         }
         let permit = self.budget.take().ok()?;
-        let place = attr::place(&stat);
-        let mut known = self.inodes.known_by_attributes(place, birth::of(&stat));
-        if known.is_none()
-            && let Some(handle) = handle_at(directory, name, &stat)
-        {
-            let handle = Some(handle);
-            // The handle decides: what it does not find the guest does not know.
-            known = Some(self.inodes.known(&Key { place, handle })?);
+        if let Some(birth) = seen.birth {
+            let place = attr::place(&seen.stat);
+            let mut known = self.inodes.known_by_birth(place, birth);
+            if known.is_none()
+                && let Ok(Some(met)) = self.meet(directory, name, &seen)
+            {
+                let handle = Some(met.handle);
+                // The handle decides: what it does not find the guest does not know.
+                known = Some(self.inodes.known(&Key { place, handle })?);
+            }
+            if let Some(node) = known {
+                let fd = node.descriptor().ok()?;
+                return Some(LastName { node, fd, permit });
+            }
         }
-        if let Some(node) = known {
-            let fd = node.descriptor().ok()?;
-            return Some(LastName { node, fd, permit });
-        }
-        let fd = Arc::new(open_path(directory, name).ok()?);
+        let fd = PathFd::of_name(directory, name).ok()?;
         let stat = attr::stat(fd.as_fd()).ok()?;
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let handle = self.anchors.handle(fd.as_fd(), kind, stat.stx_mnt_id, &self.proc);
         let key = Key {
             place: attr::place(&stat),
             handle: Some(handle.ok()??.0),
         };
         let node = self.inodes.known(&key)?;
+        let fd = NodeFd::Path(Arc::new(fd));
         Some(LastName { node, fd, permit })
     }
 
@@ -314,23 +318,48 @@ impl Passthrough {
     }
 }
 
-/// The handle of what `stat` is of, if it says that it is one of that inode.
-fn handle_at(directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Option<FileHandle> {
-    let handle = FileHandle::at(directory, name.as_c_str()).ok()?;
-    (handle.inode() == Some(stat.stx_ino)).then_some(handle)
+/// What one look at an inode found.
+struct See {
+    stat: Statx,
+    birth: Option<Birth>,
+}
+
+impl See {
+    /// At what `name` stands for in `directory`.
+    fn at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<See> {
+        let look = Look::begin();
+        let stat = attr::stat_at(directory, name)?;
+        let birth = look.birth(&stat);
+        Ok(See { stat, birth })
+    }
+
+    /// At the inode behind `fd`.
+    fn of(fd: BorrowedFd<'_>) -> Result<See> {
+        let look = Look::begin();
+        let stat = attr::stat(fd)?;
+        let birth = look.birth(&stat);
+        Ok(See { stat, birth })
+    }
+}
+
+/// Attributes and handle of one inode.
+struct Met {
+    stat: Statx,
+    handle: FileHandle,
+    anchor: Arc<Anchor>,
 }
 
 /// A node that is about to lose its last name.
 struct LastName {
     node: Arc<Node>,
-    fd: Arc<OwnedFd>,
+    fd: NodeFd,
     permit: Permit,
 }
 
 impl LastName {
     /// It has lost it.
     fn keep(self) {
-        self.node.keep(&self.fd, self.permit);
+        self.node.keep(self.fd, self.permit);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Open files and directories of the guest.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -9,6 +9,7 @@ use super::budget::Permit;
 use super::directory::Position;
 use super::inode::Node;
 use super::mounts::Manners;
+use super::opening::OpenFd;
 use super::read::Reads;
 use crate::fs::{Errno, Handle, NodeId, Result};
 
@@ -22,7 +23,7 @@ pub(super) trait Opened {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     node: Arc<Node>,
-    fd: Arc<OwnedFd>,
+    fd: Arc<OpenFd>,
     _permit: Permit,
     /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
     pub(super) flushes: bool,
@@ -36,7 +37,7 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     /// `permit` is for `fd`, `manners` are those of its file system, and `direct` is that of O_DIRECT.
-    pub(super) fn new(node: Arc<Node>, fd: OwnedFd, permit: Permit, manners: Manners, direct: bool) -> OpenFile {
+    pub(super) fn new(node: Arc<Node>, fd: OpenFd, permit: Permit, manners: Manners, direct: bool) -> OpenFile {
         let fd = Arc::new(fd);
         node.hold_open(&fd);
         OpenFile {
@@ -87,7 +88,7 @@ impl Drop for OpenFile {
 #[derive(Debug)]
 pub(super) struct OpenDirectory {
     pub(super) node: Arc<Node>,
-    pub(super) fd: OwnedFd,
+    pub(super) fd: OpenFd,
     pub(super) position: Mutex<Position>,
     pub(super) _permit: Permit,
 }

@@ -1,10 +1,10 @@
 //! Descriptors held of an inode that is known by its handle. An inode without a name does not open by its handle on every file
 //! system (tmpfs), and dies when nobody holds it; and to open one anew for each request takes its time.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Permit;
+use super::opening::{NodeFd, OpenFd, PathFd};
 
 /// Most nodes have none at any time, and there may be a million.
 #[derive(Debug, Default)]
@@ -13,40 +13,40 @@ pub(super) struct Held(Mutex<Option<Box<Descriptors>>>);
 #[derive(Debug, Default)]
 struct Descriptors {
     /// Of the files that the guest has open.
-    open: Vec<Arc<OwnedFd>>,
+    open: Vec<Arc<OpenFd>>,
     /// Until the guest forgets the node: the last name went.
-    kept: Option<(Arc<OwnedFd>, Permit)>,
+    kept: Option<(NodeFd, Permit)>,
     recent: Option<Recent>,
 }
 
 /// Kept only because it may be wanted again soon.
 #[derive(Debug)]
 struct Recent {
-    fd: Arc<OwnedFd>,
+    fd: Arc<PathFd>,
     _permit: Permit,
     used: bool,
 }
 
 impl Held {
     /// One of them, if there is any.
-    pub(super) fn any(&self) -> Option<Arc<OwnedFd>> {
+    pub(super) fn any(&self) -> Option<NodeFd> {
         let mut held = self.lock();
         let held = held.as_mut()?;
         if let Some(recent) = &mut held.recent {
             recent.used = true;
-            return Some(Arc::clone(&recent.fd));
+            return Some(NodeFd::Path(Arc::clone(&recent.fd)));
         }
-        let kept = held.kept.as_ref().map(|(fd, _)| fd);
-        held.open.first().or(kept).cloned()
+        let open = held.open.first().map(|file| NodeFd::Open(Arc::clone(file)));
+        open.or_else(|| held.kept.as_ref().map(|(fd, _)| fd.clone()))
     }
 
     /// Holds a file that the guest has opened, until [`Held::close`].
-    pub(super) fn open(&self, file: &Arc<OwnedFd>) {
+    pub(super) fn open(&self, file: &Arc<OpenFd>) {
         self.lock().get_or_insert_default().open.push(Arc::clone(file));
     }
 
     /// Ends one [`Held::open`].
-    pub(super) fn close(&self, file: &Arc<OwnedFd>) {
+    pub(super) fn close(&self, file: &Arc<OpenFd>) {
         self.change(|held| {
             let place = held.open.iter().position(|open| Arc::ptr_eq(open, file));
             (place.map(|place| held.open.swap_remove(place)), None)
@@ -54,15 +54,13 @@ impl Held {
     }
 
     /// Holds the inode from now on, unless that is so already.
-    pub(super) fn keep(&self, fd: &Arc<OwnedFd>, permit: Permit) {
+    pub(super) fn keep(&self, fd: NodeFd, permit: Permit) {
         let mut held = self.lock();
-        held.get_or_insert_default()
-            .kept
-            .get_or_insert((Arc::clone(fd), permit));
+        held.get_or_insert_default().kept.get_or_insert((fd, permit));
     }
 
     /// Holds `fd` until [`Held::tire`]. `false`: there is one already.
-    pub(super) fn remember(&self, fd: &Arc<OwnedFd>, permit: Permit) -> bool {
+    pub(super) fn remember(&self, fd: &Arc<PathFd>, permit: Permit) -> bool {
         let mut held = self.lock();
         let recent = &mut held.get_or_insert_default().recent;
         if recent.is_some() {
@@ -89,7 +87,7 @@ impl Held {
     }
 
     /// What `change` takes out is closed with the lock given back: close(2) may block.
-    fn change(&self, change: impl FnOnce(&mut Descriptors) -> (Option<Arc<OwnedFd>>, Option<Recent>)) {
+    fn change(&self, change: impl FnOnce(&mut Descriptors) -> (Option<Arc<OpenFd>>, Option<Recent>)) {
         let mut held = self.lock();
         let Some(descriptors) = held.as_mut() else { return };
         let removed = change(descriptors);

@@ -5,26 +5,26 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{FileType, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{FileType, OFlags, fstatfs};
 
 use super::InodeHandles;
 use super::budget::{Budget, Permit};
-use super::call;
 use super::held::Held;
+use super::opening::{CheckedPath, OpenFd, PathFd};
 use super::procfs::ProcSelfFd;
 use super::recent::RecentNodes;
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Result};
-use crate::sys::FileHandle;
+use crate::sys::{FileHandle, MountId};
 
 /// What a node keeps.
 #[derive(Debug)]
 pub(super) enum Identity {
     /// An O_PATH descriptor, which all but the root's have from the budget.
-    Descriptor { fd: Arc<OwnedFd>, _permit: Option<Permit> },
+    Descriptor { fd: Arc<PathFd>, _permit: Option<Permit> },
     /// The handle in the node's key, the mount it opens on, and descriptors where the handle alone might not do.
     Handle { anchor: Arc<Anchor>, held: Held },
 }
@@ -32,19 +32,21 @@ pub(super) enum Identity {
 /// A descriptor of a mount from which handles are opened.
 #[derive(Debug)]
 pub(super) struct Anchor {
-    mount: OwnedFd,
+    mount: OpenFd,
+    /// Nobody else's as long as `mount` is open.
+    id: MountId,
     recent: Arc<RecentNodes>,
 }
 
 impl Anchor {
     /// An O_PATH descriptor of the inode.
-    pub(super) fn path(&self, handle: &FileHandle) -> io::Result<OwnedFd> {
-        handle.open(self.mount.as_fd(), libc::O_PATH)
+    pub(super) fn path(&self, handle: &FileHandle) -> io::Result<PathFd> {
+        PathFd::of_handle(handle, &self.mount)
     }
 
-    /// Opens the inode, which must be known to be a file or directory: others have side effects when opened.
-    pub(super) fn open(&self, handle: &FileHandle, flags: OFlags) -> io::Result<OwnedFd> {
-        handle.open(self.mount.as_fd(), flags.bits().cast_signed())
+    /// Whether `mount` is the one that handles open on here.
+    pub(super) fn is_of(&self, mount: MountId) -> bool {
+        self.id == mount
     }
 
     /// The nodes of this and all other mounts whose descriptors are worth keeping for a while.
@@ -86,9 +88,9 @@ impl Anchors {
             return Ok(None);
         }
         let handle = FileHandle::of(fd).of(|| "name_to_handle_at(node)".into());
-        let found = handle.and_then(|handle| {
-            let anchor = self.anchor(&handle, fd, kind, mount, proc)?.ok_or_else(no_handles)?;
-            Ok((handle, anchor))
+        let found = handle.and_then(|(handle, id)| {
+            let anchor = self.anchor((&handle, id), fd, kind, mount, proc)?;
+            Ok((handle, anchor.ok_or_else(no_handles)?))
         });
         match found {
             Ok(found) => Ok(Some(found)),
@@ -104,7 +106,7 @@ impl Anchors {
 
     fn anchor(
         &self,
-        handle: &FileHandle,
+        handle: (&FileHandle, MountId),
         fd: BorrowedFd<'_>,
         kind: FileType,
         mount: u64,
@@ -134,12 +136,12 @@ impl Anchors {
 
     /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
     /// unprivileged daemon may open none.
-    fn probe(&self, mount: OwnedFd, handle: &FileHandle) -> Result<Anchor> {
+    fn probe(&self, mount: OpenFd, (handle, id): (&FileHandle, MountId)) -> Result<Anchor> {
         if fstatfs(&mount).of(|| "fstatfs(node)".into())?.f_type == libc::FUSE_SUPER_MAGIC {
             return Err(no_handles());
         }
         let recent = Arc::clone(&self.recent);
-        let anchor = Anchor { mount, recent };
+        let anchor = Anchor { mount, id, recent };
         anchor.path(handle).of(|| "open_by_handle_at(node, O_PATH)".into())?;
         Ok(anchor)
     }
@@ -157,16 +159,11 @@ fn known(by_mount: &ByMount, mount: u64) -> Option<Option<Arc<Anchor>>> {
     }
 }
 
-/// open_by_handle_at(2) takes no O_PATH descriptor, and nothing but files and directories may be opened on the host.
-fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+/// open_by_handle_at(2) takes no O_PATH descriptor. `None`: what is neither file nor directory is not opened for that.
+fn open_real(fd: BorrowedFd<'_>, kind: FileType, proc: &ProcSelfFd) -> Result<Option<OpenFd>> {
     Ok(match kind {
-        FileType::Directory => {
-            let flags = flags | OFlags::DIRECTORY;
-            let real = openat(fd, c".", flags, Mode::empty());
-            Some(real.of(|| format!("openat(node, \".\", {})", call::open(flags)))?)
-        }
-        FileType::RegularFile => Some(proc.reopen(fd, flags)?),
+        FileType::Directory => Some(OpenFd::directory(&fd)?),
+        FileType::RegularFile => Some(CheckedPath::of(&fd)?.open(proc, OFlags::RDONLY)?),
         _ => None,
     })
 }

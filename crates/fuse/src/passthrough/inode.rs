@@ -4,23 +4,23 @@
 //! lock of the inode's shard alone, so a lookup that finds a node and a forget that drops it cannot pass each other.
 
 use std::hash::{BuildHasher, RandomState};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hashbrown::HashTable;
 use rustix::fs::FileType;
 
-use super::birth::Birth;
+use super::birth::{Birth, KnownBirth};
 use super::budget::Permit;
 use super::held::Held;
 use super::identity::Identity;
+use super::opening::{NodeFd, OpenFd, PathFd};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
 
-/// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`Birth`]; a node without a handle holds a
-/// descriptor, which keeps the inode, and so its number, from being reused.
+/// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`KnownBirth`]; a node without a handle holds a
+/// descriptor, which keeps the inode, and so its number, from being reused as long as the node is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) device: u64,
@@ -44,7 +44,7 @@ pub(super) struct Node {
     pub(super) identity: Identity,
     /// Whether it is one of the files to map by the name it was met by.
     pub(super) dax_by_name: bool,
-    birth: Birth,
+    birth: KnownBirth,
     /// Changed under the lock of the inode's shard only.
     lookups: AtomicU64,
 }
@@ -64,7 +64,7 @@ pub(super) struct Inodes {
 
 impl Inodes {
     /// A table with nothing but the root in it.
-    pub(super) fn new(place: Place, root: Arc<OwnedFd>) -> Inodes {
+    pub(super) fn new(place: Place, root: Arc<PathFd>) -> Inodes {
         let root = Node {
             id: NodeId::ROOT,
             key: Key { place, handle: None },
@@ -74,7 +74,7 @@ impl Inodes {
                 _permit: None,
             },
             dax_by_name: false,
-            birth: Birth::default(),
+            birth: KnownBirth::default(),
             lookups: AtomicU64::new(1),
         };
         let inodes = Inodes {
@@ -101,33 +101,35 @@ impl Inodes {
             .ok_or_else(|| Errno::ESTALE.rule("unknown nodeid"))
     }
 
-    /// The node of the inode at `place` that was born at `birth`, if attributes alone can tell; counts one lookup of it.
-    pub(super) fn look_up_by_attributes(&self, place: Place, birth: Option<u64>) -> Option<Arc<Node>> {
+    /// The node of the inode at `place` that was born at `birth`; counts one lookup of it.
+    pub(super) fn look_up_by_birth(&self, place: Place, birth: Birth) -> Option<Arc<Node>> {
         let (shard, hash) = self.shard_of_place(place);
-        let node = shard.find(hash, |node| node.key.place == place && node.is_told_by(birth))?;
+        let node = shard.find(hash, |node| node.key.place == place && node.birth.tells(birth))?;
         node.lookups.fetch_add(1, Ordering::Relaxed);
         Some(Arc::clone(node))
     }
 
-    /// As [`Inodes::look_up_by_attributes`], but counts nothing.
-    pub(super) fn known_by_attributes(&self, place: Place, birth: Option<u64>) -> Option<Arc<Node>> {
+    /// As [`Inodes::look_up_by_birth`], but counts nothing.
+    pub(super) fn known_by_birth(&self, place: Place, birth: Birth) -> Option<Arc<Node>> {
         let (shard, hash) = self.shard_of_place(place);
         shard
-            .find(hash, |node| node.key.place == place && node.is_told_by(birth))
+            .find(hash, |node| node.key.place == place && node.birth.tells(birth))
             .cloned()
     }
 
-    /// Counts one lookup of the inode `key` names, and makes its node if there is none. `birth` is what its attributes say.
+    /// Counts one lookup of the inode `key` names, and makes its node if there is none. `birth` and `kind` are what attributes of that
+    /// very inode say.
     pub(super) fn look_up(
         &self,
         key: Key,
-        birth: Option<u64>,
+        birth: Option<Birth>,
         kind: FileType,
         dax_by_name: bool,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
         let (mut shard, hash) = self.shard_of_place(key.place);
-        if let Some(node) = shard.find(hash, |node| node.key == key) {
+        // A handle that a second inode has by chance (its generation is a random number) is no reason to take it for the first.
+        if let Some(node) = shard.find(hash, |node| node.key == key && node.kind == kind) {
             node.lookups.fetch_add(1, Ordering::Relaxed);
             node.birth.set(birth);
             return Ok(Arc::clone(node));
@@ -140,7 +142,7 @@ impl Inodes {
             kind,
             identity,
             dax_by_name,
-            birth: Birth::default(),
+            birth: KnownBirth::default(),
             lookups: AtomicU64::new(1),
         });
         node.birth.set(birth);
@@ -254,9 +256,9 @@ fn shrink(table: &mut HashTable<Arc<Node>>, hash: impl Fn(&Arc<Node>) -> u64) {
 
 impl Node {
     /// A descriptor of the inode: one that is held, or one opened with O_PATH.
-    pub(super) fn descriptor(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn descriptor(self: &Arc<Self>) -> Result<NodeFd> {
         match &self.identity {
-            Identity::Descriptor { fd, .. } => Ok(Arc::clone(fd)),
+            Identity::Descriptor { fd, .. } => Ok(NodeFd::Path(Arc::clone(fd))),
             Identity::Handle { anchor, held } => {
                 if let Some(fd) = held.any() {
                     return Ok(fd);
@@ -265,27 +267,27 @@ impl Node {
                 let handle = self.key.handle.as_ref().ok_or_else(forgotten)?;
                 let fd = Arc::new(anchor.path(handle).of(|| "open_by_handle_at(node, O_PATH)".into())?);
                 anchor.recent().remember(self, &fd);
-                Ok(fd)
+                Ok(NodeFd::Path(fd))
             }
         }
     }
 
     /// Keeps the inode alive while a file of it is open, even when its last name goes.
-    pub(super) fn hold_open(&self, file: &Arc<OwnedFd>) {
+    pub(super) fn hold_open(&self, file: &Arc<OpenFd>) {
         if let Some(held) = self.held() {
             held.open(file);
         }
     }
 
     /// Ends one [`Node::hold_open`].
-    pub(super) fn let_go_open(&self, file: &Arc<OwnedFd>) {
+    pub(super) fn let_go_open(&self, file: &Arc<OpenFd>) {
         if let Some(held) = self.held() {
             held.close(file);
         }
     }
 
     /// Keeps the inode alive until the guest forgets it.
-    pub(super) fn keep(&self, fd: &Arc<OwnedFd>, permit: Permit) {
+    pub(super) fn keep(&self, fd: NodeFd, permit: Permit) {
         if let Some(held) = self.held() {
             held.keep(fd, permit);
         }
@@ -302,9 +304,5 @@ impl Node {
             Identity::Handle { held, .. } => Some(held),
             Identity::Descriptor { .. } => None,
         }
-    }
-
-    fn is_told_by(&self, birth: Option<u64>) -> bool {
-        !self.has_handle() || self.birth.tells(birth)
     }
 }

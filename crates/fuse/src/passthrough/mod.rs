@@ -5,7 +5,7 @@
 //!
 //! * Every operation starts at the descriptor of a node and takes at most one name, which is a single component. `openat2` follows
 //!   neither symbolic nor magic links.
-//! * A node's kind never changes, and only regular files and directories are ever opened: the guest opens fifos, sockets and
+//! * Only regular files and directories are ever opened, which `opening` proves at each open: the guest opens FIFOs, sockets and
 //!   devices itself.
 //! * The guest makes the daemon hold no more descriptors than leave the daemon enough to go on: ENFILE.
 //! * File handles are made and kept here; the guest sees node ids alone.
@@ -32,8 +32,10 @@ mod ioctl;
 mod mounts;
 mod numbers;
 mod open;
+mod opening;
 mod options;
 mod path;
+mod pause;
 mod procfs;
 mod read;
 mod recent;
@@ -41,14 +43,14 @@ mod xattr;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use guestmem::{Reader, Writer};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::FileType;
 
 use self::budget::Budget;
 use self::credentials::Credentials;
@@ -59,6 +61,7 @@ use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node};
 use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
+use self::opening::{NodeFd, PathFd};
 pub use self::options::{CacheMode, InodeHandles, Options};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
@@ -130,8 +133,7 @@ impl Passthrough {
         let proc = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
         let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
 
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, directory, flags, Mode::empty()).map_err(|error| unopened(error.into()))?;
+        let root = PathFd::of_share(directory).map_err(|error| unopened(error.into()))?;
         let stat = attr::stat(root.as_fd()).map_err(|error| unopened(failed(error)))?;
         let budget = Budget::of_process();
         let anchors = Anchors::new(options.inode_file_handles, budget.clone());
@@ -197,7 +199,7 @@ impl Passthrough {
     }
 
     /// The node's descriptor, for operations that need nothing else of the node.
-    fn descriptor(&self, id: NodeId) -> Result<Arc<OwnedFd>> {
+    fn descriptor(&self, id: NodeId) -> Result<NodeFd> {
         self.node(id)?.descriptor()
     }
 }

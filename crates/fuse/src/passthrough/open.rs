@@ -1,23 +1,21 @@
 //! Open files: making, reading, writing and syncing them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use guestmem::{Reader, RwFlags};
 use rustix::fs::{
-    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fcntl_getfl, fdatasync, fsync,
-    openat, openat2, seek, syncfs,
+    FallocateFlags, FileType, OFlags, SeekFrom, copy_file_range, fallocate, fcntl_getfl, fdatasync, fsync, seek, syncfs,
 };
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::budget::Permit;
-use super::call::{self, Quoted};
 use super::credentials::WriterGuard;
-use super::entries::{Found, INSIDE, mode};
+use super::entries::{Found, mode};
 use super::handle::{OpenFile, Opened as _};
-use super::identity::Identity;
 use super::inode::Node;
+use super::opening::{CheckedPath, OpenFd, PathFd};
 use super::{CacheMode, Passthrough};
 use crate::cause::{self, HostResult as _};
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
@@ -40,24 +38,14 @@ impl Passthrough {
         let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
         // Before anything is truncated.
         let permit = self.budget.take()?;
-        let mut opened = self.open_anew(node, host);
+        let fd = node.descriptor()?;
+        let path = CheckedPath::of(&fd)?;
+        let mut opened = path.open(&self.proc, host);
         if opened.as_ref().err() == Some(&Errno::EPERM) && flags & libc::O_APPEND as u32 != 0 {
             // Append-only files (chattr +a) open in no other way.
-            opened = self.open_anew(node, host | OFlags::APPEND);
+            opened = path.open(&self.proc, host | OFlags::APPEND);
         }
         Ok(self.install(Arc::clone(node), opened?, permit))
-    }
-
-    /// Opens a node that is a file: by its handle, or by a descriptor where there is one.
-    fn open_anew(&self, node: &Arc<Node>, flags: OFlags) -> Result<OwnedFd> {
-        if let Identity::Handle { anchor, held } = &node.identity
-            && let (None, Some(handle)) = (held.any(), &node.key.handle)
-        {
-            return anchor
-                .open(handle, flags)
-                .of(|| format!("open_by_handle_at(node, {})", call::open(flags)));
-        }
-        self.proc.reopen(node.descriptor()?.as_fd(), flags)
     }
 
     /// What of the guest's flags reaches the host's open(2). Not O_APPEND and O_SYNC, which each write brings along (the guest may
@@ -78,7 +66,7 @@ impl Passthrough {
         Ok(host)
     }
 
-    fn install(&self, node: Arc<Node>, fd: OwnedFd, permit: Permit) -> Opened {
+    fn install(&self, node: Arc<Node>, fd: OpenFd, permit: Permit) -> Opened {
         let manners = self.mounts.manners(node.key.place.mount, fd.as_fd());
         let mut flags = match self.options.cache {
             CacheMode::Never | CacheMode::Metadata => wire::FOPEN_DIRECT_IO | wire::FOPEN_PARALLEL_DIRECT_WRITES,
@@ -131,22 +119,12 @@ impl Passthrough {
         Err(Errno::ESTALE.rule("others on the host keep making and removing the name"))
     }
 
-    fn create_new(
-        &self,
-        by: &Caller,
-        parent: &Arc<Node>,
-        name: Name<'_>,
-        create: &Create,
-    ) -> Result<(OwnedFd, Permit)> {
+    fn create_new(&self, by: &Caller, parent: &Arc<Node>, name: Name<'_>, create: &Create) -> Result<(OpenFd, Permit)> {
         self.writable()?;
         let permit = self.budget.take()?;
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
-        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.make(by, parent, create.umask, |directory| {
-            openat2(directory, name.as_c_str(), flags, mode(create), INSIDE).of(|| {
-                let (name, mode) = (Quoted(name.as_c_str()), create.mode & 0o7777);
-                format!("openat2(parent, {name}, {}, 0{mode:o})", call::open(flags))
-            })
+            OpenFd::create(directory, name, flags, mode(create))
         })?;
         Ok((fd, permit))
     }
@@ -156,13 +134,9 @@ impl Passthrough {
         let parent = self.node(parent)?;
         let exclusive = OFlags::from_bits_retain(create.flags) & OFlags::EXCL; // may never get a name
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
-        let flags = flags | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
         let permit = self.budget.take()?;
         let fd = self.make(by, &parent, create.umask, |directory| {
-            openat2(directory, c".", flags, mode(create), INSIDE).of(|| {
-                let mode = create.mode & 0o7777;
-                format!("openat2(parent, \".\", {}, 0{mode:o})", call::open(flags))
-            })
+            OpenFd::create_unnamed(directory, flags | exclusive, mode(create))
         })?;
         self.adopt_created(&parent, fd, permit, None)
     }
@@ -170,12 +144,12 @@ impl Passthrough {
     fn adopt_created(
         &self,
         parent: &Node,
-        fd: OwnedFd,
+        fd: OpenFd,
         permit: Permit,
         name: Option<Name<'_>>,
     ) -> Result<(Entry, Opened)> {
         // By way of the open file: its name may mean something else by now.
-        let path = || Ok(Arc::new(self.proc.reopen(fd.as_fd(), OFlags::PATH)?));
+        let path = || Ok(Arc::new(PathFd::of_open(&fd, &self.proc)?));
         let Found { entry, node } = self.adopt(parent, fd.as_fd(), name, path)?;
         Ok((entry, self.install(node, fd, permit)))
     }
@@ -237,14 +211,9 @@ impl Passthrough {
     pub(super) fn sync_file_system(&self, node: NodeId) -> Result<()> {
         let node = self.node(node)?;
         let path = node.descriptor()?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let real = match node.kind {
-            FileType::Directory => {
-                let flags = flags | OFlags::DIRECTORY;
-                openat(&path, c".", flags, Mode::empty())
-                    .of(|| format!("openat(node, \".\", {})", call::open(flags)))?
-            }
-            FileType::RegularFile => self.proc.reopen(path.as_fd(), flags)?,
+            FileType::Directory => OpenFd::directory(&path)?,
+            FileType::RegularFile => CheckedPath::of(&path)?.open(&self.proc, OFlags::RDONLY)?,
             _ => return Err(Errno::EINVAL.rule("SYNCFS takes a directory or a file")),
         };
         syncfs(&real).of(|| "syncfs(node)".into())

@@ -7,10 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, accessat, fstatfs, openat};
 
-use super::call;
-use crate::cause::HostResult as _;
-use crate::fs::Result;
-
 /// The open directory `/proc/self/fd`; still there when the daemon has moved into an empty root.
 #[derive(Debug)]
 pub(super) struct ProcSelfFd(OwnedFd);
@@ -30,14 +26,7 @@ impl ProcSelfFd {
         &self.0
     }
 
-    /// Opens the inode of `fd` anew. Its kind must be known to be a file or directory: others have side effects when opened.
-    pub(super) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        openat(self.0.as_fd(), FdName::of(fd).as_c_str(), flags, Mode::empty())
-            .of(|| format!("open(node, {})", call::open(flags)))
-    }
-
-    /// Whether [`ProcSelfFd::reopen`] for writing would be allowed.
+    /// Whether the file of `fd` could be opened for writing.
     pub(super) fn may_write(&self, fd: BorrowedFd<'_>) -> bool {
         accessat(
             self.0.as_fd(),

@@ -2,11 +2,11 @@
 //! use costs no more than a flag.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::budget::Budget;
 use super::inode::Node;
+use super::opening::PathFd;
 
 /// At most so many, and no more than this part of what the guest may have the daemon hold.
 const LIMIT: u64 = 4096;
@@ -30,7 +30,7 @@ impl RecentNodes {
     }
 
     /// Has `node` remember `fd`, and another node forget its own where there would be too many.
-    pub(super) fn remember(&self, node: &Arc<Node>, fd: &Arc<OwnedFd>) {
+    pub(super) fn remember(&self, node: &Arc<Node>, fd: &Arc<PathFd>) {
         // Without a descriptor to spare this one is opened anew next time.
         let (Some(held), Ok(permit)) = (node.held(), self.budget.take()) else {
             return;

@@ -4,14 +4,14 @@
 //! symbolic link; it is named relative to the thread's working directory, `/proc/self/fd`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, XattrFlags, chmodat, getxattr, getxattr_query, listxattr, removexattr, setxattr};
 
 use super::Passthrough;
 use super::attr;
 use super::call::Quoted;
+use super::opening::NodeFd;
 use super::procfs::FdName;
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, NodeId, Result, XattrReply};
@@ -87,7 +87,7 @@ impl Passthrough {
         removexattr(FdName::of(fd.as_fd()).as_c_str(), name).of(|| format!("removexattr(node, {})", Quoted(name)))
     }
 
-    fn xattr_target(&self, node: NodeId, name: &CStr) -> Result<Arc<OwnedFd>> {
+    fn xattr_target(&self, node: NodeId, name: &CStr) -> Result<NodeFd> {
         self.xattr_allowed()?;
         if self.hidden(name.to_bytes()) {
             return Err(Errno::EOPNOTSUPP.rule("access control lists are off (--posix-acl)"));

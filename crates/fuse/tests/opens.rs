@@ -1,0 +1,63 @@
+//! Where the file system opens things of the host: one module opens what lies in the share, and few others open anything.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules that may call what opens, below `src/`, and what each opens.
+const MAY_OPEN: [(&str, &str); 4] = [
+    ("passthrough/opening.rs", "what lies in the share, with its kind proven"),
+    ("passthrough/procfs.rs", "/proc/self/fd, O_PATH"),
+    (
+        "passthrough/dax/views.rs",
+        "/dev/fuse, and views on a private FUSE mount",
+    ),
+    ("sys.rs", "file handles, O_PATH"),
+];
+
+/// Calls that make a descriptor from a name, a handle or a magic link.
+const OPENS: [&str; 7] = [
+    "openat(",
+    "openat2(",
+    "open_by_handle_at",
+    "libc::open",
+    "File::open",
+    "File::create",
+    "OpenOptions",
+];
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension() {
+            None if path.is_dir() => sources(&path, found),
+            Some(extension) if extension == "rs" => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn one_module_opens_what_lies_in_the_share() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 20, "the sources are where they are looked for");
+    let mut opening = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests stand behind the program, or in files of their own.
+        let program = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let code = program
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//") && !line.contains("of(|| "));
+        let opens = code.flat_map(|line| OPENS.iter().filter(move |call| line.contains(**call)));
+        if opens.count() > 0 && !name.ends_with("tests.rs") && !name.ends_with("race.rs") {
+            opening.push(name);
+        }
+    }
+    opening.sort();
+    let mut may = MAY_OPEN.map(|(name, _)| name);
+    may.sort_unstable();
+    assert_eq!(opening, may);
+}
