@@ -403,7 +403,7 @@ pub(crate) struct Export {
 /// How the innkeeper process itself behaves.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Process {
-    /// Limit of open files, 0 to leave it alone [default: the hard limit, at most 1000000]
+    /// Limit of open files, 0 to leave it alone [default: 1000000, or the hard limit if it cannot be raised]
     #[arg(long, value_name = "N", value_parser = parse_open_files)]
     pub(crate) rlimit_nofile: Option<u64>,
     /// What to log on standard error

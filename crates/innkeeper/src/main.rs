@@ -14,6 +14,7 @@ mod guest;
 mod hint;
 mod limits;
 mod mount;
+mod regular_file;
 mod say;
 mod share;
 mod signals;

@@ -16,7 +16,7 @@ use crate::{capabilities, ending, export, hint, limits, socket};
 /// Serves until a signal ends it. Answers the exit status.
 pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     export::check(&args.directory)?;
-    limits::raise_open_files(args.process.rlimit_nofile)?;
+    let open_files = limits::raise_open_files(args.process.rlimit_nofile)?;
     capabilities::give_up_what_no_share_needs()?;
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
     let stop = ending::watch(signals, file.as_ref().map(Arc::downgrade).unwrap_or_default())?;
-    announce(args, &listener);
+    announce(args, &listener, open_files);
 
     let served = export::serve(&listener, &device, &args.export, stop.as_fd());
     if let Some(errors) = errors {
@@ -41,13 +41,14 @@ pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     served.map(|()| 0)
 }
 
-/// Tells the user what to paste, once the socket listens.
-fn announce(args: &Share, listener: &UnixListener) {
+/// Prints what to paste and what limit holds, once the socket listens.
+fn announce(args: &Share, listener: &UnixListener, open_files: u64) {
     let Some(path) = args.endpoint.socket_path.clone().or_else(|| socket::path_of(listener)) else {
         return;
     };
     let text = format!(
-        "Sharing {}. Start the virtual machine with\n\n  {}\n\nand mount the share in the guest with\n\n  {}\n\n",
+        "Sharing {}. Start the virtual machine with\n\n  {}\n\nand mount the share in the guest with\n\n  {}\n\n\
+         At most {open_files} files are open at a time (--rlimit-nofile).\n",
         args.directory.display(),
         hint::qemu(&path, &args.tag, &args.export),
         hint::mount(&args.tag, &args.export),

@@ -52,7 +52,8 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     let kernel = Kernel::find(args.kernel.as_deref(), &root, &args.root)?;
     let start = Start::plan(args, &root, &kernel)?;
     let accelerator = Accelerator::probe(&program, &kernel.file)?;
-    limits::raise_open_files(args.process.rlimit_nofile)?;
+    let open_files = limits::raise_open_files(args.process.rlimit_nofile)?;
+    tracing::info!("at most {open_files} files are open at a time (--rlimit-nofile)");
     let (path, release) = (args.root.display(), &kernel.release);
     say(format_args!(
         "booting {path} with kernel {release} and {} on {accelerator}",

@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat2};
+
+use crate::regular_file::{self, Found};
 
 /// No kernel, module or index is larger.
 const FILE_BYTES: u64 = 1 << 30;
@@ -38,11 +40,10 @@ impl Root {
 
     /// Opens a regular file.
     pub(crate) fn file(&self, path: &str) -> io::Result<File> {
-        // A fifo must not make us wait for its writer.
-        let file = self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        match FileType::from_raw_mode(fstat(&file)?.st_mode) {
-            FileType::RegularFile => Ok(file.into()),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        // Nor must it have us open a device, or wait for the writer of a FIFO.
+        match regular_file::open(&self.resolve(path, OFlags::PATH)?, OFlags::RDONLY)? {
+            Found::File(file) => Ok(file.into()),
+            Found::Other(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
         }
     }
 
@@ -89,6 +90,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::{CWD, FileType, makedev, mknodat};
+
     use super::*;
 
     #[test]
@@ -114,5 +117,25 @@ mod tests {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, tree.path().join("f"), FileType::Fifo, mode, 0).unwrap();
         assert!(Root::open(tree.path()).unwrap().read("f").is_err());
+    }
+
+    /// The device has no driver, so that an open(2) of it would fail with ENXIO: it is not even tried.
+    #[test]
+    fn a_device_or_fifo_that_a_guest_left_there_is_not_opened() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = Root::open(tree.path()).unwrap();
+        let nobody = makedev(240, 255);
+        for (name, kind, device) in [
+            ("character", FileType::CharacterDevice, nobody),
+            ("block", FileType::BlockDevice, nobody),
+            ("fifo", FileType::Fifo, 0),
+        ] {
+            if let Err(reason) = mknodat(CWD, tree.path().join(name), kind, Mode::RWXU, device) {
+                eprintln!("skipped: no {name}: {reason}");
+                continue;
+            }
+            let refused = root.file(name).unwrap_err();
+            assert_eq!(refused.to_string(), "not a regular file", "{name}");
+        }
     }
 }

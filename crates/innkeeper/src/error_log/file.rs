@@ -2,13 +2,14 @@
 //! links to other files of the host, fifos that block, devices. None of those is written to.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::regular_file::{self, Found};
 
 const WRITING: OFlags = OFlags::WRONLY
     .union(OFlags::APPEND)
@@ -39,12 +40,9 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
     // To open a fifo or a device has effects already.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let there = openat2(CWD, path, flags, Mode::empty(), way).map_err(refused)?;
-    let stat = fstat(&there).map_err(refused)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        FileType::Symlink => return Err(refused(Errno::LOOP)),
-        _ => return Err(Error::LogNoFile { path: path.into() }),
+    match regular_file::open(&there, WRITING).map_err(refused)? {
+        Found::File(file) => Ok(file),
+        Found::Other(FileType::Symlink) => Err(refused(Errno::LOOP)),
+        Found::Other(_) => Err(Error::LogNoFile { path: path.into() }),
     }
-    let there = format!("/proc/self/fd/{}", there.as_raw_fd());
-    openat(CWD, there, WRITING, Mode::empty()).map_err(refused)
 }

@@ -37,7 +37,7 @@ impl Daemon {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut announced = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while !announced.contains("mount -t virtiofs") {
+        while !announced.contains("--rlimit-nofile") {
             announced.push_str(&lines.next().expect("innkeeper ended early").unwrap());
             announced.push('\n');
         }
@@ -174,6 +174,51 @@ fn no_thread_of_it_keeps_what_no_share_needs() {
         threads += 1;
     }
     assert!(threads > 1, "queues have threads of their own");
+}
+
+/// A shell that lowers the hard limit first starts the daemon, as a service manager would.
+#[test]
+fn a_guest_opens_20000_files_where_the_hard_limit_can_be_raised() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("data")).unwrap();
+    fs::write(directory.path().join("data/file"), "").unwrap();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            "ulimit -n 4096; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_innkeeper"),
+            "share",
+        ])
+        .arg(directory.path().join("data"))
+        .arg("--socket-path")
+        .arg(directory.path().join("socket"));
+    let daemon = Daemon::run(&mut command, directory);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.child.id())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let limit: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    let sentence = format!("At most {limit} files are open at a time");
+    assert!(daemon.announced.contains(&sentence), "{}", daemon.announced);
+    if limit == 4096 {
+        eprintln!("skipped: needs CAP_SYS_RESOURCE");
+        return;
+    }
+    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
+    let mut requests = Requests::new(0, 0);
+    let mut ask = |request: &driver::fs::Request| {
+        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
+        driver::fs::reply(request, written, &reply).unwrap().map(<[u8]>::to_vec)
+    };
+    ask(&requests.init(31, 0)).unwrap();
+    let found = ask(&requests.lookup(driver::fs::ROOT, b"file")).unwrap();
+    let node = driver::fs::field_u64(&found, 0);
+    for opened in 0..20_000 {
+        assert!(ask(&requests.open(node, 0)).is_ok(), "after {opened} files");
+    }
 }
 
 #[test]
