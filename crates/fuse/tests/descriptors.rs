@@ -111,6 +111,26 @@ fn open_files_leave_the_daemon_its_descriptors_and_are_not_truncated_in_vain() {
 }
 
 #[test]
+fn descriptors_that_are_only_remembered_give_way_to_open_files() {
+    let _limited = limited();
+    let (_directory, fs) = share(LIMIT / 2, InodeHandles::Prefer);
+    let mut first = None;
+    for number in 0..LIMIT / 2 {
+        let entry = CString::new(format!("f{number}")).unwrap();
+        let node = fs.lookup(&ROOT, NodeId::ROOT, name(&entry)).unwrap().node;
+        fs.getattr(&ROOT, node, None).unwrap();
+        first = first.or(Some(node));
+    }
+    let mut opened = 0;
+    exhaust(|| {
+        fs.open(&ROOT, first.unwrap(), 0, false)?;
+        opened += 1;
+        Ok(())
+    });
+    assert_eq!(opened, LIMIT / 2, "half of the limit is the daemon's");
+}
+
+#[test]
 fn nodes_kept_by_descriptor_leave_the_daemon_its_descriptors() {
     let _limited = limited();
     let (_directory, fs) = share(LIMIT, InodeHandles::Never);

@@ -98,7 +98,7 @@ impl Passthrough {
         if node.kind != FileType::Directory {
             return Err(Errno::ENOTDIR.rule("the node is no directory"));
         }
-        let permit = self.budget.take()?;
+        let permit = self.permit()?;
         let fd = OpenFd::directory(&node.descriptor()?)?;
         let flags = match self.options.cache {
             CacheMode::Never | CacheMode::Auto => 0,

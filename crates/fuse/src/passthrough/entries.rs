@@ -105,7 +105,7 @@ impl Passthrough {
                 },
                 None => Identity::Descriptor {
                     fd: path()?,
-                    _permit: Some(self.budget.take()?),
+                    _permit: Some(self.permit()?),
                 },
             })
         })?;
@@ -159,7 +159,7 @@ impl Passthrough {
         self.prepare_thread()?;
         let directory = parent.descriptor()?;
         // Of what is made the guest gets a node, or a pin, right after.
-        let _spare = self.budget.take()?;
+        let _spare = self.permit()?;
         let _caller = self.credentials.become_caller(by)?;
         let _umask = self.has(InitFlags::DONT_MASK).then(|| UmaskGuard::set(mask));
         make(directory.as_fd())
@@ -279,7 +279,7 @@ impl Passthrough {
         if kind != FileType::Directory && seen.stat.stx_nlink > 1 {
             return None;
         }
-        let permit = self.budget.take().ok()?;
+        let permit = self.permit().ok()?;
         if let Some(birth) = seen.birth {
             let place = attr::place(&seen.stat);
             let mut known = self.inodes.known_by_birth(place, birth);

@@ -75,6 +75,11 @@ impl Anchors {
         }
     }
 
+    /// The nodes that remember a descriptor.
+    pub(super) fn recent(&self) -> &RecentNodes {
+        &self.recent
+    }
+
     /// The handle of the inode behind `fd` and the anchor it opens from; `None` if it must be held by a descriptor. Answers the
     /// same for one inode as long as a node of its mount is known, since the handle is part of a node's key.
     pub(super) fn handle(

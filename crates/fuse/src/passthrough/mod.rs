@@ -52,7 +52,7 @@ use std::time::Duration;
 use guestmem::{Reader, Writer};
 use rustix::fs::FileType;
 
-use self::budget::Budget;
+use self::budget::{Budget, Permit};
 use self::credentials::Credentials;
 pub use self::dax::DaxFiles;
 use self::dax::{MappedFiles, Views};
@@ -192,6 +192,14 @@ impl Passthrough {
     /// To be called where an operation relies on the thread's umask, working directory or groups.
     fn prepare_thread(&self) -> Result<()> {
         self.credentials.prepare_thread(self.proc.directory())
+    }
+
+    /// The right to hold one more descriptor for the guest. What is only remembered gives way.
+    fn permit(&self) -> Result<Permit> {
+        self.budget.take().or_else(|_| {
+            self.anchors.recent().forget_all();
+            self.budget.take()
+        })
     }
 
     fn node(&self, id: NodeId) -> Result<Arc<Node>> {

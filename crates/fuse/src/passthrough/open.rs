@@ -37,7 +37,7 @@ impl Passthrough {
         let host = self.host_flags(flags)?;
         let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
         // Before anything is truncated.
-        let permit = self.budget.take()?;
+        let permit = self.permit()?;
         let fd = node.descriptor()?;
         let path = CheckedPath::of(&fd)?;
         let mut opened = path.open(&self.proc, host);
@@ -121,7 +121,7 @@ impl Passthrough {
 
     fn create_new(&self, by: &Caller, parent: &Arc<Node>, name: Name<'_>, create: &Create) -> Result<(OpenFd, Permit)> {
         self.writable()?;
-        let permit = self.budget.take()?;
+        let permit = self.permit()?;
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
         let fd = self.make(by, parent, create.umask, |directory| {
             OpenFd::create(directory, name, flags, mode(create))
@@ -134,7 +134,7 @@ impl Passthrough {
         let parent = self.node(parent)?;
         let exclusive = OFlags::from_bits_retain(create.flags) & OFlags::EXCL; // may never get a name
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
-        let permit = self.budget.take()?;
+        let permit = self.permit()?;
         let fd = self.make(by, &parent, create.umask, |directory| {
             OpenFd::create_unnamed(directory, flags | exclusive, mode(create))
         })?;

@@ -29,6 +29,19 @@ impl RecentNodes {
         }
     }
 
+    /// Has every node give up what it remembers.
+    pub(super) fn forget_all(&self) {
+        let nodes = std::mem::take(&mut *self.clock.lock().unwrap_or_else(PoisonError::into_inner));
+        for node in nodes.iter().filter_map(Weak::upgrade) {
+            // The first time takes the flag of one that was used.
+            if let Some(held) = node.held()
+                && held.tire()
+            {
+                held.tire();
+            }
+        }
+    }
+
     /// Has `node` remember `fd`, and another node forget its own where there would be too many.
     pub(super) fn remember(&self, node: &Arc<Node>, fd: &Arc<PathFd>) {
         // Without a descriptor to spare this one is opened anew next time.
