@@ -76,14 +76,24 @@ impl<'a> Name<'a> {
 /// On whose behalf the guest asks. A claim of the guest, not a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// User id in the guest's `fuse_in_header`.
+    /// User id in the guest's `fuse_in_header`; [`Caller::UNNAMED`] where FUSE_ALLOW_IDMAP leaves it out.
     pub uid: u32,
-    /// Group id in the guest's `fuse_in_header`.
+    /// Group id in the guest's `fuse_in_header`; likewise.
     pub gid: u32,
     /// Process id in the guest; 0 for requests of the guest kernel itself.
     pub pid: u32,
     /// The one supplementary group that FUSE_CREATE_SUPP_GROUP (FUSE 7.38) sends with operations that create.
     pub supplementary_group: Option<u32>,
+}
+
+impl Caller {
+    /// The id of nobody (`FUSE_INVALID_UIDGID`): the guest's kernel has checked what the caller may do, and does not say who it is.
+    pub const UNNAMED: u32 = u32::MAX;
+
+    /// Whether user or group are left out.
+    pub fn is_unnamed(&self) -> bool {
+        self.uid == Self::UNNAMED || self.gid == Self::UNNAMED
+    }
 }
 
 /// A node found or made; the guest's lookup count of `node` has grown by one.

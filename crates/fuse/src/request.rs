@@ -51,9 +51,10 @@ impl<'a> Request<'a> {
         {
             return Err(Errno::EINVAL.rule("the length of the data is not the one it claims"));
         }
-        // setresuid(2) and its like take -1 as "leave as it is"; a caller of that id would get ours. Only idmapped mounts
-        // send it (FUSE_ALLOW_IDMAP), which are not negotiated.
-        if header.uid == u32::MAX || header.gid == u32::MAX {
+        // setresuid(2) and its like take -1 as "leave as it is"; a caller of that id would get ours. With FUSE_ALLOW_IDMAP all
+        // requests have it but those that create (FUSE 7.41).
+        let unnamed = header.uid == u32::MAX || header.gid == u32::MAX;
+        if unnamed && !terms.flags.contains(InitFlags::ALLOW_IDMAP) {
             return Err(Errno::EINVAL.rule("the caller has no user or group id"));
         }
         let group = supplementary_group(extensions)?;

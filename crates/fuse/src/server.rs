@@ -24,8 +24,8 @@ const BY_SERVER: InitFlags = InitFlags::INIT_EXT
     .union(InitFlags::MAX_PAGES)
     .union(InitFlags::BIG_WRITES);
 
-/// What requests and replies are prepared for. Left out: locks, notifications, security contexts, splicing,
-/// `.` and `..` in LOOKUP (EXPORT_SUPPORT), and callers without an id (ALLOW_IDMAP).
+/// What requests and replies are prepared for. Left out: locks, notifications, security contexts, splicing, and `.` and `..` in
+/// LOOKUP (EXPORT_SUPPORT).
 const SUPPORTED: InitFlags = BY_SERVER
     .union(InitFlags::ASYNC_READ)
     .union(InitFlags::ATOMIC_O_TRUNC)
@@ -47,6 +47,7 @@ const SUPPORTED: InitFlags = BY_SERVER
     .union(InitFlags::HANDLE_KILLPRIV_V2)
     .union(InitFlags::SETXATTR_EXT)
     .union(InitFlags::CREATE_SUPP_GROUP)
+    .union(InitFlags::ALLOW_IDMAP)
     .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
     .union(InitFlags::NO_EXPORT_SUPPORT);
 

@@ -389,6 +389,10 @@ pub(crate) struct Export {
     /// Open files with O_DIRECT where the guest does
     #[arg(long)]
     pub(crate) allow_direct_io: bool,
+    /// Let the guest make idmapped mounts of the share (Linux 6.12, daemon as root); requests then name no user unless they create
+    /// something, so that --log-errors cannot say who asked, and the guest's root is refused the host's reserved blocks
+    #[arg(long)]
+    pub(crate) allow_idmap: bool,
     /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M, 512M at most; auto: 512M); needs
     /// QEMU 11.1
     #[arg(long, value_name = "SIZE")]

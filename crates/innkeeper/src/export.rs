@@ -61,6 +61,9 @@ pub(crate) fn device(
         reason: whole(error),
     };
     let file_system = Passthrough::new(directory, options(export)).map_err(|error| cannot(&error))?;
+    if export.allow_idmap && !file_system.changes_identity() {
+        tracing::warn!("--allow-idmap has no effect: a daemon that is not root makes all files its own");
+    }
     let options = FsOptions {
         tag: tag.into(),
         request_queues: export.num_queues,
@@ -134,6 +137,7 @@ fn options(export: &Export) -> Options {
         writeback: export.writeback,
         allow_mmap: export.allow_mmap,
         allow_direct_io: export.allow_direct_io,
+        allow_idmap: export.allow_idmap,
         dax_files: export.dax_files.clone(),
         views: export.dax.is_some(),
         ..Options::default()

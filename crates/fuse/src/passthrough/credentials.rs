@@ -108,8 +108,8 @@ impl Credentials {
         if !self.switches {
             return Ok(guard);
         }
-        // -1 is nobody: Linux sends it for ids its mount does not map, and setresuid(2) reads it as "leave unchanged".
-        if by.uid == u32::MAX || by.gid == u32::MAX {
+        // Linux sends it for ids its mount does not map, and setresuid(2) reads it as "leave unchanged".
+        if by.is_unnamed() {
             return Err(Errno::EOVERFLOW.rule("the caller has no user or group id"));
         }
         if let Some(group) = by.supplementary_group.filter(|&group| group != u32::MAX) {

@@ -233,6 +233,8 @@ impl FileSystem for Passthrough {
         wanted.set(InitFlags::DIRECT_IO_ALLOW_MMAP, options.allow_mmap);
         wanted |= InitFlags::HAS_INODE_DAX; // offered only where there is a window
         wanted.set(InitFlags::CREATE_SUPP_GROUP, self.changes_identity());
+        // A mapped caller's files are to be those of the id that it is mapped to.
+        wanted.set(InitFlags::ALLOW_IDMAP, options.allow_idmap && self.changes_identity());
         // ACLs decide about the umask, so the host must apply it, and about set-group-id, which SETXATTR_EXT tells us to drop.
         let acl = InitFlags::POSIX_ACL | InitFlags::DONT_MASK | InitFlags::SETXATTR_EXT;
         wanted.set(acl, options.posix_acl && options.xattr && offered.contains(acl));

@@ -47,7 +47,8 @@ impl Passthrough {
         let length = listxattr(FdName::of(fd.as_fd()).as_c_str(), &mut list[..]).of(|| "listxattr(node)".into())?;
         list.truncate(length);
         // xattr(7): whoever may not read them does not see that they are there. The guest's kernel leaves that to the file system.
-        let of_others = |name: &[u8]| by.uid != 0 && name.starts_with(TRUSTED);
+        // Of a caller without a name nobody knows, and a backup that misses them is worse than a name that is seen.
+        let of_others = |name: &[u8]| by.uid != 0 && !by.is_unnamed() && name.starts_with(TRUSTED);
         let shown = list
             .split_inclusive(|&byte| byte == 0)
             .filter(|name| !of_others(name) && !self.hidden(name.strip_suffix(b"\0").unwrap_or(name)));

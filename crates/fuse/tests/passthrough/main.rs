@@ -5,6 +5,7 @@ mod create;
 mod credentials;
 mod dax;
 mod directory;
+mod idmap;
 mod io;
 mod names;
 mod nodes;

@@ -142,7 +142,9 @@ fn sizes_are_bounded() {
 #[test]
 fn a_caller_without_an_id_gets_nothing_done() {
     let fs = Recorder::default();
-    let server = started(&fs);
+    let server = Server::new(&fs);
+    send(&server, &init(45, InitFlags::all().difference(InitFlags::ALLOW_IDMAP)));
+    fs.take();
     for case in cases() {
         let no_user = with_header(case.request.clone(), |header| header.uid = u32::MAX);
         let no_group = with_header(case.request, |header| header.gid = u32::MAX);
@@ -150,6 +152,18 @@ fn a_caller_without_an_id_gets_nothing_done() {
         assert_eq!(send(&server, &no_group), failure(libc::EINVAL));
     }
     assert!(fs.take().is_empty());
+}
+
+/// FUSE 7.41: with FUSE_ALLOW_IDMAP only requests that create name their caller.
+#[test]
+fn a_caller_without_an_id_is_served_where_idmapped_mounts_are_allowed() {
+    let fs = Recorder::default();
+    let server = started(&fs);
+    for case in cases() {
+        let named = send(&server, &case.request);
+        let unnamed = with_header(case.request, |header| (header.uid, header.gid) = (u32::MAX, u32::MAX));
+        assert_eq!(send(&server, &unnamed), named, "{:?}", case.opcode);
+    }
 }
 
 #[test]

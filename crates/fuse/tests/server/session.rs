@@ -65,13 +65,16 @@ fn init_agrees_on_what_both_sides_know() {
         | InitFlags::SECURITY_CTX
         | InitFlags::MAP_ALIGNMENT
         | InitFlags::HAS_INODE_DAX
-        | InitFlags::ALLOW_IDMAP
         | InitFlags::OVER_IO_URING
         | InitFlags::HAS_RESEND
         | InitFlags::PASSTHROUGH
         | InitFlags::REQUEST_TIMEOUT;
     assert_eq!(agreed & refused, InitFlags::empty(), "nobody serves these");
-    assert!(agreed.contains(InitFlags::MAX_PAGES | InitFlags::INIT_EXT | InitFlags::CREATE_SUPP_GROUP));
+    assert!(
+        agreed.contains(
+            InitFlags::MAX_PAGES | InitFlags::INIT_EXT | InitFlags::CREATE_SUPP_GROUP | InitFlags::ALLOW_IDMAP
+        )
+    );
     // The file system hears what is offered, and then what the guest hears.
     let offered = format!("wants {:#x}", agreed.bits());
     assert_eq!(fs.take(), [offered, format!("init 7.45 {:#x}", agreed.bits())]);

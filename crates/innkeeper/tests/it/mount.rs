@@ -149,6 +149,9 @@ pub(crate) fn permitted() -> bool {
     permitted
 }
 
+/// Idmapped mounts, which take calls that no library wraps.
+mod idmapped;
+
 #[track_caller]
 pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
