@@ -188,17 +188,26 @@ impl Passthrough {
     pub(super) fn write_file(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
         let file = self.files.get(node, to.handle)?;
         let flags = self.write_flags(to);
+        let pages = to.flags & wire::WRITE_CACHE != 0;
+        let fd = if pages {
+            file.for_pages(|| {
+                let permit = self.budget.take()?;
+                Ok((self.proc.reopen(file.fd(), OFlags::WRONLY)?, permit))
+            })?
+        } else {
+            file.fd()
+        };
         // Pages that the guest writes back are of nobody it could name.
-        let by = (to.flags & wire::WRITE_CACHE == 0).then_some(by.uid);
+        let by = (!pages).then_some(by.uid);
         let kill_suid_gid = to.flags & wire::WRITE_KILL_SUIDGID != 0;
         let _writer = self.become_writer(by, kill_suid_gid.then_some(file.fd()))?;
         // Linux looks at the error of pages written back, never at the count: behind a short one the rest would be lost.
-        let may_be_short = to.flags & wire::WRITE_CACHE == 0;
+        let may_be_short = !pages;
         let len = to.len as usize;
         let mut done = 0;
         while done < len {
             let at = to.offset.saturating_add(done as u64);
-            match data.write_to(file.fd(), at, len - done, flags) {
+            match data.write_to(fd, at, len - done, flags) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
