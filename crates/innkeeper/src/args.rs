@@ -389,6 +389,9 @@ pub(crate) struct Export {
     /// Open files with O_DIRECT where the guest does
     #[arg(long)]
     pub(crate) allow_direct_io: bool,
+    /// Let the guest's root change project ids, and so move files out of the host's project quotas
+    #[arg(long)]
+    pub(crate) allow_project_ids: bool,
     /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M, 512M at most; auto: 512M); needs
     /// QEMU 11.1
     #[arg(long, value_name = "SIZE")]

@@ -134,6 +134,7 @@ fn options(export: &Export) -> Options {
         writeback: export.writeback,
         allow_mmap: export.allow_mmap,
         allow_direct_io: export.allow_direct_io,
+        allow_project_ids: export.allow_project_ids,
         dax_files: export.dax_files.clone(),
         views: export.dax.is_some(),
         ..Options::default()

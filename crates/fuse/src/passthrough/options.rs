@@ -78,6 +78,9 @@ pub struct Options {
     pub allow_mmap: bool,
     /// Honour O_DIRECT of the guest on the host.
     pub allow_direct_io: bool,
+    /// Let the guest's root change project ids, and whether directories hand theirs on. Without it they stay as the host set them,
+    /// so that project quotas hold for the guest.
+    pub allow_project_ids: bool,
     /// Which files to map, where there is a window. `None`: with views those of 2 MiB and more, else [`DaxFiles::Fitting`].
     pub dax_files: Option<DaxFiles>,
     /// Have the front end map views of files, which seem endless, rather than the files: QEMU (11.1) maps nothing behind the end of
@@ -105,6 +108,7 @@ impl Default for Options {
             writeback: false,
             allow_mmap: false,
             allow_direct_io: false,
+            allow_project_ids: false,
             dax_files: None,
             views: false,
         }

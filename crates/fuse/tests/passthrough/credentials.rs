@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
-use std::process::Command;
 
 use fuse::fs::{Caller, CopyRange, Errno, FileSystem, NodeId, Result, SetAttr, WriteTo};
 use fuse::passthrough::Options;
@@ -11,8 +9,8 @@ use fuse::wire;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use tempfile::TempDir;
 
+use crate::image::Image;
 use crate::share::{ROOT, Share, USER, at, create, is_root, name, refused, share, share_of};
 
 fn thread_state() -> (u32, u32, usize, u64) {
@@ -263,15 +261,18 @@ fn member_file(share: &Share, mode: u32) {
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// A way to change "s" in a share, or in a directory of the host.
+type Change<In> = (&'static str, fn(&In));
+
 /// Changes of "s" by the user, each as Linux asks for it.
-const CHANGES: [(&str, fn(&Share)); 9] = [
+const CHANGES: [Change<Share>; 9] = [
     ("write", |share| write_to(share, &USER, wire::WRITE_KILL_SUIDGID)),
     ("write in another group's name", |share| {
         // A request does not say which groups its caller is in besides.
-        write_to(share, &Caller { gid: 4321, ..USER }, wire::WRITE_KILL_SUIDGID)
+        write_to(share, &Caller { gid: 4321, ..USER }, wire::WRITE_KILL_SUIDGID);
     }),
     ("write back", |share| {
-        write_to(share, &ROOT, wire::WRITE_CACHE | wire::WRITE_KILL_SUIDGID)
+        write_to(share, &ROOT, wire::WRITE_CACHE | wire::WRITE_KILL_SUIDGID);
     }),
     ("ftruncate", |share| set_size(share, true)),
     ("truncate", |share| set_size(share, false)),
@@ -327,7 +328,7 @@ fn set_size(share: &Share, by_handle: bool) {
 }
 
 /// The same on the host itself, in the directory that is shared.
-const HOST_CHANGES: [(&str, fn(&fs::File)); 5] = [
+const HOST_CHANGES: [Change<fs::File>; 5] = [
     ("write", |directory| {
         std::os::unix::fs::FileExt::write_at(&on_host(directory, OFlags::WRONLY), b"x", 0).unwrap();
     }),
@@ -383,39 +384,12 @@ fn access_is_judged_as_the_caller() {
     assert_eq!(refused(access(&ROOT, 64)), Errno::EINVAL);
 }
 
-/// An ext4 of 64 MiB that keeps a fifth of it for root, where root may mount one.
-struct Reserve(TempDir);
-
-impl Reserve {
-    fn mount() -> Option<Reserve> {
-        let reserve = Reserve(TempDir::new().unwrap());
-        let (image, mountpoint) = (reserve.0.path().join("image"), reserve.mountpoint());
-        fs::create_dir(&mountpoint).unwrap();
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-        let mounted = is_root()
-            && ran(Command::new("mkfs.ext4").args(["-q", "-m", "20"]).arg(&image))
-            && ran(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
-        if !mounted {
-            eprintln!("skipped: needs mkfs.ext4 and a loop device");
-        }
-        mounted.then_some(reserve)
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        self.0.path().join("mnt")
-    }
-}
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.mountpoint()).output();
-    }
-}
-
 #[test]
 fn what_the_host_keeps_for_root_no_user_of_the_guest_fills() {
-    let Some(reserve) = Reserve::mount() else { return };
+    // A fifth of it is for root.
+    let Some(reserve) = Image::mount(64 << 20, &["mkfs.ext4", "-q", "-m", "20"], "loop") else {
+        return;
+    };
     let figures = || rustix::fs::statvfs(reserve.mountpoint()).unwrap();
     let kept = figures().f_bfree - figures().f_bavail;
     assert!(kept > 0);
