@@ -403,6 +403,9 @@ mod tests {
         if root().is_none() {
             return;
         }
+        let file = tempfile::tempfile().unwrap();
+        let marked = std::os::unix::fs::PermissionsExt::from_mode(0o2644);
+        file.set_permissions(marked).unwrap();
         let run = || {
             let set = CapabilitySet::SETUID | CapabilitySet::SETGID;
             set_keep_capabilities(true).unwrap();
@@ -420,6 +423,10 @@ mod tests {
             let proc = crate::passthrough::procfs::ProcSelfFd::open().unwrap();
             credentials.prepare_thread(proc.directory()).unwrap();
             let before = state();
+            assert!(
+                credentials.kill(file.as_fd()).group.is_none(),
+                "a group's members are not for it to be"
+            );
             for uid in [0, 1000] {
                 let guard = credentials.become_caller(&caller(uid, uid, Some(3))).unwrap();
                 assert_eq!(geteuid().as_raw(), uid);
@@ -428,7 +435,7 @@ mod tests {
             }
         };
         // A thread has an identity of its own.
-        std::thread::spawn(run).join().unwrap();
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap());
     }
 
     #[test]

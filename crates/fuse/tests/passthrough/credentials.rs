@@ -226,6 +226,35 @@ fn set_group_id_without_group_execute_survives_changes_of_contents() {
     }
 }
 
+#[test]
+fn the_thread_is_itself_again_after_a_change_that_fails() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    for mode in [0o2644, 0o6644] {
+        member_file(&share, mode);
+        let node = share.node(c"s");
+        let handle = share.open(node, libc::O_RDONLY).unwrap();
+        let before = thread_state();
+        let to = WriteTo {
+            flags: wire::WRITE_KILL_SUIDGID,
+            ..at(handle, 0, 1)
+        };
+        assert_eq!(refused(share.write(&USER, node, to, b"x")), Errno::EBADF);
+        assert_eq!(refused(share.fs.fallocate(&USER, node, handle, 0, 0, 1)), Errno::EBADF);
+        let change = SetAttr {
+            size: Some(1),
+            kill_suid_gid: true,
+            handle: Some(handle),
+            ..SetAttr::default()
+        };
+        assert_eq!(refused(share.fs.setattr(&USER, node, &change)), Errno::EINVAL);
+        assert_eq!(thread_state(), before);
+        assert_eq!(bits(&share), mode & 0o7000);
+    }
+}
+
 /// What a file may do beyond its user's rights ends with set-user-id.
 #[test]
 fn file_capabilities_end_where_set_group_id_stays() {
