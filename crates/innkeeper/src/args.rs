@@ -393,6 +393,9 @@ pub(crate) struct Export {
     /// something, so that --log-errors cannot say who asked, and the guest's root is refused the host's reserved blocks
     #[arg(long)]
     pub(crate) allow_idmap: bool,
+    /// Let the guest's root change project ids, and so move files out of the host's project quotas
+    #[arg(long)]
+    pub(crate) allow_project_ids: bool,
     /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M, 512M at most; auto: 512M); needs
     /// QEMU 11.1
     #[arg(long, value_name = "SIZE")]

@@ -138,6 +138,7 @@ fn options(export: &Export) -> Options {
         allow_mmap: export.allow_mmap,
         allow_direct_io: export.allow_direct_io,
         allow_idmap: export.allow_idmap,
+        allow_project_ids: export.allow_project_ids,
         dax_files: export.dax_files.clone(),
         views: export.dax.is_some(),
         ..Options::default()

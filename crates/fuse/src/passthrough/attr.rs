@@ -40,6 +40,13 @@ pub(super) fn stat_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx
     statx(directory, name, flags, ALL).of(|| format!("statx(parent, {}, {})", call::Quoted(name), call::statx(flags)))
 }
 
+/// Kind, mode and group of the inode behind `fd`, without asking a server for what is known: fstat(2) has NFS write back what is dirty.
+pub(super) fn stat_cached(fd: BorrowedFd<'_>) -> Result<Statx> {
+    let flags = ITSELF | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::GID;
+    statx(fd, c"", flags, wanted).of(|| format!("statx(node, \"\", {})", call::statx(flags)))
+}
+
 /// Where the inode lies that [`stat`] found.
 pub(super) fn place(stat: &Statx) -> Place {
     Place {
@@ -182,10 +189,12 @@ impl Passthrough {
     fn set_length(&self, node: &Node, fd: BorrowedFd<'_>, change: &SetAttr, size: u64) -> Result<()> {
         let length = i64::try_from(size).map_err(|_| Errno::EFBIG.rule("no file can be that long"))?;
         self.prepare_thread()?;
-        let _fsetid = change
-            .kill_suid_gid
-            .then(|| self.credentials.without_fsetid())
-            .transpose()?;
+        let _fsetid = if change.kill_suid_gid {
+            // The same inode as that of the open file.
+            Some(self.credentials.without_fsetid(self.credentials.kill(fd))?)
+        } else {
+            None
+        };
         match change.handle {
             Some(handle) => {
                 ftruncate(self.files.get(node.id, handle)?.fd(), size).of(|| format!("ftruncate(file, {size})"))

@@ -4,16 +4,17 @@
 //! guards: they end with the operation, on every path.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, Statx};
 use rustix::process::{Gid, Uid, fchdir, getegid, geteuid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::attr;
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Result};
 use crate::sys;
@@ -31,6 +32,15 @@ pub(super) struct Credentials {
 /// Kept while acting for a caller: the guest's kernel has checked permissions already, with knowledge (all groups, file
 /// capabilities, its own user namespaces) that a request does not carry.
 const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::MKNOD);
+
+/// A change of contents that drops set-user-id, set-group-id and file capabilities, as an unprivileged caller's does (FUSE 7.33,
+/// FUSE_HANDLE_KILLPRIV_V2).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kill {
+    /// The group of a file that keeps set-group-id, since it lacks group execute. Linux drops it unless a member changes the file.
+    /// Requests don't carry the caller's supplementary groups, so that every caller counts as a member.
+    group: Option<Gid>,
+}
 
 /// Of a user who is nobody in particular (`nobody` of most systems).
 const NOBODY: u32 = 65534;
@@ -136,38 +146,73 @@ impl Credentials {
         Ok(guard)
     }
 
-    /// Takes CAP_FSETID away, so that the host drops set-user-id and set-group-id on a change of contents, as for an
-    /// unprivileged caller (FUSE 7.33, FUSE_HANDLE_KILLPRIV_V2).
-    pub(super) fn without_fsetid(&self) -> Result<FsetidGuard> {
-        if !self.has_fsetid {
-            return Ok(FsetidGuard(None));
+    /// What dropping the privileges of `file` takes.
+    pub(super) fn kill(&self, file: BorrowedFd<'_>) -> Kill {
+        match self.is_root().then(|| attr::stat_cached(file)) {
+            Some(Ok(stat)) => self.kill_by(&stat),
+            Some(Err(_)) | None => Kill { group: None },
         }
-        let own = own()?;
-        let effective = own.effective.difference(CapabilitySet::FSETID);
-        set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
-        Ok(FsetidGuard(Some(own)))
+    }
+
+    /// The same, by what [`attr::stat_cached`] says of the file.
+    pub(super) fn kill_by(&self, stat: &Statx) -> Kill {
+        let keeps = self.is_root() && keeps_set_group_id(stat.stx_mode) && stat.stx_gid != u32::MAX;
+        Kill {
+            group: keeps.then(|| Gid::from_raw(stat.stx_gid)),
+        }
+    }
+
+    /// Takes CAP_FSETID away, so that the host drops set-user-id and set-group-id on a change of contents.
+    pub(super) fn without_fsetid(&self, kill: Kill) -> Result<FsetidGuard> {
+        let mut guard = FsetidGuard {
+            own: None,
+            _group: self.become_member(kill),
+        };
+        if self.has_fsetid {
+            let own = own()?;
+            let effective = own.effective.difference(CapabilitySet::FSETID);
+            set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
+            guard.own = Some(own);
+        }
+        Ok(guard)
+    }
+
+    /// Makes the thread's group that of a file which keeps set-group-id. A group that the daemon cannot have (in a user namespace)
+    /// costs the file the bit, and not the caller its request.
+    fn become_member(&self, kill: Kill) -> GroupGuard {
+        let group = kill.group.filter(|&group| group != self.gid);
+        let changed = group.is_some_and(|group| set_thread_res_gid(None, group, None).is_ok());
+        GroupGuard(changed.then_some(self.gid))
+    }
+
+    /// Whether the daemon is root, and can become others.
+    fn is_root(&self) -> bool {
+        self.switches && self.uid.is_root()
     }
 
     /// Who writes to an open file until the guard drops: `by`, where the daemon is root and the caller is not. File systems keep
     /// blocks for root (mke2fs -m), known by its id or by CAP_SYS_RESOURCE, that a guest's users must not fill. `None` is nobody in
-    /// particular. What the file may be used for was decided when it was opened. With `kill_suid_gid` also without CAP_FSETID, see
+    /// particular. What the file may be used for was decided when it was opened. With `kill` also without CAP_FSETID, see
     /// [`Credentials::without_fsetid`].
-    pub(super) fn become_writer(&self, by: Option<u32>, kill_suid_gid: bool) -> Result<WriterGuard> {
+    pub(super) fn become_writer(&self, by: Option<u32>, kill: Option<Kill>) -> Result<WriterGuard> {
         let by = by.filter(|&by| by != u32::MAX).unwrap_or(NOBODY);
-        if !(self.switches && self.uid.is_root()) || by == 0 {
+        if !self.is_root() || by == 0 {
             return Ok(WriterGuard {
                 own: None,
-                _fsetid: kill_suid_gid.then(|| self.without_fsetid()).transpose()?,
+                _fsetid: kill.map(|kill| self.without_fsetid(kill)).transpose()?,
+                _group: GroupGuard(None),
             });
         }
         let own = own()?;
+        let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
         // Who ceases to be root has no effective capabilities any more (capabilities(7)), which saves a call for each write.
         set_thread_res_uid(None, Uid::from_raw(by), None).of(|| format!("setresuid(-1, {by}, -1)"))?;
         let guard = WriterGuard {
             own: Some(own),
             _fsetid: None,
+            _group: group,
         };
-        if !kill_suid_gid {
+        if kill.is_none() {
             let effective = own.effective & CapabilitySet::FSETID;
             set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
         }
@@ -181,6 +226,8 @@ pub(super) struct WriterGuard {
     /// What the thread has as root again.
     own: Option<CapabilitySets>,
     _fsetid: Option<FsetidGuard>,
+    /// Dropped once the thread is root again.
+    _group: GroupGuard,
 }
 
 impl Drop for WriterGuard {
@@ -222,14 +269,36 @@ impl Drop for CallerGuard<'_> {
 
 /// The thread lacks CAP_FSETID.
 #[must_use]
-pub(super) struct FsetidGuard(Option<CapabilitySets>);
+pub(super) struct FsetidGuard {
+    own: Option<CapabilitySets>,
+    _group: GroupGuard,
+}
 
 impl Drop for FsetidGuard {
     fn drop(&mut self) {
-        if let Some(own) = self.0 {
+        if let Some(own) = self.own {
             restored(|| set_capabilities(None, own));
         }
     }
+}
+
+/// The thread's effective group is a file's; what it was before.
+#[must_use]
+struct GroupGuard(Option<Gid>);
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        // The saved group id allows the way back without a capability.
+        if let Some(own) = self.0 {
+            restored(|| set_thread_res_gid(None, own, None));
+        }
+    }
+}
+
+/// Set-group-id without group execute gives no rights to a program, and a change of contents leaves it (linux/fuse.h).
+fn keeps_set_group_id(mode: u16) -> bool {
+    let mode = Mode::from_raw_mode(mode.into());
+    mode.contains(Mode::SGID) && !mode.contains(Mode::XGRP)
 }
 
 /// A way back to an identity that the thread still owns fails only for want of kernel memory. To serve on under a wrong
@@ -337,6 +406,9 @@ mod tests {
         if root().is_none() {
             return;
         }
+        let file = tempfile::tempfile().unwrap();
+        let marked = std::os::unix::fs::PermissionsExt::from_mode(0o2644);
+        file.set_permissions(marked).unwrap();
         let run = || {
             let set = CapabilitySet::SETUID | CapabilitySet::SETGID;
             set_keep_capabilities(true).unwrap();
@@ -354,6 +426,10 @@ mod tests {
             let proc = crate::passthrough::procfs::ProcSelfFd::open().unwrap();
             credentials.prepare_thread(proc.directory()).unwrap();
             let before = state();
+            assert!(
+                credentials.kill(file.as_fd()).group.is_none(),
+                "a group's members are not for it to be"
+            );
             for uid in [0, 1000] {
                 let guard = credentials.become_caller(&caller(uid, uid, Some(3))).unwrap();
                 assert_eq!(geteuid().as_raw(), uid);
@@ -362,7 +438,7 @@ mod tests {
             }
         };
         // A thread has an identity of its own.
-        std::thread::spawn(run).join().unwrap();
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap());
     }
 
     #[test]
@@ -389,10 +465,30 @@ mod tests {
             (Some(0), 0, false, before.3),
             (Some(0), 0, true, before.3.difference(CapabilitySet::FSETID)),
         ] {
-            let guard = credentials.become_writer(by, kill).unwrap();
-            assert_eq!((state().0.as_raw(), state().3), (is, kept), "{by:?} {kill}");
-            drop(guard);
-            assert_eq!(state(), before, "{by:?} {kill}");
+            for group in [None, Some(5)] {
+                let case = format!("{by:?} {kill} {group:?}");
+                let kill = kill.then_some(Kill {
+                    group: group.map(Gid::from_raw),
+                });
+                let member = kill.and_then(|kill| kill.group).unwrap_or(before.1);
+                let guard = credentials.become_writer(by, kill).unwrap();
+                assert_eq!(state(), (Uid::from_raw(is), member, vec![], kept), "{case}");
+                drop(guard);
+                assert_eq!(state(), before, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn set_group_id_stays_where_group_execute_is_missing() {
+        for (mode, keeps) in [
+            (0o2644, true),
+            (0o6745, true),
+            (0o2654, false),
+            (0o4644, false),
+            (0o644, false),
+        ] {
+            assert_eq!(keeps_set_group_id(0o100_000 | mode), keeps, "{mode:o}");
         }
     }
 
@@ -400,9 +496,12 @@ mod tests {
     fn fsetid_comes_back() {
         let Some(credentials) = root() else { return };
         let before = state();
-        let guard = credentials.without_fsetid().unwrap();
-        assert!(!state().3.contains(CapabilitySet::FSETID));
-        drop(guard);
-        assert_eq!(state(), before);
+        for group in [before.1, Gid::from_raw(5)] {
+            let guard = credentials.without_fsetid(Kill { group: Some(group) }).unwrap();
+            assert!(!state().3.contains(CapabilitySet::FSETID));
+            assert_eq!(state().1, group);
+            drop(guard);
+            assert_eq!(state(), before);
+        }
     }
 }

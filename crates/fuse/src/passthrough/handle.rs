@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::budget::Permit;
 use super::directory::Position;
@@ -11,6 +13,7 @@ use super::inode::Node;
 use super::mounts::Manners;
 use super::opening::OpenFd;
 use super::read::Reads;
+use crate::cause::HostResult as _;
 use crate::fs::{Errno, Handle, NodeId, Result};
 
 /// What a [`Handle`] of the guest stands for.
@@ -25,6 +28,10 @@ pub(super) struct OpenFile {
     node: Arc<Node>,
     fd: Arc<OpenFd>,
     _permit: Permit,
+    /// Open with O_DIRECT.
+    direct: bool,
+    /// The same without O_DIRECT, see [`OpenFile::for_pages`].
+    for_pages: OnceLock<(OpenFd, Permit)>,
     /// The file system does something when a descriptor is closed (NFS sends what is dirty and reports errors).
     pub(super) flushes: bool,
     /// Reads wait as a rule.
@@ -44,12 +51,32 @@ impl OpenFile {
             node,
             fd,
             _permit: permit,
+            direct,
+            for_pages: OnceLock::new(),
             flushes: manners.flushes,
             far: manners.far || direct,
             // Past the page cache, a read that need not wait for a lock still waits for the disk.
             tells: AtomicBool::new(!direct),
             waited: AtomicBool::new(false),
         }
+    }
+
+    /// The descriptor for pages that the guest writes back: the last one ends with the file, which O_DIRECT refuses. `reopen` opens
+    /// the file without that flag. Where it fails, the file is open without it from now on: no page may get lost.
+    pub(super) fn for_pages(&self, reopen: impl FnOnce(&OpenFd) -> Result<(OpenFd, Permit)>) -> Result<BorrowedFd<'_>> {
+        if !self.direct {
+            return Ok(self.fd());
+        }
+        if let Some((fd, _)) = self.for_pages.get() {
+            return Ok(fd.as_fd());
+        }
+        if let Ok(reopened) = reopen(&self.fd) {
+            return Ok(self.for_pages.get_or_init(|| reopened).0.as_fd());
+        }
+        fcntl_getfl(&self.fd)
+            .and_then(|flags| fcntl_setfl(&self.fd, flags.difference(OFlags::DIRECT)))
+            .of(|| "fcntl(file, F_SETFL)".into())?;
+        Ok(self.fd())
     }
 
     /// How to read it on a thread that has others to serve.

@@ -1,7 +1,7 @@
 //! Open files: making, reading, writing and syncing them.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use guestmem::{Reader, RwFlags};
@@ -35,11 +35,16 @@ impl Passthrough {
             _ => return Err(Errno::ENXIO.rule("devices, fifos and sockets are never opened on the host")),
         }
         let host = self.host_flags(flags)?;
-        let _fsetid = kill_suid_gid.then(|| self.credentials.without_fsetid()).transpose()?;
         // Before anything is truncated.
         let permit = self.permit()?;
         let fd = node.descriptor()?;
         let path = CheckedPath::of(&fd)?;
+        let _fsetid = if kill_suid_gid {
+            let kill = self.credentials.kill_by(path.stat());
+            Some(self.credentials.without_fsetid(kill)?)
+        } else {
+            None
+        };
         let mut opened = path.open(&self.proc, host);
         if opened.as_ref().err() == Some(&Errno::EPERM) && flags & libc::O_APPEND as u32 != 0 {
             // Append-only files (chattr +a) open in no other way.
@@ -157,17 +162,26 @@ impl Passthrough {
     pub(super) fn write_file(&self, by: &Caller, node: NodeId, to: &WriteTo, data: &mut Reader<'_>) -> Result<u32> {
         let file = self.files.get(node, to.handle)?;
         let flags = self.write_flags(to);
+        let pages = to.flags & wire::WRITE_CACHE != 0;
+        let fd = if pages {
+            file.for_pages(|opened| {
+                let permit = self.permit()?;
+                Ok((opened.again(&self.proc, OFlags::WRONLY)?, permit))
+            })?
+        } else {
+            file.fd()
+        };
         // Pages that the guest writes back are of nobody it could name.
-        let by = (to.flags & wire::WRITE_CACHE == 0).then_some(by.uid);
+        let by = (!pages).then_some(by.uid);
         let kill_suid_gid = to.flags & wire::WRITE_KILL_SUIDGID != 0;
-        let _writer = self.become_writer(by, kill_suid_gid)?;
+        let _writer = self.become_writer(by, kill_suid_gid.then_some(file.fd()))?;
         // Linux looks at the error of pages written back, never at the count: behind a short one the rest would be lost.
-        let may_be_short = to.flags & wire::WRITE_CACHE == 0;
+        let may_be_short = !pages;
         let len = to.len as usize;
         let mut done = 0;
         while done < len {
             let at = to.offset.saturating_add(done as u64);
-            match data.write_to(file.fd(), at, len - done, flags) {
+            match data.write_to(fd, at, len - done, flags) {
                 Ok(0) => break,
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -229,7 +243,7 @@ impl Passthrough {
         len: u64,
     ) -> Result<()> {
         let file = self.files.get(node, handle)?;
-        let _writer = self.become_writer(Some(by.uid), by.uid != 0)?;
+        let _writer = self.become_writer(Some(by.uid), (by.uid != 0).then_some(file.fd()))?;
         fallocate(file.fd(), FallocateFlags::from_bits_retain(mode), offset, len)
             .of(|| format!("fallocate(file, {mode:#x}, {offset}, {len})"))
     }
@@ -242,7 +256,7 @@ impl Passthrough {
         let to = self.files.get(range.to.0, range.to.1)?;
         let (mut read_at, mut write_at) = (range.from.2, range.to.2);
         let len = usize::try_from(range.len).unwrap_or(usize::MAX);
-        let _writer = self.become_writer(Some(by.uid), by.uid != 0)?;
+        let _writer = self.become_writer(Some(by.uid), (by.uid != 0).then_some(to.fd()))?;
         let copied = copy_file_range(from.fd(), Some(&mut read_at), to.fd(), Some(&mut write_at), len).of(|| {
             let (read_at, write_at) = (range.from.2, range.to.2);
             format!("copy_file_range(file, {read_at}, to file, {write_at}, {len})")
@@ -250,11 +264,13 @@ impl Passthrough {
         Ok(copied as u64)
     }
 
-    /// FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but root count as unprivileged there.
-    fn become_writer(&self, by: Option<u32>, kill_suid_gid: bool) -> Result<WriterGuard> {
+    /// Who drops the privileges of a file gives it as `kill`. FALLOCATE and COPY_FILE_RANGE carry no KILL_SUIDGID flag, so all but
+    /// root count as unprivileged there.
+    fn become_writer(&self, by: Option<u32>, kill: Option<BorrowedFd<'_>>) -> Result<WriterGuard> {
         // Blocks may be kept for a group of the daemon's as well.
         self.prepare_thread()?;
-        self.credentials.become_writer(by, kill_suid_gid)
+        self.credentials
+            .become_writer(by, kill.map(|file| self.credentials.kill(file)))
     }
 
     pub(super) fn seek_data(&self, node: NodeId, handle: Handle, offset: u64, whence: u32) -> Result<u64> {

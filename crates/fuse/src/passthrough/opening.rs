@@ -2,10 +2,11 @@
 //!
 //! A guest makes device nodes and FIFOs in the share, and to open one of those acts on the host. So descriptors have types: a
 //! [`PathFd`] is of an inode of any kind and open for nothing (O_PATH); an [`OpenFd`] is open for I/O and of a regular file or
-//! directory, always. There are four ways to an `OpenFd`, and each proves the kind on the very inode that it opens:
+//! directory, always. There are five ways to an `OpenFd`, and each proves the kind on the very inode that it opens:
 //!
-//! * [`CheckedPath::open`]: fstat(2) of a descriptor says "regular file", and the magic link of that same descriptor is opened. An
+//! * [`CheckedPath::open`]: statx(2) of a descriptor says "regular file", and the magic link of that same descriptor is opened. An
 //!   inode never changes its kind, and a magic link leads to no other inode.
+//! * [`OpenFd::again`]: the magic link of a descriptor that is an `OpenFd` already.
 //! * [`OpenFd::directory`]: `.` exists in directories alone, and O_DIRECTORY refuses all else.
 //! * [`OpenFd::create`]: O_CREAT|O_EXCL opens nothing but the regular file that this call has made.
 //! * [`OpenFd::create_unnamed`]: so does O_TMPFILE.
@@ -17,11 +18,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Statx, openat, openat2};
 
 use super::call::{self, Quoted};
-use super::pause;
 use super::procfs::{FdName, ProcSelfFd};
+use super::{attr, pause};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Name, Result};
 use crate::sys::FileHandle;
@@ -61,25 +62,34 @@ impl PathFd {
     }
 }
 
-/// A descriptor that is known to be of a regular file, because fstat(2) of that descriptor says so.
+/// A descriptor that is known to be of a regular file, because statx(2) of that descriptor says so.
 #[derive(Debug)]
-pub(super) struct CheckedPath<'fd>(BorrowedFd<'fd>);
+pub(super) struct CheckedPath<'fd> {
+    fd: BorrowedFd<'fd>,
+    stat: Statx,
+}
 
 impl<'fd> CheckedPath<'fd> {
     /// `ESTALE` if it is of anything else.
     pub(super) fn of(fd: &'fd impl AsFd) -> Result<CheckedPath<'fd>> {
         let fd = fd.as_fd();
-        let mode = fstat(fd).of(|| "fstat(node)".into())?.st_mode;
-        match FileType::from_raw_mode(mode) {
-            FileType::RegularFile => Ok(CheckedPath(fd)),
+        // A kind that is known is right: it never changes.
+        let stat = attr::stat_cached(fd)?;
+        match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => Ok(CheckedPath { fd, stat }),
             _ => Err(Errno::ESTALE.rule("the node is no regular file")),
         }
+    }
+
+    /// Kind, mode and group of the file.
+    pub(super) fn stat(&self) -> &Statx {
+        &self.stat
     }
 
     /// Opens the file for I/O.
     pub(super) fn open(&self, proc: &ProcSelfFd, flags: OFlags) -> Result<OpenFd> {
         pause::between_steps();
-        reopen(self.0, proc, flags).map(OpenFd)
+        reopen(self.fd, proc, flags).map(OpenFd)
     }
 }
 
@@ -88,6 +98,11 @@ impl<'fd> CheckedPath<'fd> {
 pub(super) struct OpenFd(OwnedFd);
 
 impl OpenFd {
+    /// The same file once more, with flags of its own.
+    pub(super) fn again(&self, proc: &ProcSelfFd, flags: OFlags) -> Result<OpenFd> {
+        reopen(self.0.as_fd(), proc, flags).map(OpenFd)
+    }
+
     /// The directory behind `fd`, for being listed or synced. `ENOTDIR` if it is none.
     pub(super) fn directory(fd: &impl AsFd) -> Result<OpenFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

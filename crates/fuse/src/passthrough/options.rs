@@ -81,6 +81,9 @@ pub struct Options {
     /// Let the guest make idmapped mounts of the share (Linux 6.12). All requests but those that create then come from
     /// [`Caller::UNNAMED`](crate::fs::Caller::UNNAMED). Takes effect where nodes can be made in the caller's name.
     pub allow_idmap: bool,
+    /// Let the guest's root change project ids, and whether directories hand theirs on. Without it they stay as the host set them,
+    /// so that project quotas hold for the guest.
+    pub allow_project_ids: bool,
     /// Which files to map, where there is a window. `None`: with views those of 2 MiB and more, else [`DaxFiles::Fitting`].
     pub dax_files: Option<DaxFiles>,
     /// Have the front end map views of files, which seem endless, rather than the files: QEMU (11.1) maps nothing behind the end of
@@ -109,6 +112,7 @@ impl Default for Options {
             allow_mmap: false,
             allow_direct_io: false,
             allow_idmap: false,
+            allow_project_ids: false,
             dax_files: None,
             views: false,
         }

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
-use std::process::Command;
 
-use fuse::fs::{Caller, Errno, FileSystem, NodeId, Result, SetAttr, WriteTo};
+use fuse::fs::{Caller, CopyRange, Errno, FileSystem, NodeId, Result, SetAttr, WriteTo};
 use fuse::passthrough::Options;
 use fuse::wire;
-use tempfile::TempDir;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::image::Image;
 use crate::share::{ROOT, Share, USER, at, create, is_root, name, refused, share, share_of};
 
 fn thread_state() -> (u32, u32, usize, u64) {
@@ -190,6 +191,209 @@ fn changes_of_contents_drop_privileges_when_asked_to() {
     assert_eq!(kept(&chown), 0, "whoever changes the owner");
 }
 
+/// Set-group-id without group execute does nothing when a file is run, and Linux leaves it to the members of the file's group.
+#[test]
+fn set_group_id_without_group_execute_survives_changes_of_contents() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    fs::write(share.host("source"), [1; 4096]).unwrap();
+    for (mode, left) in [
+        (0o2644, 0o2000),
+        (0o6644, 0o2000),
+        (0o6744, 0o2000),
+        (0o2664, 0o2000),
+        (0o2674, 0),
+        (0o6755, 0),
+        (0o4755, 0),
+    ] {
+        for (way, change) in CHANGES {
+            let bits = |change: &dyn Fn()| {
+                member_file(&share, mode);
+                change();
+                fs::metadata(share.host("s")).unwrap().mode() & 0o7000
+            };
+            let before = thread_state();
+            let guest = bits(&|| change(&share));
+            assert_eq!(guest, left, "{way}, mode {mode:o}");
+            assert_eq!(thread_state(), before, "{way}, mode {mode:o}");
+            if let Some((_, on_host)) = HOST_CHANGES.iter().find(|(name, _)| *name == way) {
+                let directory = fs::File::open(share.host("")).unwrap();
+                assert_eq!(guest, bits(&|| as_user(|| on_host(&directory))), "{way} on the host");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_thread_is_itself_again_after_a_change_that_fails() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    for mode in [0o2644, 0o6644] {
+        member_file(&share, mode);
+        let node = share.node(c"s");
+        let handle = share.open(node, libc::O_RDONLY).unwrap();
+        let before = thread_state();
+        let to = WriteTo {
+            flags: wire::WRITE_KILL_SUIDGID,
+            ..at(handle, 0, 1)
+        };
+        assert_eq!(refused(share.write(&USER, node, to, b"x")), Errno::EBADF);
+        assert_eq!(refused(share.fs.fallocate(&USER, node, handle, 0, 0, 1)), Errno::EBADF);
+        let change = SetAttr {
+            size: Some(1),
+            kill_suid_gid: true,
+            handle: Some(handle),
+            ..SetAttr::default()
+        };
+        assert_eq!(refused(share.fs.setattr(&USER, node, &change)), Errno::EINVAL);
+        assert_eq!(thread_state(), before);
+        assert_eq!(bits(&share), mode & 0o7000);
+    }
+}
+
+/// What a file may do beyond its user's rights ends with set-user-id.
+#[test]
+fn file_capabilities_end_where_set_group_id_stays() {
+    if !is_root() {
+        return;
+    }
+    let share = share(Options::default());
+    fs::write(share.host("source"), [1; 4096]).unwrap();
+    const NAME: &str = "security.capability";
+    // `struct vfs_cap_data` of version 2: CAP_NET_RAW is permitted.
+    let mut value = [0; 20];
+    value[..8].copy_from_slice(&[0, 0, 0, 2, 0, 0x20, 0, 0]);
+    for (way, change) in CHANGES {
+        member_file(&share, 0o2644);
+        if rustix::fs::setxattr(share.host("s"), NAME, &value, rustix::fs::XattrFlags::empty()).is_err() {
+            eprintln!("skipped: no file capabilities here");
+            return;
+        }
+        change(&share);
+        let left = rustix::fs::getxattr(share.host("s"), NAME, &mut [0; 20]);
+        assert_eq!(left, Err(rustix::io::Errno::NODATA), "{way}");
+        assert_eq!(bits(&share), 0o2000, "{way}");
+    }
+}
+
+/// A file "s" of the user and its group, longer than each change wants it.
+fn member_file(share: &Share, mode: u32) {
+    let path = share.host("s");
+    // Another inode each time, so that nothing is left of the one before.
+    let _ = fs::remove_file(&path);
+    fs::write(&path, [0; 8192]).unwrap();
+    std::os::unix::fs::chown(&path, Some(USER.uid), Some(USER.gid)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A way to change "s" in a share, or in a directory of the host.
+type Change<In> = (&'static str, fn(&In));
+
+/// Changes of "s" by the user, each as Linux asks for it.
+const CHANGES: [Change<Share>; 9] = [
+    ("write", |share| write_to(share, &USER, wire::WRITE_KILL_SUIDGID)),
+    ("write in another group's name", |share| {
+        // A request does not say which groups its caller is in besides.
+        write_to(share, &Caller { gid: 4321, ..USER }, wire::WRITE_KILL_SUIDGID);
+    }),
+    ("write back", |share| {
+        write_to(share, &ROOT, wire::WRITE_CACHE | wire::WRITE_KILL_SUIDGID);
+    }),
+    ("ftruncate", |share| set_size(share, true)),
+    ("truncate", |share| set_size(share, false)),
+    ("open with O_TRUNC", |share| {
+        let node = share.node(c"s");
+        let flags = (libc::O_WRONLY | libc::O_TRUNC) as u32;
+        let opened = share.fs.open(&USER, node, flags, true).unwrap();
+        share.fs.release(node, opened.handle).unwrap();
+    }),
+    ("create of what is there", |share| {
+        let how = create(0o600, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC);
+        let (entry, opened) = share.fs.create(&USER, NodeId::ROOT, name(c"s"), &how, true).unwrap();
+        share.fs.release(entry.node, opened.handle).unwrap();
+    }),
+    ("fallocate", |share| {
+        let node = share.node(c"s");
+        let handle = share.open(node, libc::O_WRONLY).unwrap();
+        share.fs.fallocate(&USER, node, handle, 0, 0, 4096).unwrap();
+    }),
+    ("copy_file_range", |share| {
+        let (node, source) = (share.node(c"s"), share.node(c"source"));
+        let handle = share.open(node, libc::O_WRONLY).unwrap();
+        let range = CopyRange {
+            from: (source, share.open(source, libc::O_RDONLY).unwrap(), 0),
+            to: (node, handle, 0),
+            len: 4096,
+            flags: 0,
+        };
+        share.fs.copy_file_range(&USER, &range).unwrap();
+    }),
+];
+
+fn write_to(share: &Share, by: &Caller, flags: u32) {
+    let node = share.node(c"s");
+    let handle = share.open(node, libc::O_WRONLY).unwrap();
+    let to = WriteTo {
+        flags,
+        ..at(handle, 0, 1)
+    };
+    share.write(by, node, to, b"x").unwrap();
+}
+
+fn set_size(share: &Share, by_handle: bool) {
+    let node = share.node(c"s");
+    let handle = by_handle.then(|| share.open(node, libc::O_WRONLY).unwrap());
+    let change = SetAttr {
+        size: Some(1),
+        kill_suid_gid: true,
+        handle,
+        ..SetAttr::default()
+    };
+    share.fs.setattr(&USER, node, &change).unwrap();
+}
+
+/// The same on the host itself, in the directory that is shared.
+const HOST_CHANGES: [Change<fs::File>; 5] = [
+    ("write", |directory| {
+        std::os::unix::fs::FileExt::write_at(&on_host(directory, OFlags::WRONLY), b"x", 0).unwrap();
+    }),
+    ("ftruncate", |directory| {
+        on_host(directory, OFlags::WRONLY).set_len(1).unwrap();
+    }),
+    ("open with O_TRUNC", |directory| {
+        on_host(directory, OFlags::WRONLY | OFlags::TRUNC);
+    }),
+    ("fallocate", |directory| {
+        let file = on_host(directory, OFlags::WRONLY);
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, 4096).unwrap();
+    }),
+    ("copy_file_range", |directory| {
+        let source = rustix::fs::openat(directory, "source", OFlags::RDONLY, Mode::empty()).unwrap();
+        let to = on_host(directory, OFlags::WRONLY);
+        rustix::fs::copy_file_range(source, Some(&mut 0), to, Some(&mut 0), 4096).unwrap();
+    }),
+];
+
+fn on_host(directory: &fs::File, flags: OFlags) -> fs::File {
+    rustix::fs::openat(directory, "s", flags, Mode::empty()).unwrap().into()
+}
+
+/// Runs `act` on a thread that is the user, in its primary group alone and without capabilities.
+fn as_user(act: impl FnOnce() + Send) {
+    let run = || {
+        let (uid, gid) = (Uid::from_raw(USER.uid), Gid::from_raw(USER.gid));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        act();
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+}
+
 #[test]
 fn access_is_judged_as_the_caller() {
     if !is_root() {
@@ -209,39 +413,12 @@ fn access_is_judged_as_the_caller() {
     assert_eq!(refused(access(&ROOT, 64)), Errno::EINVAL);
 }
 
-/// An ext4 of 64 MiB that keeps a fifth of it for root, where root may mount one.
-struct Reserve(TempDir);
-
-impl Reserve {
-    fn mount() -> Option<Reserve> {
-        let reserve = Reserve(TempDir::new().unwrap());
-        let (image, mountpoint) = (reserve.0.path().join("image"), reserve.mountpoint());
-        fs::create_dir(&mountpoint).unwrap();
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-        let mounted = is_root()
-            && ran(Command::new("mkfs.ext4").args(["-q", "-m", "20"]).arg(&image))
-            && ran(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
-        if !mounted {
-            eprintln!("skipped: needs mkfs.ext4 and a loop device");
-        }
-        mounted.then_some(reserve)
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        self.0.path().join("mnt")
-    }
-}
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.mountpoint()).output();
-    }
-}
-
 #[test]
 fn what_the_host_keeps_for_root_no_user_of_the_guest_fills() {
-    let Some(reserve) = Reserve::mount() else { return };
+    // A fifth of it is for root.
+    let Some(reserve) = Image::mount(64 << 20, &["mkfs.ext4", "-q", "-m", "20"], "loop") else {
+        return;
+    };
     let figures = || rustix::fs::statvfs(reserve.mountpoint()).unwrap();
     let kept = figures().f_bfree - figures().f_bavail;
     assert!(kept > 0);

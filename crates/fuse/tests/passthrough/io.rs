@@ -1,14 +1,15 @@
 //! Reading, writing, attributes and everything else on open files.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink};
 
 use fuse::fs::{Caller, CopyRange, Errno, FileSystem, Handle, NodeId, SetAttr, SetTime, WriteTo};
 use fuse::passthrough::{CacheMode, Options, Passthrough};
 use fuse::wire::{self, InitFlags};
+use guestmem::{Memory, Pieces, Writer};
 
 use crate::broken::{Broken, PAGE};
-use crate::share::{IDENTITIES, ROOT, USER, at, by, create, is_root, name, refused, share};
+use crate::share::{IDENTITIES, ROOT, Share, USER, at, by, create, is_root, name, refused, share};
 
 #[test]
 fn reads_and_writes_reach_the_file() {
@@ -556,6 +557,115 @@ fn append_only_files_open_for_appending() {
     assert_eq!(outcome, Ok(1));
     assert_eq!(refused(overwriting), Errno::EPERM);
     assert_eq!(fs::read(share.host("f")).unwrap(), b"01");
+}
+
+/// A file of 5,000 bytes, a share that honours O_DIRECT, and whether direct I/O works there.
+fn share_with_direct_io() -> (Share, bool) {
+    let share = share(Options {
+        allow_direct_io: true,
+        ..Options::default()
+    });
+    fs::write(share.host("f"), [0; 5_000]).unwrap();
+    let direct = File::options()
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(share.host("f"));
+    if direct.is_err() {
+        eprintln!("skipped: no direct I/O here");
+    }
+    (share, direct.is_ok())
+}
+
+/// Pages of a shared mapping are written back up to the end of the file, by way of any file that the guest has open for writing.
+#[test]
+fn pages_of_a_file_that_is_open_for_direct_io_are_written_back_whole() {
+    let contents: Vec<u8> = (0..5_000u32).map(|at| (at % 251) as u8).collect();
+    for flags in [libc::O_WRONLY, libc::O_RDWR] {
+        let (share, true) = share_with_direct_io() else { return };
+        let node = share.node(c"f");
+        let handle = share.open(node, flags | libc::O_DIRECT).unwrap();
+        let to = WriteTo {
+            flags: wire::WRITE_CACHE,
+            open_flags: (flags | libc::O_DIRECT) as u32,
+            ..at(handle, 0, contents.len())
+        };
+        assert_eq!(share.write(&ROOT, node, to, &contents), Ok(5_000));
+        assert_eq!(fs::read(share.host("f")).unwrap(), contents);
+        let last = WriteTo {
+            offset: 4_096,
+            len: 904,
+            ..to
+        };
+        assert_eq!(share.write(&ROOT, node, last, &[7; 904]), Ok(904));
+        share.fs.fsync(node, handle, true).unwrap();
+        let page = direct_page(&share, node, flags, 4_096);
+        assert!(page.is_none_or(|page| page == [7; 904]), "a direct read sees it");
+        assert_eq!(fs::read(share.host("f")).unwrap()[..4_096], contents[..4_096]);
+
+        // What the guest writes with O_DIRECT still is direct.
+        let host = File::options()
+            .write(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(share.host("f"))
+            .unwrap();
+        let on_host = host.write_at(&[1; 99], 1).is_ok();
+        let direct = WriteTo { flags: 0, ..to };
+        let written = share.write(
+            &ROOT,
+            node,
+            WriteTo {
+                offset: 1,
+                len: 99,
+                ..direct
+            },
+            &[1; 99],
+        );
+        assert_eq!(written.is_ok(), on_host, "{written:?}");
+    }
+}
+
+/// A page as a guest reads it for its cache: aligned, also where the file ends. `None` where the file is open for writing alone.
+fn direct_page(share: &Share, node: NodeId, flags: i32, offset: u64) -> Option<Vec<u8>> {
+    if flags == libc::O_WRONLY {
+        return None;
+    }
+    let handle = share.open(node, flags | libc::O_DIRECT).unwrap();
+    let (memory, _) = Memory::memfd("test", 1 << 20, 0).unwrap();
+    let mut pieces = Pieces::new(&memory);
+    pieces.push(0x1000, 4_096).unwrap();
+    let mut out = Writer::new(&pieces);
+    share.fs.read(node, handle, offset, 4_096, &mut out).unwrap();
+    let mut page = vec![0; out.written()];
+    memory.read(0x1000, &mut page).unwrap();
+    Some(page)
+}
+
+/// An append-only file does not open again for writing.
+#[test]
+fn pages_are_written_back_where_a_direct_file_does_not_open_again() {
+    let (share, true) = share_with_direct_io() else { return };
+    fs::write(share.host("f"), "").unwrap();
+    let file = File::open(share.host("f")).unwrap();
+    let Ok(flags) = rustix::fs::ioctl_getflags(&file) else {
+        return;
+    };
+    if !is_root() || rustix::fs::ioctl_setflags(&file, flags | rustix::fs::IFlags::APPEND).is_err() {
+        eprintln!("skipped: no append-only files here");
+        return;
+    }
+    let node = share.node(c"f");
+    let open_flags = libc::O_WRONLY | libc::O_APPEND | libc::O_DIRECT;
+    let outcome = share.open(node, open_flags).and_then(|handle| {
+        let to = WriteTo {
+            flags: wire::WRITE_CACHE,
+            open_flags: open_flags as u32,
+            ..at(handle, 0, 5_000)
+        };
+        share.write(&ROOT, node, to, &[3; 5_000])
+    });
+    rustix::fs::ioctl_setflags(&file, flags).unwrap();
+    assert_eq!(outcome, Ok(5_000));
+    assert_eq!(fs::read(share.host("f")).unwrap(), [3; 5_000]);
 }
 
 #[test]
