@@ -304,7 +304,13 @@ impl<'m> Cursor<'m> {
                 return if done > 0 { Ok(done) } else { Err(error) };
             };
             // The kernel never claims more than it was offered; believing it would break this cursor's invariant.
-            self.advance(moved.min(offered));
+            let mut ahead = self.clone();
+            ahead.advance(moved.min(offered));
+            // Another thread's fault may have put zeros under the kernel meanwhile.
+            if let Err(fault) = self.check_lost(&ahead) {
+                return if done > 0 { Ok(done) } else { Err(fault.into()) };
+            }
+            *self = ahead;
             done += moved.min(offered);
             if moved < offered || done == length {
                 return Ok(done);

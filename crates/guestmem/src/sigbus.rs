@@ -25,7 +25,8 @@
 //! the last handle is gone. So the entry that a handler needs stays as it is while the handler runs. Other entries may change
 //! meanwhile: a length of 0 takes an entry out before anything else in it changes, and the handler loads the length again behind
 //! the start. Two threads may fault on one page: both put a zero page there, and what the first has stored into it is gone,
-//! which is no worse than before.
+//! which is no worse than before. A thread may also find the zero page that another thread's fault has put there: the mark comes
+//! before the page, and is looked at after the access.
 #![expect(
     unsafe_code,
     reason = "a signal handler, and pages that it maps over registered mappings"
@@ -34,7 +35,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering, compiler_fence, fence};
 
 /// Mappings that are registered and lost.
 static LOST: AtomicUsize = AtomicUsize::new(0);
@@ -49,11 +50,13 @@ static EARLIER_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static EARLIER_FLAGS: AtomicI32 = AtomicI32::new(0);
 
 /// Whether part of any mapping in this process is lost. Only then is [`is_range_lost`] or a look at a mapping of interest: this is one
-/// relaxed load.
+/// relaxed load. Call it after the access that may have met the loss.
 #[inline]
 pub fn is_any_memory_lost() -> bool {
-    // The handler runs on this thread, in the middle of a load or store of guest memory: that comes first.
+    // Loads and stores of guest memory come first: this thread's handler runs in the middle of them, and another thread's has
+    // set the mark before they find its page. On x86-64 neither fence is an instruction.
     compiler_fence(Ordering::SeqCst);
+    fence(Ordering::Acquire);
     LOST.load(Ordering::Relaxed) != 0
 }
 
@@ -187,18 +190,24 @@ impl Entry {
         })
     }
 
-    /// Puts a zero page under `offset` of its mapping, and marks it as lost. False if the kernel refuses.
+    /// Marks the mapping as lost, and puts a zero page under `offset`. False if the kernel refuses.
     fn replace(&self, mapping: &Mapping, offset: usize) -> bool {
+        self.mark(offset);
         let first = offset - offset % mapping.page_size;
-        let replaced = mapping.replace(first, mapping.page_size)
-            || mapping.replace(0, mapping.length.next_multiple_of(mapping.page_size));
-        if replaced && !self.lost.load(Ordering::SeqCst) {
-            self.lost_at.store(offset, Ordering::SeqCst);
-            if !self.lost.swap(true, Ordering::SeqCst) {
-                LOST.fetch_add(1, Ordering::SeqCst);
-            }
+        mapping.replace(first, mapping.page_size)
+            || mapping.replace(0, mapping.length.next_multiple_of(mapping.page_size))
+    }
+
+    /// When this returns the mark is there, and counted, whichever thread's it is.
+    fn mark(&self, offset: usize) {
+        if self.lost.load(Ordering::SeqCst) {
+            return;
         }
-        replaced
+        self.lost_at.store(offset, Ordering::SeqCst);
+        LOST.fetch_add(1, Ordering::SeqCst);
+        if self.lost.swap(true, Ordering::SeqCst) {
+            LOST.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 

@@ -171,6 +171,27 @@ fn threads_fault_together_while_others_map_and_unmap() {
     assert!(areas.iter().all(Area::is_lost));
 }
 
+/// Whoever finds a page that another thread's fault has replaced must know it.
+#[test]
+fn no_thread_takes_the_zero_page_for_memory() {
+    const THREADS: usize = 4;
+    for _ in 0..500 {
+        let (memory, file) = world();
+        let gone = pieces(&memory, START + PAGE, 8);
+        ftruncate(&file, PAGE).unwrap();
+        let barrier = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let read = Reader::new(&gone).read_object::<u64>();
+                    assert_eq!(read, Err(CursorError::Fault));
+                });
+            }
+        });
+    }
+}
+
 /// No other page size may be mapped into the middle of a huge page. Where no huge page is free, a touch is SIGBUS.
 #[test]
 fn a_missing_huge_page_is_lost_as_a_whole() {
