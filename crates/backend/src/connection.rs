@@ -35,7 +35,7 @@ pub(crate) struct Connection<'d> {
     memory: Memory,
     regions: usize,
     /// What windows show the guest, this device's or another's: QEMU announces what it has mapped as if it were guest memory. The
-    /// guest may shorten those files at any time, which would end us with SIGBUS, so that they are no memory here. No lane waits
+    /// guest may shorten those files at any time, which would cost a region of memory, so that they are no memory here. No lane waits
     /// for a change of them, or is waited for.
     windows: WindowAreas,
     vrings: Vec<Vring>,

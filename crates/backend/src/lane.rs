@@ -15,7 +15,7 @@ use guestmem::Memory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing::{error, warn};
-use virtqueue::{Early, InFlight, Queue, Served};
+use virtqueue::{Early, InFlight, Queue, Served, Violation};
 
 use crate::device::signal;
 use crate::early::Experience;
@@ -27,6 +27,8 @@ pub(crate) struct Start {
     /// Queue index, for messages.
     pub(crate) index: u16,
     pub(crate) queue: Queue,
+    /// What the queue was started with.
+    pub(crate) memory: Memory,
     pub(crate) lane: Box<dyn Lane>,
     pub(crate) waker: Waker,
     pub(crate) kick: OwnedFd,
@@ -149,7 +151,7 @@ struct Runner {
     inbox: Receiver<(Command, SyncSender<()>)>,
     /// There may be buffers that no kick will tell of.
     more: bool,
-    /// The driver broke the rules, or the kick descriptor is unusable: the queue serves no more.
+    /// The driver broke the rules, the ring's memory is lost, or the kick descriptor is unusable: the queue serves no more.
     failed: bool,
     /// The ring is in no region of the present memory table. Front ends remove and add regions one by one when they change
     /// them, so it may come back.
@@ -279,6 +281,7 @@ impl Runner {
                         warn!(queue = self.start.index, %error, "the ring is not in the new memory; this queue waits for it");
                     }
                     self.unreachable = replaced.is_err();
+                    self.start.memory = memory;
                     self.more = true;
                 }
                 Command::Stop => {
@@ -339,7 +342,9 @@ impl Runner {
             after,
             interrupt: &mut interrupt,
         };
-        match lane.serve(queue, early) {
+        let served = lane.serve(queue, early);
+        self.log_lost_memory();
+        match served {
             Ok(served) => {
                 if served.interrupt {
                     self.interrupt();
@@ -347,13 +352,28 @@ impl Runner {
                 served
             }
             Err(violation) => {
-                warn!(queue = self.start.index, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
+                let queue = self.start.index;
+                if violation == Violation::MemoryLost {
+                    error!(queue, %violation, "this queue is out of service until it is reset");
+                } else {
+                    warn!(queue, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
+                }
                 if self.start.queue.interrupt_wanted() {
                     self.interrupt();
                 }
                 self.fail();
                 Served::default()
             }
+        }
+    }
+
+    /// One line a region, by whichever queue comes first.
+    fn log_lost_memory(&self) {
+        while let Some(lost) = self.start.memory.take_loss() {
+            error!(
+                queue = self.start.index,
+                "lost {lost}; requests with buffers in this region fail, and queues in it go out of service"
+            );
         }
     }
 

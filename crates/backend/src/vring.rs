@@ -126,6 +126,7 @@ impl Vring {
         let start = Start {
             index: around.index,
             queue,
+            memory: around.memory.clone(),
             lane: around.device.lane(around.index, around.features, &waker),
             waker,
             kick,

@@ -41,6 +41,8 @@ pub struct Options {
     pub place_size: u64,
     /// Give the backend a channel for its own requests where it takes one, and reserve the window that its device may have.
     pub window: bool,
+    /// Leave the file of the RAM unsealed, so that [`Guest::ram`] can be shortened.
+    pub shrinkable: bool,
     /// How long to wait for a reply or an interrupt.
     pub timeout: Duration,
 }
@@ -60,6 +62,7 @@ impl Default for Options {
             places: 32,
             place_size: 2 << 20,
             window: true,
+            shrinkable: false,
             timeout: Duration::from_secs(30),
         }
     }
@@ -115,7 +118,11 @@ impl Guest {
         let plans: Vec<_> = (0..count)
             .map(|index| Queue::plan(index, options, features, &mut layout))
             .collect();
-        let (memory, ram) = Memory::memfd("guest-ram", layout.used(), ram::START)?;
+        let (memory, ram) = if options.shrinkable {
+            ram::shrinkable(layout.used())?
+        } else {
+            Memory::memfd("guest-ram", layout.used(), ram::START)?
+        };
         let queues = plans
             .into_iter()
             .map(|plan| Queue::new(plan, options, &memory))
@@ -152,6 +159,11 @@ impl Guest {
     /// Guest memory, for what no proper guest would write there.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// The file of guest memory, from its first byte on.
+    pub fn ram(&self) -> BorrowedFd<'_> {
+        self.ram.as_fd()
     }
 
     /// The window, 0 bytes of it if the device has none. `None` if it was not asked for, or the backend takes no channel.

@@ -1,10 +1,31 @@
 //! Where things lie in the guest's RAM.
 
+use std::os::fd::OwnedFd;
+
+use guestmem::{Memory, RegionConfig};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use virtqueue::QueueConfig;
+
+use crate::Error;
 
 /// RAM begins here and not at 0, so that an address is never taken for an offset.
 pub(crate) const START: u64 = 1 << 30;
 const PAGE: u64 = 4096;
+
+/// RAM of `size` bytes, and its file, which can be shortened.
+pub(crate) fn shrinkable(size: u64) -> Result<(Memory, OwnedFd), Error> {
+    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC).map_err(Error::event("create a memfd"))?;
+    ftruncate(&file, size).map_err(Error::event("size the memfd"))?;
+    let shared = rustix::io::fcntl_dupfd_cloexec(&file, 0).map_err(Error::event("duplicate the memfd"))?;
+    let region = RegionConfig {
+        guest_address: START,
+        size,
+        user_address: START,
+        file,
+        file_offset: 0,
+    };
+    Ok((Memory::map(vec![region])?, shared))
+}
 
 /// Hands out guest addresses upwards, never twice.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ pub struct Area {
     start: *mut u8,
     length: usize,
     /// Keeps `start..start + length` mapped.
-    _region: Arc<Region>,
+    region: Arc<Region>,
 }
 
-// SAFETY: `start` points to memory that `_region` keeps mapped wherever this value goes; access is by atomics alone.
+// SAFETY: `start` points to memory that `region` keeps mapped wherever this value goes; access is by atomics alone.
 unsafe impl Send for Area {}
 // SAFETY: as above; `&Area` gives out atomic accesses only.
 unsafe impl Sync for Area {}
@@ -33,7 +33,7 @@ macro_rules! access {
         #[track_caller]
         pub fn $load(&self, offset: usize, order: Ordering) -> $type {
             let pointer = self.check::<$type>(offset);
-            // SAFETY: `check` made the pointer in range (mapped, by `_region`) and aligned; others access it too, hence
+            // SAFETY: `check` made the pointer in range (mapped, by `region`) and aligned; others access it too, hence
             // the atomic.
             <$type>::from_le(unsafe { <$atomic>::from_ptr(pointer) }.load(order))
         }
@@ -52,17 +52,19 @@ macro_rules! access {
 impl Area {
     /// `length` bytes of `region` from `start` on.
     pub(crate) fn new(region: Arc<Region>, start: *mut u8, length: usize) -> Area {
-        Area {
-            start,
-            length,
-            _region: region,
-        }
+        Area { start, length, region }
     }
 
     /// Length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a ring is never empty")]
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// Whether the region that it lies in has lost memory, so that what is loaded may be zeros that nobody stored.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.region.is_lost()
     }
 
     access!(load_u16, store_u16, u16, AtomicU16);

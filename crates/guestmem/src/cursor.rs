@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::pieces::{Kind, Piece};
+use crate::sigbus::is_any_memory_lost;
 use crate::{CursorError, Pieces, RwFlags, copy};
 
 /// The kernel takes at most this many pieces a call (UIO_MAXIOV).
@@ -62,6 +63,7 @@ impl<'m> Reader<'m> {
             }
             rest = later;
         }
+        self.0.check_lost(&ahead)?;
         self.0 = ahead;
         Ok(())
     }
@@ -144,6 +146,7 @@ impl<'m> Writer<'m> {
             }
             rest = later;
         }
+        self.0.check_lost(&ahead)?;
         self.0 = ahead;
         Ok(())
     }
@@ -205,6 +208,30 @@ impl<'m> Cursor<'m> {
                 left: self.remaining,
             })
         }
+    }
+
+    /// Whether what lies between here and `ahead` is as the guest has it, after it was copied: not if it is in a region that has
+    /// lost memory.
+    #[inline]
+    fn check_lost(&self, ahead: &Self) -> Result<(), CursorError> {
+        if is_any_memory_lost() && self.is_lost_before(ahead) {
+            return Err(CursorError::Fault);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn is_lost_before(&self, ahead: &Self) -> bool {
+        let mut passing = self.clone();
+        let mut left = ahead.passed - self.passed;
+        while left > 0 {
+            let piece = passing.take(left);
+            if piece.is_lost() {
+                return true;
+            }
+            left -= piece.length;
+        }
+        false
     }
 
     /// The next piece, of at most `limit` bytes; passes it. Empty at the end.
@@ -277,7 +304,13 @@ impl<'m> Cursor<'m> {
                 return if done > 0 { Ok(done) } else { Err(error) };
             };
             // The kernel never claims more than it was offered; believing it would break this cursor's invariant.
-            self.advance(moved.min(offered));
+            let mut ahead = self.clone();
+            ahead.advance(moved.min(offered));
+            // Another thread's fault may have put zeros under the kernel meanwhile.
+            if let Err(fault) = self.check_lost(&ahead) {
+                return if done > 0 { Ok(done) } else { Err(fault.into()) };
+            }
+            *self = ahead;
             done += moved.min(offered);
             if moved < offered || done == length {
                 return Ok(done);
@@ -297,7 +330,7 @@ impl<'m> Cursor<'m> {
         let mut offered = 0;
         for slot in space.iter_mut() {
             let piece = ahead.take(length - offered);
-            if piece.length == 0 || piece.kind == Kind::Nowhere {
+            if piece.length == 0 || piece.kind == Kind::Nowhere || piece.is_lost() {
                 break;
             }
             slot.write(libc::iovec {

@@ -1,5 +1,6 @@
 //! What can go wrong with guest memory.
 
+use std::fmt;
 use std::io;
 
 /// A memory table that cannot be used.
@@ -35,7 +36,7 @@ pub enum Error {
         /// Where it starts in its file.
         file_offset: u64,
     },
-    /// The file ends before the region does; touching the rest would raise SIGBUS.
+    /// The file ends before the region does; there is no memory behind its end.
     #[error("memory region at guest address {guest_address:#x} needs {needed:#x} bytes of a file that has {length:#x}")]
     FileTooShort {
         /// Where the region was to start.
@@ -77,6 +78,32 @@ pub struct OutOfMemory {
     pub length: u64,
 }
 
+/// A region part of which was not there when it was touched. It stays usable: what is missing reads as zeros, which cursors refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostRegion {
+    /// Where it starts.
+    pub guest_address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The guest address of the first access that failed.
+    pub lost_at: u64,
+}
+
+impl fmt::Display for LostRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            guest_address,
+            size,
+            lost_at,
+        } = self;
+        write!(
+            f,
+            "memory region of {size:#x} bytes at guest address {guest_address:#x}: no memory at {lost_at:#x} \
+             (its file was shortened, or cannot be read)"
+        )
+    }
+}
+
 /// Why a cursor did not copy, nor move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
@@ -88,8 +115,8 @@ pub enum CursorError {
         /// Bytes left.
         left: usize,
     },
-    /// Some of the bytes cannot be reached: they are no guest memory, or lie in a window behind the end of the file there, or are
-    /// to be written to a file that is open for reading. Some may have been copied.
+    /// Some of the bytes cannot be reached: they are no guest memory, or lie in a region that has lost memory, or in a window
+    /// behind the end of the file there, or are to be written to a file that is open for reading. Some may have been copied.
     #[error("a buffer cannot be reached")]
     Fault,
 }

@@ -10,9 +10,9 @@
 //!
 //! [`Window`] is the other direction: memory of a device that the guest maps files from.
 //!
-//! Shrinking a mapped file is the one thing that no check here can turn into a value (it raises SIGBUS): the files come
-//! from the VMM, which is trusted that far; a file that is too short when it arrives is refused. [`WindowAreas`] are for files
-//! that come from elsewhere.
+//! A file that is too short when it arrives is refused. One that is shortened later costs its region and not the process
+//! (SIGBUS): the first touch marks the region as lost, after which cursors report [`CursorError::Fault`] there, and
+//! [`Area::is_lost`] takes the rings out of service. [`WindowAreas`] are for files that are likely to be shortened.
 
 mod area;
 mod copy;
@@ -21,15 +21,17 @@ mod error;
 mod memory;
 mod pieces;
 mod region;
+mod sigbus;
 mod window;
 mod window_area;
 
 pub use area::Area;
 pub use cursor::{Reader, Writer};
-pub use error::{CursorError, Error, OutOfMemory};
+pub use error::{CursorError, Error, LostRegion, OutOfMemory};
 pub use memory::Memory;
 pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
+pub use sigbus::is_any_memory_lost;
 pub use window::{VIEW_LENGTH, Window, WindowError, WindowMapping};
 pub use window_area::WindowAreas;

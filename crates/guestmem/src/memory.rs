@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::region::Region;
+use crate::sigbus::is_any_memory_lost;
 use crate::window_area::WindowArea;
-use crate::{Area, Error, OutOfMemory, Pieces, Reader, RegionConfig, WindowAreas, Writer};
+use crate::{Area, Error, LostRegion, OutOfMemory, Pieces, Reader, RegionConfig, WindowAreas, Writer};
 
 /// An immutable snapshot of the mapped regions.
 ///
@@ -71,7 +72,7 @@ impl Memory {
     }
 
     /// Fresh zeroed memory of `size` bytes from `guest_address` on, and the file to share it with another process, which cannot
-    /// shorten it: that would be SIGBUS here. The user address equals the guest address.
+    /// shorten it: its memory would be lost here. The user address equals the guest address.
     pub fn memfd(name: &str, size: u64, guest_address: u64) -> Result<(Memory, OwnedFd), Error> {
         let failed = |action| {
             move |error| Error::Map {
@@ -141,6 +142,14 @@ impl Memory {
         let mut pieces = Pieces::new(self);
         pieces.push(guest_address, length)?;
         Writer::new(&pieces).write_all(from).map_err(|_| refused)
+    }
+
+    /// A region that has lost memory, once for each. Other snapshots of the same region have no second one.
+    pub fn take_loss(&self) -> Option<LostRegion> {
+        if !is_any_memory_lost() {
+            return None;
+        }
+        self.regions.iter().find_map(|region| region.take_loss())
     }
 
     /// The region that holds `guest_address`, and its number; looks at number `hint` first.

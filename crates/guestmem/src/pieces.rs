@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::sigbus::is_range_lost;
 use crate::window_area::WindowArea;
 use crate::{Memory, OutOfMemory};
 
@@ -29,6 +30,12 @@ pub(crate) enum Kind {
 }
 
 impl Piece {
+    /// Whether it lies in a region that has lost memory.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        is_range_lost(self.start, self.length)
+    }
+
     /// The address behind it.
     fn end(&self) -> *mut u8 {
         self.start.wrapping_add(self.length)

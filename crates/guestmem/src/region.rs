@@ -1,4 +1,8 @@
 //! One mapped region.
+#![expect(
+    unsafe_code,
+    reason = "promises the SIGBUS handler that a region is mapped as long as it is registered"
+)]
 
 use std::fs::File;
 use std::io;
@@ -6,7 +10,8 @@ use std::os::fd::OwnedFd;
 
 use vm_memory::{FileOffset, MmapRegion};
 
-use crate::Error;
+use crate::sigbus::Registration;
+use crate::{Error, LostRegion};
 
 /// The strictest alignment that VIRTIO asks of a ring (descriptor table, VIRTIO 1.1 2.6): an address aligned in the
 /// guest must be aligned on the host as well.
@@ -33,6 +38,8 @@ pub(crate) struct Region {
     pub(crate) guest_address: u64,
     pub(crate) size: u64,
     pub(crate) user_address: u64,
+    /// In front of the mapping: it is dropped first.
+    registration: Registration,
     mapping: MmapRegion,
     /// Bytes between the start of the mapping (a page boundary) and the start of the region.
     lead: usize,
@@ -84,9 +91,14 @@ impl Region {
         let (Ok(mapped_size), Ok(lead_size)) = (usize::try_from(lead + size), usize::try_from(lead)) else {
             return Err(overflow);
         };
+        let page_size = page_size(&file).map_err(failed("ask for the file system of"))?;
         let mapping = MmapRegion::from_file(FileOffset::new(file, file_offset - lead), mapped_size)
             .map_err(|error| failed("map")(io::Error::other(error)))?;
+        // SAFETY: `Region` drops the registration first; whoever touches the mapping has an `Arc<Region>`, and does so by atomics
+        // and system calls alone.
+        let registration = unsafe { Registration::new(mapping.as_ptr(), mapped_size, page_size) };
         Ok(Region {
+            registration,
             guest_address,
             size,
             user_address,
@@ -100,10 +112,38 @@ impl Region {
         self.guest_address + self.size
     }
 
+    /// Whether part of it was not there when it was touched.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.registration.is_lost()
+    }
+
+    /// The loss of the region, once.
+    pub(crate) fn take_loss(&self) -> Option<LostRegion> {
+        let offset = self.registration.take_report()?;
+        Some(LostRegion {
+            guest_address: self.guest_address,
+            size: self.size,
+            lost_at: self
+                .guest_address
+                .saturating_add(offset.saturating_sub(self.lead) as u64),
+        })
+    }
+
     /// The host address of the region's byte `offset`, which must be less than its size (else the pointer is one that
     /// must not be used).
     pub(crate) fn host(&self, offset: u64) -> *mut u8 {
         debug_assert!(offset < self.size, "offset {offset:#x} in a region of {:#x}", self.size);
         self.mapping.as_ptr().wrapping_add(self.lead + offset as usize)
     }
+}
+
+/// The size of the pages that map this file.
+fn page_size(file: &File) -> io::Result<usize> {
+    let stat = rustix::fs::fstatfs(file)?;
+    Ok(if stat.f_type == libc::HUGETLBFS_MAGIC {
+        stat.f_bsize as usize
+    } else {
+        rustix::param::page_size()
+    })
 }

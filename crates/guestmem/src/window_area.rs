@@ -1,7 +1,8 @@
 //! What the guest sees in the windows of devices: parts of files, in its address space but no memory of it.
 //!
 //! A request may have its buffers there (O_DIRECT from one mapped file to another). Such a file may be shortened at any time, by the
-//! guest or on the host, and a touch behind its end raises SIGBUS; so only the kernel touches it, whose answer is EFAULT.
+//! guest or on the host, and a touch behind its end raises SIGBUS; so only the kernel touches it, whose answer is EFAULT. Unlike
+//! memory, an area is never lost: what is left of the file stays usable, and so does the rest once the file has grown again.
 #![expect(unsafe_code, reason = "maps files and unmaps them; access is by the kernel alone")]
 
 use std::collections::BTreeMap;

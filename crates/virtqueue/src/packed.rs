@@ -106,6 +106,17 @@ impl Ring for Packed {
     fn position(&self) -> u32 {
         u32::from(self.ring.next_available.to_bits()) | u32::from(self.ring.next_used.to_bits()) << 16
     }
+
+    #[cold]
+    fn is_lost(&self) -> bool {
+        self.ring.is_lost()
+    }
+}
+
+impl Slots<Area> {
+    fn is_lost(&self) -> bool {
+        self.ring.is_lost() || self.driver_event.is_lost() || self.device_event.is_lost()
+    }
 }
 
 impl<W: Words> Slots<W> {

@@ -6,7 +6,7 @@ use crate::Violation;
 use crate::chain::{Buffers, Chain, Claim, Ending, Outcome, Pending, Ticket};
 use crate::order::Order;
 use crate::queue::{InFlight, Served};
-use guestmem::{Memory, Reader, Writer};
+use guestmem::{Memory, Reader, Writer, is_any_memory_lost};
 
 /// What the two ring formats disagree about. Everything else is written once, in [`Core`].
 pub(crate) trait Ring {
@@ -27,6 +27,8 @@ pub(crate) trait Ring {
     fn is_awaited(&self, more: u16) -> bool;
     /// The number of `GET_VRING_BASE`.
     fn position(&self) -> u32;
+    /// Whether a part of the ring lies in memory that is lost.
+    fn is_lost(&self) -> bool;
 }
 
 /// A running queue of one format.
@@ -77,34 +79,45 @@ impl<R: Ring> Core<R> {
         }
         self.ring.disarm_kick(self.polled);
         let mut left = budget;
-        let (more, put_back) = loop {
+        let served = loop {
             if left == 0 {
-                break (true, false);
+                break Ok((true, false));
             }
             // A second look costs budget too: a driver that moves its index to and fro must not hold us here.
             left -= 1;
-            match self.ring.peek(&mut self.buffers) {
+            let next = self.ring.peek(&mut self.buffers);
+            // Then it is of zeros that no driver has written.
+            if is_any_memory_lost() && self.ring.is_lost() {
+                break Err(Violation::MemoryLost);
+            }
+            match next {
                 Ok(Some(claim)) => {
                     if !self.hand_out(claim, &mut each) {
-                        break (false, true);
+                        break Ok((false, true));
                     }
                     if after_each(self).is_break() {
-                        break (true, false);
+                        break Ok((true, false));
                     }
                 }
-                Ok(None) if self.polled || self.ring.arm_kick() => break (false, false),
+                Ok(None) if self.polled || self.ring.arm_kick() => break Ok((false, false)),
                 Ok(None) => self.ring.disarm_kick(self.polled),
-                Err(violation) => {
-                    self.retired = true;
-                    return Err(violation);
-                }
+                Err(violation) => break Err(violation),
             }
         };
-        Ok(Served {
-            interrupt: self.interrupt_wanted(),
-            more,
-            put_back,
-        })
+        let served = served.and_then(|(more, put_back)| {
+            let interrupt = self.interrupt_wanted();
+            // The last look at an empty ring, or at whether to interrupt, may have been the first to find it gone.
+            if is_any_memory_lost() && self.ring.is_lost() {
+                return Err(Violation::MemoryLost);
+            }
+            Ok(Served {
+                interrupt,
+                more,
+                put_back,
+            })
+        });
+        self.retired = served.is_err();
+        served
     }
 
     /// False if the chain was put back.

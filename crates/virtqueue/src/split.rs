@@ -98,6 +98,11 @@ impl Ring for Split {
     fn position(&self) -> u32 {
         u32::from(self.rings.next_available)
     }
+
+    #[cold]
+    fn is_lost(&self) -> bool {
+        self.table.is_lost() || self.rings.is_lost()
+    }
 }
 
 impl Split {
@@ -115,6 +120,12 @@ impl Split {
             self.table.load_u64(offset, Relaxed),
             self.table.load_u64(offset + 8, Relaxed),
         ))
+    }
+}
+
+impl Rings<Area> {
+    fn is_lost(&self) -> bool {
+        self.available.is_lost() || self.used.is_lost()
     }
 }
 

@@ -1,8 +1,8 @@
-//! How a driver can break the rules.
+//! How a ring can become unusable: mostly, how a driver can break the rules.
 
 use guestmem::OutOfMemory;
 
-/// What the driver did that no driver may do. The queue is retired with it: it looks empty from then on.
+/// What the driver did that no driver may do, or what became of its memory. The queue is retired with it: it looks empty from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// More than the ring has entries, counting what the device has not used yet (VIRTIO 1.1 2.6.13, 2.7.17); or a list
@@ -48,6 +48,9 @@ pub enum Violation {
     /// An indirect table in a window, where the file has ended.
     #[error("unreadable indirect table")]
     IndirectUnreadable,
+    /// The ring lies in memory that is no longer there: the file behind it was shortened, or cannot be read.
+    #[error("the memory of the ring is lost")]
+    MemoryLost,
     /// An indirect table that is not guest memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),

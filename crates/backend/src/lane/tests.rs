@@ -76,6 +76,7 @@ impl World {
         let lane = LaneHandle::start(Start {
             index: 0,
             queue: config.start(&memory).unwrap(),
+            memory: memory.clone(),
             lane: Box::new(Counting {
                 turns: Arc::clone(&turns),
                 rest,

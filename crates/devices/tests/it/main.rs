@@ -6,6 +6,7 @@ mod daemon;
 mod dax;
 mod early;
 mod hostile;
+mod lost_memory;
 mod mapping;
 mod requests;
 mod session;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use driver::fs::{ROOT, Request, field_u64};
@@ -82,7 +83,7 @@ impl World {
 
     /// Sends a request whose data lies at `data`, in front of (`WRITE`) or behind (`READ`) its reply header. Gives the errno, and
     /// the first word of the reply's body.
-    fn send(&mut self, request: &Request, data: u64, reading: bool) -> (i32, u32) {
+    fn send(&mut self, request: &Request, data: u64, length: u32, reading: bool) -> (i32, u32) {
         // A place of hiprio, which has nothing to do here.
         let guest = &mut self.mapping.client.guest;
         let idle = guest.queues[0].config();
@@ -91,7 +92,7 @@ impl World {
         guest.memory().write(place, &request.readable).unwrap();
         guest.memory().write(reply, &[0xff; 24]).unwrap();
         let buffer = |address, length| Buffer { address, length };
-        let (head, data) = (buffer(place, request.readable.len() as u32), buffer(data, DATA));
+        let (head, data) = (buffer(place, request.readable.len() as u32), buffer(data, length));
         let (readable, writable) = if reading {
             (vec![head], vec![buffer(reply, 16), data])
         } else {
@@ -109,12 +110,12 @@ impl World {
 
     fn read_to(&mut self, data: u64) -> (i32, u32) {
         let request = self.read();
-        self.send(&request, data, true)
+        self.send(&request, data, DATA, true)
     }
 
     fn write_from(&mut self, data: u64) -> (i32, u32) {
         let request = self.write();
-        self.send(&request, data, false)
+        self.send(&request, data, DATA, false)
     }
 }
 
@@ -207,6 +208,49 @@ fn a_file_of_another_share_is_written_only_if_it_may_be(#[values(false, true)] p
     let file = fs::read(&path).unwrap();
     assert!(file[..UNIT as usize].iter().all(|&byte| byte == 7));
     assert_eq!(file[UNIT as usize..][..DATA as usize], vec![9; DATA as usize]);
+}
+
+/// While no queue runs, a file is taken for memory: another share's mapping may come then, and a guest may shorten its file.
+#[rstest]
+fn a_shortened_file_that_counts_as_memory_costs_requests_only(#[values(false, true)] packed: bool) {
+    let mut world = World::new(packed);
+    let path = world.file();
+    let open = || File::options().read(true).write(true).open(&path).unwrap();
+    let guest = &mut world.mapping.client.guest;
+    let bases = [0, 1].map(|queue| guest.stop(queue).unwrap());
+    guest
+        .frontend()
+        .add_memory_region(region(0, UNIT, 0), open().as_fd())
+        .unwrap();
+    for (queue, base) in [0, 1].into_iter().zip(bases) {
+        guest.start(queue, base).unwrap();
+    }
+    assert_eq!(world.read_to(WINDOW + 4096), (0, 16 + DATA));
+    let mut unlink = world.mapping.client.requests.unlink(ROOT, b"missing");
+    let name = unlink.readable.split_off(40);
+    open().write_all_at(&name, 8192).unwrap();
+    let length = name.len() as u32;
+    assert_eq!(world.send(&unlink, WINDOW + 8192, length, false).0, libc::ENOENT);
+
+    open().set_len(4096).unwrap();
+    assert_eq!(world.read_to(WINDOW + 8192).0, libc::EFAULT, "by the kernel");
+    assert_eq!(
+        world.send(&unlink, WINDOW + 8192, length, false).0,
+        libc::EFAULT,
+        "by a copy"
+    );
+    // What is left of the region is refused from then on.
+    assert_eq!(world.read_to(WINDOW).0, libc::EFAULT);
+    assert_eq!(world.write_from(WINDOW).0, libc::EFAULT);
+    world.mapping.client.assert_served();
+
+    // The front end takes the region out and announces the file anew.
+    open().set_len(UNIT).unwrap();
+    let frontend = world.mapping.client.guest.frontend();
+    frontend.remove_memory_region(region(0, UNIT, 0)).unwrap();
+    frontend.add_memory_region(region(0, UNIT, 0), open().as_fd()).unwrap();
+    assert_eq!(world.read_to(WINDOW + 4096), (0, 16 + DATA));
+    world.mapping.client.assert_served();
 }
 
 #[test]

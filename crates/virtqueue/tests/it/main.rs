@@ -3,6 +3,7 @@
 mod arbitrary;
 mod early;
 mod hostile;
+mod lost_memory;
 mod model;
 mod oracle;
 mod smoke;

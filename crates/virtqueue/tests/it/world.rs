@@ -1,8 +1,9 @@
 //! A guest's memory with one queue in it.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use guestmem::Memory;
+use guestmem::{Memory, RegionConfig};
 use virtqueue::{Buffer, DriverQueue, Queue, QueueConfig};
 
 /// Where buffers may lie, behind the largest ring.
@@ -34,6 +35,25 @@ pub(crate) fn config(packed: bool, size: u16) -> QueueConfig {
 /// Memory, and the file of it.
 pub(crate) fn memory() -> (Memory, OwnedFd) {
     Memory::memfd("guest", SIZE, 0).expect("a memfd")
+}
+
+/// Memory whose file can be shortened.
+pub(crate) fn shrinkable_memory() -> (Memory, File) {
+    shrinkable_region(&Memory::empty(), 0)
+}
+
+/// `memory` and one more region, whose file can be shortened.
+pub(crate) fn shrinkable_region(memory: &Memory, guest_address: u64) -> (Memory, File) {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.set_len(SIZE).expect("room for it");
+    let region = RegionConfig {
+        guest_address,
+        size: SIZE,
+        user_address: guest_address,
+        file: file.try_clone().expect("a descriptor").into(),
+        file_offset: 0,
+    };
+    (memory.with_region(region).expect("a good region"), file)
 }
 
 /// Both halves of a fresh queue.
