@@ -27,7 +27,8 @@ pub struct QueueConfig {
     /// Guest address of the used ring, or of the device event structure; aligned to 4.
     pub device: u64,
     /// Where to go on, as in `SET_VRING_BASE`: split the available index; packed the available position in the lower
-    /// half and the used position in the upper, each with its wrap counter in bit 15.
+    /// half and the used position in the upper, each with its wrap counter in bit 15. 0 is also accepted for a packed
+    /// ring that is fresh.
     pub base: u32,
     /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
     pub indirect: bool,
@@ -99,7 +100,10 @@ impl QueueConfig {
         };
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let format = if self.packed {
-            let (next_available, next_used) = self.packed_base()?;
+            let (mut next_available, mut next_used) = self.packed_base()?;
+            if self.base == 0 && is_fresh(&areas, size) {
+                (next_available, next_used) = (Position::FIRST, Position::FIRST);
+            }
             let ring = Slots::new(areas, size, self.event_idx, next_available, next_used);
             Format::Packed(Core::new(Packed { ring, limits }, memory, number, self.in_order))
         } else {
@@ -169,4 +173,17 @@ impl QueueConfig {
         }
         Ok((available, used))
     }
+}
+
+/// Whether nobody has used this packed ring yet, although it is announced with position 0, that is with both wrap counters 0.
+///
+/// Both counters start at 1 (VIRTIO 1.1 2.7.1), so that a fresh ring begins at 0x8000_8000, which QEMU sends. User-Mode Linux sends
+/// 0 for a ring of either format. Position 0 exists as well: all slots were used an odd number of times, and the driver left the
+/// AVAIL flag (wrap counter 1) in each of them, or has made it available once more with the USED flag instead. So the last slot
+/// of a ring that goes on there is not zero. A driver zeroes a ring before it starts, and slot 0 may hold a first buffer already.
+fn is_fresh([ring, _, _]: &[Area; 3], size: u16) -> bool {
+    let last = (usize::from(size) - 1) * DESCRIPTOR_SIZE;
+    [last, last + 8]
+        .iter()
+        .all(|&word| ring.load_u64(word, Ordering::Relaxed) == 0)
 }
