@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
-use vhost_user::message::{MAX_CONFIG, MemoryRegion, VringAddress};
+use vhost_user::message::{MemoryRegion, VringAddress};
 
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::ChannelWindow;
@@ -64,8 +64,6 @@ pub(crate) enum Refusal {
     Memory(#[from] guestmem::Error),
     #[error("queue {index}: {source}")]
     Vring { index: u32, source: VringError },
-    #[error("bytes {offset} to {end} of a configuration space of {MAX_CONFIG}")]
-    ConfigRange { offset: u32, end: u64 },
     #[error("the device's configuration space is read-only")]
     ConfigReadOnly,
     #[error("cannot prepare the channel: {0}")]
@@ -301,13 +299,11 @@ impl Handler for Connection<'_> {
         })
     }
 
-    /// What lies behind the device's own fields reads as 0: frontends ask for as much as they know of.
-    fn config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, Refusal> {
-        let mut config = self.device.config();
-        config.resize(MAX_CONFIG, 0);
-        let end = u64::from(offset) + u64::from(size);
-        let range = offset as usize..usize::try_from(end).unwrap_or(usize::MAX);
-        Ok(config.get(range).ok_or(Refusal::ConfigRange { offset, end })?.to_vec())
+    /// What lies behind the device's own fields reads as 0: front ends ask for the fields that they know, which may be more (QEMU 11.1
+    /// reads 20 bytes of a GPU that has 16) or fewer (User-Mode Linux reads one field as 1 byte, then 2, ...).
+    fn config(&mut self, offset: u32, _size: u32) -> Result<Vec<u8>, Refusal> {
+        let config = self.device.config();
+        Ok(config.get(offset as usize..).unwrap_or_default().to_vec())
     }
 
     fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {
