@@ -16,7 +16,7 @@ use vhost_user::socket::{Socket, Timeout};
 use virtqueue::{Buffer, DriverQueue, QueueConfig};
 use zerocopy::IntoBytes;
 
-use crate::daemon::{Daemon, options};
+use crate::daemon::{Client, Daemon, options};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -309,4 +309,57 @@ fn a_ring_goes_on_at_position_0_of_its_second_lap(
         assert_eq!(written, 120);
     }
     client.assert_served();
+}
+
+/// Has a request served whose answer comes with an interrupt on `calls`.
+fn ask_with_calls(client: &mut Client, calls: &OwnedFd) {
+    let request = client.requests.getattr(ROOT);
+    let queue = &mut client.guest.queues[1];
+    queue.submit(&request.readable, request.reply_space).unwrap();
+    while queue.poll().unwrap().is_none() {
+        if queue.ring().arm_interrupt() {
+            take_calls(calls);
+        }
+    }
+}
+
+#[rstest]
+fn an_interrupt_is_8_bytes_in_a_pipe(#[values(false, true)] packed: bool, #[values(false, true)] blocking: bool) {
+    let daemon = Daemon::sharing(1);
+    let mut client = daemon.connect(&options(packed, 1));
+    client.init();
+    let (calls, call) = if blocking {
+        pipe_with(PipeFlags::CLOEXEC).unwrap()
+    } else {
+        call_pipe()
+    };
+    client.guest.frontend().set_vring_call(1, Some(call.as_fd())).unwrap();
+    assert_eq!(take_calls(&calls), 1, "an interrupt may have been lost before");
+    for _ in 0..20 {
+        ask_with_calls(&mut client, &calls);
+    }
+}
+
+#[rstest]
+fn a_call_pipe_that_nobody_reads_costs_interrupts_only(#[values(false, true)] packed: bool) {
+    let daemon = Daemon::sharing(1);
+    let mut client = daemon.connect(&options(packed, 1));
+    client.init();
+    let (calls, call) = call_pipe();
+    drop(calls);
+    client.guest.frontend().set_vring_call(1, Some(call.as_fd())).unwrap();
+    for _ in 0..20 {
+        let request = client.requests.getattr(ROOT);
+        let queue = &mut client.guest.queues[1];
+        queue.submit(&request.readable, request.reply_space).unwrap();
+        let mut tries = 0..30_000;
+        while queue.poll().unwrap().is_none() {
+            assert!(tries.next().is_some(), "the request is never answered");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    // Another descriptor works again.
+    let (calls, call) = call_pipe();
+    client.guest.frontend().set_vring_call(1, Some(call.as_fd())).unwrap();
+    ask_with_calls(&mut client, &calls);
 }
