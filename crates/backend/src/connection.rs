@@ -19,6 +19,15 @@ use crate::{Device, Options};
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
 
+/// Feature bits of transports and rings, whatever the device (VIRTIO 1.2 2.2: 24 to 40, and 41 to 49 for more of them), that may
+/// be acknowledged though they were not offered: QEMU 11.1 does so with bit 40 (RING_RESET), which it implements itself by
+/// GET_VRING_BASE.
+const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
+
+/// Those of them that change what addresses or rings mean: indirect tables, EVENT_IDX, ACCESS_PLATFORM, packed rings, IN_ORDER.
+/// A driver that uses one where the device does not would wait for ever, or have other memory of its guest overwritten.
+const NOT_TO_BE_IGNORED: u64 = 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
+
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.
 const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
@@ -185,11 +194,15 @@ impl Handler for Connection<'_> {
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
-        let unknown = features & !self.device.features();
-        if unknown != 0 {
-            return Err(Refusal::NotOffered(unknown));
+        let offered = self.device.features();
+        let unknown = features & !offered;
+        if unknown & !TRANSPORT != 0 {
+            return Err(Refusal::NotOffered(unknown & !TRANSPORT));
         }
-        self.features = features;
+        if unknown != 0 {
+            info!("the front end acknowledged features {unknown:#x}, which were not offered; they are ignored");
+        }
+        self.features = features & offered;
         if rings_start_enabled {
             self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(true)));
         }
@@ -360,3 +373,6 @@ fn region_config(region: &MemoryRegion, file: OwnedFd) -> RegionConfig {
         file_offset: region.mmap_offset,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,10 @@ use guestmem::Memory;
 use rstest::rstest;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use vhost_user::RequestCode;
-use vhost_user::message::{FLAG_NEED_REPLY, FLAG_REPLY, MemoryRegion, VringAddress, VringState};
+use vhost_user::frontend::Frontend;
+use vhost_user::message::{FLAG_NEED_REPLY, FLAG_REPLY, MemoryRegion, PROTOCOL_FEATURES, VringAddress, VringState};
 use vhost_user::socket::{Socket, Timeout};
+use vhost_user::{ProtocolFeatures, RequestCode};
 use virtqueue::{Buffer, DriverQueue, QueueConfig};
 use zerocopy::IntoBytes;
 
@@ -136,6 +137,17 @@ impl GuestQueue {
         }
     }
 
+    fn address(&self, index: u32) -> VringAddress {
+        VringAddress {
+            index,
+            flags: 0,
+            descriptor: self.config.descriptor,
+            used: self.config.device,
+            available: self.config.driver,
+            log: u64::MAX,
+        }
+    }
+
     fn ask(&mut self, memory: &Memory, request: &Request) -> Result<Vec<u8>, i32> {
         memory.write(BUFFERS, &request.readable).unwrap();
         let buffer = |address, length| [Buffer { address, length }];
@@ -204,15 +216,7 @@ fn the_handshake_of_user_mode_linux_ends_in_requests_that_are_served(#[values(fa
         vmm.tell(RequestCode::SetVringCall, &[number.as_bytes()], &[queue.call.as_fd()]);
         vmm.state(RequestCode::SetVringNum, index, 256);
         vmm.state(RequestCode::SetVringBase, index, 0);
-        let address = VringAddress {
-            index,
-            flags: 0,
-            descriptor: queue.config.descriptor,
-            used: queue.config.device,
-            available: queue.config.driver,
-            log: u64::MAX,
-        };
-        vmm.tell(RequestCode::SetVringAddress, &[address.as_bytes()], &[]);
+        vmm.tell(RequestCode::SetVringAddress, &[queue.address(index).as_bytes()], &[]);
     }
     for (index, queue) in (0_u32..).zip(&queues) {
         let number = u64::from(index);
@@ -362,4 +366,78 @@ fn a_call_pipe_that_nobody_reads_costs_interrupts_only(#[values(false, true)] pa
     let (calls, call) = call_pipe();
     client.guest.frontend().set_vring_call(1, Some(call.as_fd())).unwrap();
     ask_with_calls(&mut client, &calls);
+}
+
+/// QEMU's net device: queues are enabled before anything else is known of them, and again after each reset of the guest.
+#[rstest]
+fn queues_may_be_enabled_before_anything_else_is_known(#[values(false, true)] packed: bool) {
+    let daemon = Daemon::sharing(1);
+    let features = 1 << 28 | 1 << 29 | 1 << 32 | if packed { 1 << 34 } else { 0 };
+    let protocol = ProtocolFeatures::REPLY_ACK | ProtocolFeatures::RESET_DEVICE;
+    let mut frontend = Frontend::new(UnixStream::connect(daemon.socket()).unwrap(), Some(LIMIT));
+    frontend.features().unwrap();
+    frontend.set_protocol_features(protocol).unwrap();
+    frontend.set_owner().unwrap();
+    for reset in [Reset::None, Reset::ByBase, Reset::ByMessage, Reset::ByBase] {
+        match reset {
+            Reset::None => {}
+            Reset::ByBase => {
+                for index in 0..2 {
+                    frontend.set_vring_enable(index, false).unwrap();
+                    frontend.vring_base(index).unwrap();
+                }
+            }
+            Reset::ByMessage => frontend.reset_device().unwrap(),
+        }
+        for index in 0..2 {
+            frontend.set_vring_enable(index, true).unwrap();
+        }
+        frontend.set_features(features | PROTOCOL_FEATURES).unwrap();
+
+        let (memory, file) = Memory::memfd("net", RAM_SIZE, RAM).unwrap();
+        let region = MemoryRegion {
+            guest_address: RAM,
+            size: RAM_SIZE,
+            user_address: RAM,
+            mmap_offset: 0,
+        };
+        frontend.set_memory_table(&[(region, file.as_fd())]).unwrap();
+        let mut queues = [0, 1].map(|index| GuestQueue::new(index, packed, &memory));
+        for (index, queue) in (0_u8..).zip(&queues) {
+            let number = u32::from(index);
+            frontend.set_vring_num(number, 256).unwrap();
+            frontend.set_vring_base(number, queue.config.base).unwrap();
+            frontend.set_vring_address(queue.address(number)).unwrap();
+            frontend.set_vring_call(index, Some(queue.call.as_fd())).unwrap();
+            frontend.set_vring_kick(index, Some(queue.kick.as_fd())).unwrap();
+        }
+        let mut fuse = Requests::new(rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let init = fuse.init(45, 0);
+        assert!(queues[1].ask(&memory, &init).is_ok());
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Reset {
+    None,
+    ByBase,
+    ByMessage,
+}
+
+/// QEMU 11.1's GPU acknowledges RING_RESET to a device that has never heard of it.
+#[rstest]
+fn transport_features_may_be_acknowledged_that_were_not_offered(#[values(false, true)] packed: bool) {
+    let daemon = Daemon::sharing(1);
+    let mut client = daemon.connect(&options(packed, 1));
+    let features = client.guest.features();
+    assert_eq!(client.guest.frontend().features().unwrap() & 1 << 40, 0, "not offered");
+    let base = client.guest.stop(1).unwrap();
+    let acknowledged = features | 1 << 40 | PROTOCOL_FEATURES;
+    client.guest.frontend().set_features(acknowledged).unwrap();
+    client.guest.start(1, base).unwrap();
+    client.init();
+    client.assert_served();
+    let strange = features | 1 << 3 | PROTOCOL_FEATURES;
+    assert!(client.guest.frontend().set_features(strange).is_err());
+    client.assert_served();
 }
