@@ -19,13 +19,12 @@ use crate::{Device, Options};
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
 
-/// Feature bits of transports and rings, whatever the device (VIRTIO 1.2 2.2: 24 to 40, and 41 to 49 for more of them), that may
-/// be acknowledged though they were not offered: QEMU 11.1 does so with bit 40 (RING_RESET), which it implements itself by
-/// GET_VRING_BASE.
+/// Feature bits of rings and transports (VIRTIO 1.2 2.2: bits 24 to 40, with 41 to 49 reserved for more) that a front end may
+/// acknowledge although they were not offered. QEMU 11.1 does so with bit 40 (RING_RESET) and resets queues itself.
 const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
 
-/// Those of them that change what addresses or rings mean: indirect tables, EVENT_IDX, ACCESS_PLATFORM, packed rings, IN_ORDER.
-/// A driver that uses one where the device does not would wait for ever, or have other memory of its guest overwritten.
+/// Exceptions from these: bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM,
+/// RING_PACKED, IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
 const NOT_TO_BE_IGNORED: u64 = 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
@@ -200,7 +199,7 @@ impl Handler for Connection<'_> {
             return Err(Refusal::NotOffered(unknown & !TRANSPORT));
         }
         if unknown != 0 {
-            info!("the front end acknowledged features {unknown:#x}, which were not offered; they are ignored");
+            info!("ignoring features {unknown:#x}: the front end acknowledged them, but they were not offered");
         }
         self.features = features & offered;
         if rings_start_enabled {
@@ -312,11 +311,12 @@ impl Handler for Connection<'_> {
         })
     }
 
-    /// What lies behind the device's own fields reads as 0: front ends ask for the fields that they know, which may be more (QEMU 11.1
-    /// reads 20 bytes of a GPU that has 16) or fewer (User-Mode Linux reads one field as 1 byte, then 2, ...).
+    /// The session pads what lies behind the device's own fields with zeros: front ends read all fields that they know (QEMU 11.1 reads
+    /// 20 bytes of a GPU that has 16).
     fn config(&mut self, offset: u32, _size: u32) -> Result<Vec<u8>, Refusal> {
-        let config = self.device.config();
-        Ok(config.get(offset as usize..).unwrap_or_default().to_vec())
+        let mut config = self.device.config();
+        config.drain(..config.len().min(offset as usize));
+        Ok(config)
     }
 
     fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {

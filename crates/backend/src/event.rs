@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 use tracing::warn;
 
-/// An eventfd, or the writing end of a pipe (User-Mode Linux), which takes the same 8 bytes for one signal.
+/// An eventfd, or the writing end of a pipe (User-Mode Linux). Both take 8 bytes for one signal.
 ///
-/// It is made non-blocking once, although the front end shares the open file description and gets EAGAIN as well where it writes to
-/// it: a look at the pipe before each write would cost a system call an interrupt and could still block when another lane fills the
-/// pipe in between, RWF_NOWAIT is refused by eventfds and by older kernels' pipes, and an eventfd cannot be opened a second time.
-/// Front ends write there to inject an interrupt at most, which a full pipe or counter holds already.
+/// The descriptor is set to non-blocking once. That flag belongs to the open file description, so the front end's own writes to this
+/// end can fail with EAGAIN as well. This does no harm: a front end writes there only to inject an interrupt, and a full pipe or
+/// counter holds one already. The alternatives are worse. With poll(2) before each write an interrupt costs two system calls, and
+/// the write still blocks if another lane fills the pipe in between. RWF_NOWAIT is refused by eventfds and by pipes of older kernels.
+/// An eventfd cannot be opened a second time.
 #[derive(Debug)]
 pub(crate) struct Event {
     descriptor: OwnedFd,
-    /// The log has the reason why nothing is written any more.
+    /// A write failed, which was logged. Nothing more is written.
     broken: AtomicBool,
 }
 
@@ -28,8 +29,8 @@ impl Event {
         })
     }
 
-    /// Signals once. A full counter or pipe (EAGAIN) is a signal that is still on its way. A pipe that nobody reads (EPIPE; Rust's
-    /// runtime ignores SIGPIPE), or whatever takes no signal, is logged once and then left alone.
+    /// Signals once. If the counter or pipe is full (EAGAIN), earlier signals are still unread, which is as good. Any other error, such
+    /// as EPIPE if the reader is gone, is logged once and ends the use of the descriptor. Rust programs ignore SIGPIPE.
     pub(crate) fn signal(&self, queue: u16, what: &'static str) {
         if self.broken.load(Ordering::Relaxed) {
             return;
@@ -38,13 +39,13 @@ impl Event {
             Ok(_) | Err(Errno::AGAIN) => {}
             Err(errno) => {
                 self.broken.store(true, Ordering::Relaxed);
-                warn!(queue, %errno, "cannot signal the {what} descriptor; it is not used any more");
+                warn!(queue, %errno, "cannot write to the {what} descriptor; it is no longer used");
             }
         }
     }
 }
 
-/// The front end may send any file: no read or write of it must block a lane.
+/// Keeps reads and writes from blocking a lane, whatever file the front end has sent.
 pub(crate) fn never_blocking(descriptor: &OwnedFd) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(descriptor, true)
 }

@@ -64,8 +64,8 @@ pub trait Handler {
     fn set_vring_err(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Self::Error>;
     /// Enables or disables a ring.
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<(), Self::Error>;
-    /// `size` bytes of configuration space at `offset`, which is below 256, while the end may lie behind 256. The session fills up
-    /// with zeros what is less.
+    /// `size` bytes of configuration space at `offset`. `offset` is below 256 and `size` at most 256; their sum may be more. The
+    /// session pads a shorter answer with zeros and cuts a longer one.
     fn config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, Self::Error>;
     /// Writes to configuration space.
     fn set_config(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
@@ -216,8 +216,8 @@ impl Session {
         Ok((code, Request::parse(message)?))
     }
 
-    /// A frontend that waits for data which cannot be had would wait for ever: the connection ends, unless the reply can say no. Any
-    /// other is told no, if it asked.
+    /// Refuses a malformed request. If the frontend waits for data, the connection ends, since it would wait for ever; only a reply to
+    /// GET_CONFIG can report an error. Other requests are refused in their acknowledgement.
     fn reject<E>(&self, header: &Header, malformed: Malformed) -> Result<Served<E>, Error> {
         match RequestCode::from_number(header.request) {
             Some(RequestCode::GetConfig) => {
@@ -235,7 +235,7 @@ impl Session {
         }
     }
 
-    /// No bytes tell of an error; otherwise there are as many as were asked for.
+    /// Sends as many bytes as were requested, or none to report an error.
     fn answer_config(&self, offset: u32, flags: u32, bytes: &[u8]) -> Result<(), Error> {
         let header = Config {
             offset,

@@ -1,7 +1,7 @@
 //! A frontend's request, parsed once at the door: inside, nothing is checked again.
 //!
-//! Parsing is generous with what changes no meaning: zeros behind any payload are padding, and so is whatever follows the header
-//! of GET_CONFIG, which only reserves room for the reply. Everything else must be as the protocol has it.
+//! Zeros behind a payload are accepted as padding. The bytes behind the header of GET_CONFIG are ignored: they only reserve room for
+//! the reply. Any other deviation from the protocol is an error.
 
 use std::os::fd::OwnedFd;
 
@@ -52,7 +52,7 @@ pub enum Request {
 impl Request {
     /// Gives the message its type. Files of a malformed message are closed.
     ///
-    /// [`Request::GetConfig`] always lies within reach: `offset` is below 256 and `size` at most 256.
+    /// In [`Request::GetConfig`], `offset` is below 256 and `size` at most 256.
     pub fn parse(message: Message) -> Result<Self, Malformed> {
         let code =
             RequestCode::from_number(message.header.request).ok_or(Malformed::Unknown(message.header.request))?;
@@ -131,7 +131,7 @@ impl Request {
             }
             RequestCode::GetConfig => {
                 let (Config { offset, size, flags }, _) = parts.prefix()?;
-                // Frontends ask for the fields that they know: the end may lie behind the configuration space.
+                // The end may lie behind the configuration space: frontends read all fields that they know.
                 if offset as usize >= MAX_CONFIG {
                     return Err(parts.value("offset", offset.into()));
                 }
@@ -189,8 +189,8 @@ impl Parts<'_> {
         T::read_from_prefix(self.payload).map_err(|_| self.wrong_size(size_of::<T>()))
     }
 
-    /// Bytes behind the end of a payload mean nothing, and are all zero. Some frontends send a structure with room for more than
-    /// there is: User-Mode Linux 6.1 sends 72 bytes for a memory table of one region, which takes 40.
+    /// Accepts zeros behind the end of a payload. Some frontends send a structure that has room for more: User-Mode Linux 6.1 sends
+    /// 72 bytes for a memory table of one region, which takes 40.
     fn padding(&self, rest: &[u8]) -> Result<(), Malformed> {
         if rest.iter().any(|&byte| byte != 0) {
             return Err(self.wrong_size(self.payload.len() - rest.len()));

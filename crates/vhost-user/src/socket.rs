@@ -115,8 +115,8 @@ impl Socket {
 
     /// Sends one message, with its files attached to the first byte. Fails rather than waits if the peer does not read.
     ///
-    /// A message without files goes through a pipe as well: that is what User-Mode Linux 6.1 gives with SET_BACKEND_REQ_FD. Nothing
-    /// ever comes back on one, and a receive fails at once.
+    /// A message without files can also be sent through a pipe: User-Mode Linux 6.1 gives one with SET_BACKEND_REQ_FD. Receiving
+    /// from a pipe fails at once.
     ///
     /// Both ends wait for each other's replies, so a socket buffer full of unread messages means that the peer is broken.
     pub fn send(&self, request: u32, flags: u32, payload: &[&[u8]], files: &[BorrowedFd<'_>]) -> Result<(), Error> {
@@ -158,7 +158,7 @@ impl Socket {
         Ok(())
     }
 
-    /// A pipe has no flags for a single write. The front end keeps the reading end alone, so that nobody else sees the change.
+    /// Writes to a pipe. It is set to non-blocking, since write(2) has no flag for that; the frontend only uses the other end.
     fn write(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
         rustix::io::ioctl_fionbio(&self.stream, true)?;
         rustix::io::retry_on_intr(|| rustix::io::write(&self.stream, bytes))

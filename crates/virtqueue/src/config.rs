@@ -175,12 +175,12 @@ impl QueueConfig {
     }
 }
 
-/// Whether nobody has used this packed ring yet, although it is announced with position 0, that is with both wrap counters 0.
+/// Whether this packed ring has not been used yet, although its base is 0: slot 0 with both wrap counters 0.
 ///
-/// Both counters start at 1 (VIRTIO 1.1 2.7.1), so that a fresh ring begins at 0x8000_8000, which QEMU sends. User-Mode Linux sends
-/// 0 for a ring of either format. Position 0 exists as well: all slots were used an odd number of times, and the driver left the
-/// AVAIL flag (wrap counter 1) in each of them, or has made it available once more with the USED flag instead. So the last slot
-/// of a ring that goes on there is not zero. A driver zeroes a ring before it starts, and slot 0 may hold a first buffer already.
+/// Both wrap counters start at 1 (VIRTIO 1.1 2.7.1), so the base of a fresh ring is 0x8000_8000. QEMU sends that, User-Mode Linux
+/// sends 0 for both ring formats. Base 0 is also where a ring resumes after an odd number of laps. Then the last slot is not zero: its
+/// driver has written the AVAIL flag there (wrap counter 1), or the USED flag if it has filled the next lap already. A fresh ring
+/// is zeroed by its driver. Only its first slots may hold buffers that were posted before the start.
 fn is_fresh([ring, _, _]: &[Area; 3], size: u16) -> bool {
     let last = (usize::from(size) - 1) * DESCRIPTOR_SIZE;
     [last, last + 8]

@@ -1,4 +1,4 @@
-//! What front ends other than our own were seen to send.
+//! Front ends other than our own: each test sends what one of them was seen to send.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
