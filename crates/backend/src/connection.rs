@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
-use vhost_user::message::{MAX_CONFIG, MemoryRegion, VringAddress};
+use vhost_user::message::{MemoryRegion, VringAddress};
 
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::ChannelWindow;
@@ -18,6 +18,14 @@ use crate::{Device, Options};
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
+
+/// Feature bits of rings and transports (VIRTIO 1.2 2.2: bits 24 to 40, with 41 to 49 reserved for more) that a front end may
+/// acknowledge although they were not offered. QEMU 11.1 does so with bit 40 (RING_RESET) and resets queues itself.
+const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
+
+/// Exceptions from these: bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM,
+/// RING_PACKED, IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
+const NOT_TO_BE_IGNORED: u64 = 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.
@@ -64,8 +72,6 @@ pub(crate) enum Refusal {
     Memory(#[from] guestmem::Error),
     #[error("queue {index}: {source}")]
     Vring { index: u32, source: VringError },
-    #[error("bytes {offset} to {end} of a configuration space of {MAX_CONFIG}")]
-    ConfigRange { offset: u32, end: u64 },
     #[error("the device's configuration space is read-only")]
     ConfigReadOnly,
     #[error("cannot prepare the channel: {0}")]
@@ -187,11 +193,15 @@ impl Handler for Connection<'_> {
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
-        let unknown = features & !self.device.features();
-        if unknown != 0 {
-            return Err(Refusal::NotOffered(unknown));
+        let offered = self.device.features();
+        let unknown = features & !offered;
+        if unknown & !TRANSPORT != 0 {
+            return Err(Refusal::NotOffered(unknown & !TRANSPORT));
         }
-        self.features = features;
+        if unknown != 0 {
+            info!("ignoring features {unknown:#x}: the front end acknowledged them, but they were not offered");
+        }
+        self.features = features & offered;
         if rings_start_enabled {
             self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(true)));
         }
@@ -301,13 +311,12 @@ impl Handler for Connection<'_> {
         })
     }
 
-    /// What lies behind the device's own fields reads as 0: frontends ask for as much as they know of.
-    fn config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, Refusal> {
+    /// The session pads what lies behind the device's own fields with zeros: front ends read all fields that they know (QEMU 11.1 reads
+    /// 20 bytes of a GPU that has 16).
+    fn config(&mut self, offset: u32, _size: u32) -> Result<Vec<u8>, Refusal> {
         let mut config = self.device.config();
-        config.resize(MAX_CONFIG, 0);
-        let end = u64::from(offset) + u64::from(size);
-        let range = offset as usize..usize::try_from(end).unwrap_or(usize::MAX);
-        Ok(config.get(range).ok_or(Refusal::ConfigRange { offset, end })?.to_vec())
+        config.drain(..config.len().min(offset as usize));
+        Ok(config)
     }
 
     fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {
@@ -364,3 +373,6 @@ fn region_config(region: &MemoryRegion, file: OwnedFd) -> RegionConfig {
         file_offset: region.mmap_offset,
     }
 }
+
+#[cfg(test)]
+mod tests;

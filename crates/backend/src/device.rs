@@ -87,15 +87,15 @@ impl Waker {
 
     /// Wakes the lane, if it still runs.
     pub fn wake(&self) {
-        signal(&self.0.descriptor, "a lane");
+        signal(&self.0.descriptor);
         self.0.raised.store(true, Ordering::Release);
     }
 }
 
-/// Adds 1 to an eventfd. A full counter (EAGAIN) is a signal that is still on its way.
-pub(crate) fn signal(descriptor: &OwnedFd, what: &str) {
+/// Adds 1 to an eventfd of our own. A full counter (EAGAIN) is a signal that is still on its way.
+pub(crate) fn signal(descriptor: &OwnedFd) {
     match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
         Ok(_) | Err(Errno::AGAIN) => {}
-        Err(errno) => debug!(%errno, "cannot signal {what}"),
+        Err(errno) => debug!(%errno, "cannot wake a lane"),
     }
 }

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use tracing::{error, warn};
 use virtqueue::{Early, InFlight, Queue, Served, Violation};
 
-use crate::device::signal;
 use crate::early::Experience;
+use crate::event::Event;
 use crate::polling::Polling;
 use crate::{Lane, Waker};
 
@@ -32,8 +32,8 @@ pub(crate) struct Start {
     pub(crate) lane: Box<dyn Lane>,
     pub(crate) waker: Waker,
     pub(crate) kick: OwnedFd,
-    pub(crate) call: Option<Arc<OwnedFd>>,
-    pub(crate) error: Option<Arc<OwnedFd>>,
+    pub(crate) call: Option<Arc<Event>>,
+    pub(crate) error: Option<Arc<Event>>,
     pub(crate) enabled: bool,
     /// See `Options::poll`.
     pub(crate) poll: Duration,
@@ -56,8 +56,8 @@ pub(crate) enum Lost {
 }
 
 enum Command {
-    Call(Option<Arc<OwnedFd>>),
-    Error(Option<Arc<OwnedFd>>),
+    Call(Option<Arc<Event>>),
+    Error(Option<Arc<Event>>),
     Enable(bool),
     Memory(Memory),
     Stop,
@@ -93,12 +93,12 @@ impl LaneHandle {
     }
 
     /// Uses another call descriptor, and signals it once: an interrupt may have gone to the old one unseen.
-    pub(crate) fn set_call(&self, call: Option<Arc<OwnedFd>>) {
+    pub(crate) fn set_call(&self, call: Option<Arc<Event>>) {
         self.send(Command::Call(call));
     }
 
     /// Uses another error descriptor.
-    pub(crate) fn set_error(&self, error: Option<Arc<OwnedFd>>) {
+    pub(crate) fn set_error(&self, error: Option<Arc<Event>>) {
         self.send(Command::Error(error));
     }
 
@@ -329,6 +329,7 @@ impl Runner {
 
     fn serve_batch(&mut self) -> Served {
         let Start {
+            index,
             lane,
             queue,
             call,
@@ -336,7 +337,7 @@ impl Runner {
             ..
         } = &mut self.start;
         let after = self.early.patience();
-        let mut interrupt = || self.early.watch(|| interrupt(call.as_deref()));
+        let mut interrupt = || self.early.watch(|| interrupt(*index, call.as_deref()));
         let early = Early {
             end: &waker.0.commanded,
             after,
@@ -380,18 +381,18 @@ impl Runner {
     fn fail(&mut self) {
         self.failed = true;
         if let Some(error) = &self.start.error {
-            signal(error, "the error descriptor");
+            error.signal(self.start.index, "error");
         }
     }
 
     fn interrupt(&self) {
-        interrupt(self.start.call.as_deref());
+        interrupt(self.start.index, self.start.call.as_deref());
     }
 }
 
-fn interrupt(call: Option<&OwnedFd>) {
+fn interrupt(queue: u16, call: Option<&Event>) {
     if let Some(call) = call {
-        signal(call, "the call descriptor");
+        call.signal(queue, "call");
     }
 }
 

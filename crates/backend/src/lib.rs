@@ -8,6 +8,7 @@
 mod connection;
 mod device;
 mod early;
+mod event;
 mod lane;
 mod polling;
 mod server;

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
 use virtqueue::{ConfigError, QueueConfig};
 
+use crate::event::{Event, never_blocking};
 use crate::lane::{LaneHandle, Start};
 use crate::{Device, Waker};
 
@@ -25,8 +26,8 @@ pub(crate) struct Vring {
     /// The number of SET_VRING_BASE, or the one that the last stop left.
     base: Option<u32>,
     address: Option<VringAddress>,
-    call: Option<Arc<OwnedFd>>,
-    error: Option<Arc<OwnedFd>>,
+    call: Option<Arc<Event>>,
+    error: Option<Arc<Event>>,
     enabled: bool,
     lane: Option<LaneHandle>,
 }
@@ -77,7 +78,7 @@ impl Vring {
     }
 
     pub(crate) fn set_call(&mut self, file: Option<OwnedFd>) -> Result<(), VringError> {
-        self.call = file.map(never_blocking).transpose()?.map(Arc::new);
+        self.call = event(file)?;
         if let Some(lane) = &self.lane {
             lane.set_call(self.call.clone());
         }
@@ -85,7 +86,7 @@ impl Vring {
     }
 
     pub(crate) fn set_error(&mut self, file: Option<OwnedFd>) -> Result<(), VringError> {
-        self.error = file.map(never_blocking).transpose()?.map(Arc::new);
+        self.error = event(file)?;
         if let Some(lane) = &self.lane {
             lane.set_error(self.error.clone());
         }
@@ -118,7 +119,8 @@ impl Vring {
     /// Starts the ring with this kick descriptor; a running ring goes on with it.
     pub(crate) fn start(&mut self, kick: Option<OwnedFd>, around: &Surroundings<'_>) -> Result<(), VringError> {
         self.stop(around.index);
-        let kick = never_blocking(kick.ok_or(VringError::NoKick)?)?;
+        let kick = kick.ok_or(VringError::NoKick)?;
+        never_blocking(&kick).map_err(VringError::Descriptor)?;
         let config = self.config(around)?;
         let queue = config.start(around.memory)?;
         debug!(queue = around.index, ?config, "the ring starts");
@@ -193,8 +195,7 @@ impl Vring {
     }
 }
 
-/// The front end may send something that is no eventfd, such as a full pipe: a write to it must not block a lane.
-fn never_blocking(file: OwnedFd) -> Result<OwnedFd, VringError> {
-    rustix::io::ioctl_fionbio(&file, true).map_err(VringError::Descriptor)?;
-    Ok(file)
+fn event(file: Option<OwnedFd>) -> Result<Option<Arc<Event>>, VringError> {
+    let event = file.map(Event::new).transpose().map_err(VringError::Descriptor)?;
+    Ok(event.map(Arc::new))
 }

@@ -64,7 +64,8 @@ pub trait Handler {
     fn set_vring_err(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Self::Error>;
     /// Enables or disables a ring.
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<(), Self::Error>;
-    /// `size` bytes of configuration space at `offset`, both within 256 bytes.
+    /// `size` bytes of configuration space at `offset`. `offset` is below 256 and `size` at most 256; their sum may be more. The
+    /// session pads a shorter answer with zeros and cuts a longer one.
     fn config(&mut self, offset: u32, size: u32) -> Result<Vec<u8>, Self::Error>;
     /// Writes to configuration space.
     fn set_config(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
@@ -167,16 +168,11 @@ impl Session {
                 }
             },
             Request::GetConfig { offset, size, flags } => {
-                let result = handler.config(offset, size);
-                // No bytes tell of an error; otherwise there are as many as were asked for.
-                let bytes = result.as_deref().unwrap_or_default();
-                let header = Config {
-                    offset,
-                    size: bytes.len() as u32,
-                    flags,
-                };
-                self.socket
-                    .send(code as u32, FLAG_REPLY, &[header.as_bytes(), bytes], &[])?;
+                let result = handler.config(offset, size).map(|mut bytes| {
+                    bytes.resize(size as usize, 0);
+                    bytes
+                });
+                self.answer_config(offset, flags, result.as_deref().unwrap_or_default())?;
                 return Ok(result.map(drop));
             }
 
@@ -220,9 +216,14 @@ impl Session {
         Ok((code, Request::parse(message)?))
     }
 
-    /// A frontend that waits for data which cannot be had would wait for ever: the connection ends. Any other is told no, if it asked.
+    /// Refuses a malformed request. If the frontend waits for data, the connection ends, since it would wait for ever; only a reply to
+    /// GET_CONFIG can report an error. Other requests are refused in their acknowledgement.
     fn reject<E>(&self, header: &Header, malformed: Malformed) -> Result<Served<E>, Error> {
         match RequestCode::from_number(header.request) {
+            Some(RequestCode::GetConfig) => {
+                self.answer_config(0, 0, &[])?;
+                Ok(Served::Malformed(malformed))
+            }
             Some(request) if request.has_reply() => Err(Error::Unanswerable {
                 request,
                 reason: malformed.to_string(),
@@ -232,6 +233,17 @@ impl Session {
                 Ok(Served::Malformed(malformed))
             }
         }
+    }
+
+    /// Sends as many bytes as were requested, or none to report an error.
+    fn answer_config(&self, offset: u32, flags: u32, bytes: &[u8]) -> Result<(), Error> {
+        let header = Config {
+            offset,
+            size: bytes.len() as u32,
+            flags,
+        };
+        let code = RequestCode::GetConfig as u32;
+        self.socket.send(code, FLAG_REPLY, &[header.as_bytes(), bytes], &[])
     }
 
     fn answer<T: IntoBytes + Immutable>(&self, code: RequestCode, value: T) -> Result<(), Error> {

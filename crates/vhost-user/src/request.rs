@@ -1,4 +1,7 @@
 //! A frontend's request, parsed once at the door: inside, nothing is checked again.
+//!
+//! Zeros behind a payload are accepted as padding. The bytes behind the header of GET_CONFIG are ignored: they only reserve room for
+//! the reply. Any other deviation from the protocol is an error.
 
 use std::os::fd::OwnedFd;
 
@@ -48,6 +51,8 @@ pub enum Request {
 
 impl Request {
     /// Gives the message its type. Files of a malformed message are closed.
+    ///
+    /// In [`Request::GetConfig`], `offset` is below 256 and `size` at most 256.
     pub fn parse(message: Message) -> Result<Self, Malformed> {
         let code =
             RequestCode::from_number(message.header.request).ok_or(Malformed::Unknown(message.header.request))?;
@@ -125,11 +130,18 @@ impl Request {
                 }
             }
             RequestCode::GetConfig => {
-                let (Config { offset, size, flags }, _) = parts.config()?;
+                let (Config { offset, size, flags }, _) = parts.prefix()?;
+                // The end may lie behind the configuration space: frontends read all fields that they know.
+                if offset as usize >= MAX_CONFIG {
+                    return Err(parts.value("offset", offset.into()));
+                }
+                if size as usize > MAX_CONFIG {
+                    return Err(parts.value("size", size.into()));
+                }
                 Self::GetConfig { offset, size, flags }
             }
             RequestCode::SetConfig => {
-                let (Config { offset, flags, .. }, bytes) = parts.config()?;
+                let (Config { offset, flags, .. }, bytes) = parts.written_config()?;
                 Self::SetConfig {
                     offset,
                     flags,
@@ -137,7 +149,7 @@ impl Request {
                 }
             }
             RequestCode::SetBackendReqFd => {
-                parts.sized(0)?;
+                let () = parts.object()?;
                 Self::SetBackendReqFd(parts.file()?)
             }
             RequestCode::SetStatus => {
@@ -162,28 +174,28 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn nothing(&self, request: Request) -> Result<Request, Malformed> {
-        self.sized(0)?;
+        let () = self.object()?;
         Ok(request)
     }
 
-    fn sized(&self, expected: usize) -> Result<(), Malformed> {
-        if self.payload.len() != expected {
-            return Err(Malformed::Size {
-                request: self.code,
-                size: self.payload.len(),
-                expected,
-            });
-        }
-        Ok(())
-    }
-
+    /// A payload of a fixed size.
     fn object<T: FromBytes>(&self) -> Result<T, Malformed> {
-        self.sized(size_of::<T>())?;
-        T::read_from_bytes(self.payload).map_err(|_| self.wrong_size(size_of::<T>()))
+        let (object, rest) = self.prefix()?;
+        self.padding(rest)?;
+        Ok(object)
     }
 
     fn prefix<T: FromBytes>(&self) -> Result<(T, &[u8]), Malformed> {
         T::read_from_prefix(self.payload).map_err(|_| self.wrong_size(size_of::<T>()))
+    }
+
+    /// Accepts zeros behind the end of a payload. Some frontends send a structure that has room for more: User-Mode Linux 6.1 sends
+    /// 72 bytes for a memory table of one region, which takes 40.
+    fn padding(&self, rest: &[u8]) -> Result<(), Malformed> {
+        if rest.iter().any(|&byte| byte != 0) {
+            return Err(self.wrong_size(self.payload.len() - rest.len()));
+        }
+        Ok(())
     }
 
     fn memory_table(&mut self) -> Result<Vec<(MemoryRegion, OwnedFd)>, Malformed> {
@@ -192,30 +204,32 @@ impl Parts<'_> {
         if count > MAX_FILES {
             return Err(self.value("number of regions", count as u64));
         }
-        if rest.len() != count * size_of::<MemoryRegion>() {
-            return Err(self.wrong_size(size_of::<MemoryTable>() + count * size_of::<MemoryRegion>()));
-        }
+        let length = count * size_of::<MemoryRegion>();
+        let wrong_size = || self.wrong_size(size_of::<MemoryTable>() + length);
+        let (table, rest) = rest.split_at_checked(length).ok_or_else(wrong_size)?;
+        self.padding(rest)?;
         if self.files.len() != count {
             return Err(self.wrong_files(count));
         }
-        let expected = rest.len();
-        let regions: Vec<MemoryRegion> = rest
+        let regions: Vec<MemoryRegion> = table
             .chunks_exact(size_of::<MemoryRegion>())
-            .map(|bytes| MemoryRegion::read_from_bytes(bytes).map_err(|_| self.wrong_size(expected)))
+            .map(|bytes| MemoryRegion::read_from_bytes(bytes).map_err(|_| wrong_size()))
             .collect::<Result<_, _>>()?;
         Ok(regions.into_iter().zip(self.files.drain(..)).collect())
     }
 
-    /// The header of a configuration access and as many bytes as it announces, all inside the configuration space.
-    fn config(&self) -> Result<(Config, &[u8]), Malformed> {
+    /// The header of a write to configuration space and as many bytes as it announces, all inside of it.
+    fn written_config(&self) -> Result<(Config, &[u8]), Malformed> {
         let (config, bytes): (Config, _) = self.prefix()?;
         let end = u64::from(config.offset) + u64::from(config.size);
         if end > MAX_CONFIG as u64 {
             return Err(self.value("offset plus size", end));
         }
-        if bytes.len() != config.size as usize {
-            return Err(self.wrong_size(size_of::<Config>() + config.size as usize));
-        }
+        let size = config.size as usize;
+        let (bytes, rest) = bytes
+            .split_at_checked(size)
+            .ok_or_else(|| self.wrong_size(size_of::<Config>() + size))?;
+        self.padding(rest)?;
         Ok((config, bytes))
     }
 
@@ -394,15 +408,83 @@ mod tests {
     }
 
     #[test]
-    fn configuration_space_ends_at_256_bytes() {
+    fn zeros_behind_a_payload_are_padding_and_other_bytes_are_an_error() {
+        let region = [0_u64, 4096, 1 << 40, 0];
+        let state = VringState { index: 1, num: 128 };
+        let config = [36_u32, 4, 0];
+        let (one, none) = (1_u32, 0_u32);
+        let payloads: [(RequestCode, Vec<u8>, usize); 6] = [
+            // User-Mode Linux 6.1: one region in a table of two.
+            (
+                RequestCode::SetMemoryTable,
+                [one.as_bytes(), none.as_bytes(), region.as_bytes()].concat(),
+                1,
+            ),
+            (RequestCode::SetFeatures, (1_u64 << 32).as_bytes().to_vec(), 0),
+            (RequestCode::SetVringNum, state.as_bytes().to_vec(), 0),
+            (RequestCode::GetFeatures, Vec::new(), 0),
+            (RequestCode::SetBackendReqFd, Vec::new(), 1),
+            (RequestCode::SetConfig, [config.as_bytes(), &[7; 4]].concat(), 0),
+        ];
+        for (code, payload, files) in payloads {
+            let parse = |tail: &[u8]| Request::parse(message(code as u32, &[&payload, tail].concat(), files));
+            let expected = payload.len();
+            for length in [0, 1, 32] {
+                assert!(parse(&vec![0; length]).is_ok(), "{code} with {length} zeros");
+            }
+            let refused = parse(&[0, 0, 1]).unwrap_err();
+            let size = expected + 3;
+            let request = code;
+            assert_eq!(
+                refused,
+                Malformed::Size {
+                    request,
+                    size,
+                    expected
+                }
+            );
+            if let Some(short) = expected.checked_sub(1) {
+                let refused = Request::parse(message(code as u32, &payload[..short], files)).unwrap_err();
+                assert!(matches!(refused, Malformed::Size { .. }), "{code}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn configuration_space_is_read_at_every_offset_in_every_size() {
         let parse = |offset: u32, size: u32, sent: usize| {
-            let bytes = [offset.as_bytes(), size.as_bytes(), 0_u32.as_bytes(), &vec![0; sent]].concat();
+            let bytes = [offset.as_bytes(), size.as_bytes(), 0_u32.as_bytes(), &vec![7; sent]].concat();
             Request::parse(message(RequestCode::GetConfig as u32, &bytes, 0))
+        };
+        for offset in 0..256 {
+            for size in 0..=256 {
+                assert!(parse(offset, size, size as usize).is_ok(), "{size} bytes at {offset}");
+            }
+        }
+        for (offset, size) in [(256, 1), (0, 257), (u32::MAX, u32::MAX), (u32::MAX, 1)] {
+            let refused = parse(offset, size, 0).unwrap_err();
+            assert!(
+                matches!(refused, Malformed::Value { .. }),
+                "{size} bytes at {offset}: {refused}"
+            );
+        }
+        // What follows the header is room for the reply.
+        for sent in [0, 39, 41] {
+            assert!(parse(0, 40, sent).is_ok(), "{sent} bytes of room");
+        }
+    }
+
+    #[test]
+    fn configuration_space_is_written_within_256_bytes() {
+        let parse = |offset: u32, size: u32, sent: usize| {
+            let bytes = [offset.as_bytes(), size.as_bytes(), 0_u32.as_bytes(), &vec![7; sent]].concat();
+            Request::parse(message(RequestCode::SetConfig as u32, &bytes, 0))
         };
         assert!(parse(0, 256, 256).is_ok());
         assert!(matches!(parse(1, 256, 256), Err(Malformed::Value { .. })));
         assert!(matches!(parse(u32::MAX, u32::MAX, 0), Err(Malformed::Value { .. })));
         assert!(matches!(parse(0, 40, 39), Err(Malformed::Size { .. })));
+        assert!(matches!(parse(0, 40, 41), Err(Malformed::Size { .. })));
     }
 
     proptest! {

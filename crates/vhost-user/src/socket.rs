@@ -115,6 +115,9 @@ impl Socket {
 
     /// Sends one message, with its files attached to the first byte. Fails rather than waits if the peer does not read.
     ///
+    /// A message without files can also be sent through a pipe: User-Mode Linux 6.1 gives one with SET_BACKEND_REQ_FD. Receiving
+    /// from a pipe fails at once.
+    ///
     /// Both ends wait for each other's replies, so a socket buffer full of unread messages means that the peer is broken.
     pub fn send(&self, request: u32, flags: u32, payload: &[&[u8]], files: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let size: usize = payload.iter().map(|part| part.len()).sum();
@@ -142,13 +145,23 @@ impl Socket {
                 &mut ancillary,
                 SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
             )
-        })
+        });
+        let sent = match sent {
+            Err(Errno::NOTSOCK) if files.is_empty() => self.write(&bytes),
+            sent => sent,
+        }
         .map_err(|errno| Error::socket("sending a message", errno))?;
         // A stream socket takes a short message whole or not at all, unless its buffer is nearly full.
         if sent < bytes.len() {
             return Err(Error::socket("sending a whole message", Errno::AGAIN));
         }
         Ok(())
+    }
+
+    /// Writes to a pipe. It is set to non-blocking, since write(2) has no flag for that; the frontend only uses the other end.
+    fn write(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        rustix::io::ioctl_fionbio(&self.stream, true)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.stream, bytes))
     }
 
     /// How many bytes must have arrived before anything can be done: the header, then the whole message.

@@ -27,7 +27,8 @@ pub struct QueueConfig {
     /// Guest address of the used ring, or of the device event structure; aligned to 4.
     pub device: u64,
     /// Where to go on, as in `SET_VRING_BASE`: split the available index; packed the available position in the lower
-    /// half and the used position in the upper, each with its wrap counter in bit 15.
+    /// half and the used position in the upper, each with its wrap counter in bit 15. 0 is also accepted for a packed
+    /// ring that is fresh.
     pub base: u32,
     /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
     pub indirect: bool,
@@ -99,7 +100,10 @@ impl QueueConfig {
         };
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let format = if self.packed {
-            let (next_available, next_used) = self.packed_base()?;
+            let (mut next_available, mut next_used) = self.packed_base()?;
+            if self.base == 0 && is_fresh(&areas, size) {
+                (next_available, next_used) = (Position::FIRST, Position::FIRST);
+            }
             let ring = Slots::new(areas, size, self.event_idx, next_available, next_used);
             Format::Packed(Core::new(Packed { ring, limits }, memory, number, self.in_order))
         } else {
@@ -169,4 +173,17 @@ impl QueueConfig {
         }
         Ok((available, used))
     }
+}
+
+/// Whether this packed ring has not been used yet, although its base is 0: slot 0 with both wrap counters 0.
+///
+/// Both wrap counters start at 1 (VIRTIO 1.1 2.7.1), so the base of a fresh ring is 0x8000_8000. QEMU sends that, User-Mode Linux
+/// sends 0 for both ring formats. Base 0 is also where a ring resumes after an odd number of laps. Then the last slot is not zero: its
+/// driver has written the AVAIL flag there (wrap counter 1), or the USED flag if it has filled the next lap already. A fresh ring
+/// is zeroed by its driver. Only its first slots may hold buffers that were posted before the start.
+fn is_fresh([ring, _, _]: &[Area; 3], size: u16) -> bool {
+    let last = (usize::from(size) - 1) * DESCRIPTOR_SIZE;
+    [last, last + 8]
+        .iter()
+        .all(|&word| ring.load_u64(word, Ordering::Relaxed) == 0)
 }

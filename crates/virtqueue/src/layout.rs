@@ -125,6 +125,9 @@ pub(crate) mod packed {
     }
 
     impl Position {
+        /// Where a fresh ring starts.
+        pub(crate) const FIRST: Position = Position { slot: 0, wrap: true };
+
         /// Fifteen bits of slot and the wrap counter above: event structures and `VRING_BASE` have it so.
         pub(crate) fn from_bits(bits: u16) -> Position {
             Position {

@@ -9,6 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use virtqueue::{Buffer, DriverQueue, QueueConfig, Violation};
 
 use super::*;
+use crate::device::signal;
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(100_000);
@@ -116,7 +117,7 @@ impl World {
         let mut kicks = 0;
         for _ in 0..chains {
             if self.post() {
-                signal(&self.kick, "the lane");
+                signal(&self.kick);
                 kicks += 1;
             }
             self.reap();
@@ -171,7 +172,7 @@ fn a_command_waits_for_a_chain_and_not_for_a_batch(#[values(false, true)] packed
     for _ in 0..8 {
         world.post();
     }
-    signal(&world.kick, "the lane");
+    signal(&world.kick);
     world.reap();
     world.lane.enable(false);
     let mut served = 1;
@@ -194,7 +195,7 @@ fn a_lane_that_has_nothing_to_do_sleeps(#[values(false, true)] packed: bool, #[v
         thread::sleep(Duration::from_millis(20));
         assert_eq!(world.turns.load(SeqCst), turns, "nothing woke it");
         assert!(world.post(), "it has asked for a kick");
-        signal(&world.kick, "the lane");
+        signal(&world.kick);
         world.reap();
     }
 }
@@ -205,7 +206,7 @@ fn without_polling_every_sleep_ends_with_a_kick(#[values(false, true)] packed: b
     for _ in 0..20 {
         world.turns_at_rest();
         assert!(world.post());
-        signal(&world.kick, "the lane");
+        signal(&world.kick);
         world.reap();
     }
 }
@@ -218,7 +219,7 @@ fn a_lane_that_rests_serves_what_comes_meanwhile_without_kicks(
     let mut world = World::with_rest(packed, event_idx, FOR_EVER, Duration::from_millis(500));
     world.turns_at_rest();
     assert!(world.post());
-    signal(&world.kick, "the lane");
+    signal(&world.kick);
     world.reap();
     let turns = world.turns.load(SeqCst);
     for _ in 0..5 {
@@ -240,7 +241,7 @@ fn a_rest_that_nothing_comes_in_is_the_last(#[values(false, true)] packed: bool)
         thread::sleep(Duration::from_millis(20));
         assert_eq!(world.turns.load(SeqCst), turns, "nothing woke it");
         assert!(world.post(), "it has asked for a kick");
-        signal(&world.kick, "the lane");
+        signal(&world.kick);
         world.reap();
     }
 }
@@ -250,7 +251,7 @@ fn a_disabled_lane_does_not_wake_from_rests(#[values(false, true)] packed: bool)
     let mut world = World::with_rest(packed, true, FOR_EVER, Duration::from_millis(1));
     world.turns_at_rest();
     assert!(world.post());
-    signal(&world.kick, "the lane");
+    signal(&world.kick);
     world.reap();
     world.lane.enable(false);
     let turns = world.turns.load(SeqCst);

@@ -5,6 +5,7 @@ mod control;
 mod daemon;
 mod dax;
 mod early;
+mod frontends;
 mod hostile;
 mod lost_memory;
 mod mapping;

@@ -52,6 +52,13 @@ fn send_with_files(peer: &UnixStream, bytes: &[u8], files: &[BorrowedFd<'_>]) {
     .unwrap();
 }
 
+fn negotiate(peer: &mut UnixStream, session: &mut Session) {
+    let mut features = header(RequestCode::SetProtocolFeatures, VERSION, 8);
+    features.extend(OFFERED.bits().to_ne_bytes());
+    peer.write_all(&features).unwrap();
+    assert!(matches!(served(session), Served::Granted(_)));
+}
+
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -170,10 +177,7 @@ fn files_of_a_malformed_message_are_closed() {
 #[test]
 fn unknown_and_malformed_requests_are_refused_if_the_peer_asked() {
     let (mut peer, mut session) = pair();
-    let mut features = header(RequestCode::SetProtocolFeatures, VERSION, 8);
-    features.extend(OFFERED.bits().to_ne_bytes());
-    peer.write_all(&features).unwrap();
-    assert!(matches!(served(&mut session), Served::Granted(_)));
+    negotiate(&mut peer, &mut session);
 
     let unknown = Header {
         request: 99,
@@ -228,6 +232,34 @@ fn a_request_without_its_feature_is_refused_and_one_that_waits_for_data_ends_the
             ..
         }
     ));
+}
+
+#[test]
+fn a_config_that_cannot_be_read_is_answered_without_bytes_and_the_session_goes_on() {
+    fn ask(peer: &mut UnixStream, session: &mut Session, offset: u32, size: u32) -> (Served<String>, Vec<u8>) {
+        peer.write_all(&header(RequestCode::GetConfig, VERSION, 12)).unwrap();
+        peer.write_all([offset, size, 0].as_bytes()).unwrap();
+        let served = served(session);
+        let mut socket = Socket::new(peer.try_clone().unwrap());
+        let reply = socket.receive(Timeout(None)).unwrap().unwrap();
+        assert_eq!(reply.header.request, RequestCode::GetConfig as u32);
+        (served, reply.payload)
+    }
+
+    let (mut peer, mut session) = pair();
+    let (served, reply) = ask(&mut peer, &mut session, 0, 40);
+    assert!(matches!(served, Served::Malformed(Malformed::NotNegotiated { .. })));
+    assert_eq!(reply, [0; 12]);
+
+    negotiate(&mut peer, &mut session);
+    for (offset, size) in [(256, 1), (0, 257), (u32::MAX, u32::MAX)] {
+        let (served, reply) = ask(&mut peer, &mut session, offset, size);
+        assert!(matches!(served, Served::Malformed(Malformed::Value { .. })));
+        assert_eq!(reply, [0; 12], "{size} bytes at {offset}");
+    }
+    let (served, reply) = ask(&mut peer, &mut session, 39, 1);
+    assert!(matches!(served, Served::Granted(RequestCode::GetConfig)));
+    assert_eq!(reply, [[39, 1, 0].as_bytes(), &[39]].concat());
 }
 
 #[test]

@@ -5,10 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use vhost_user::backend::OFFERED;
+use vhost_user::channel::{Channel, Wait};
 use vhost_user::frontend::Frontend;
-use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, VringAddress};
-use vhost_user::{Error, ProtocolFeatures, RequestCode};
+use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, SharedMapping, VringAddress};
+use vhost_user::{BackendRequestCode, Error, ProtocolFeatures, RequestCode};
+use zerocopy::IntoBytes;
 
 use crate::recorder::{FEATURES, QUEUES, Recorder, SLOTS};
 use crate::{event, same_event, serve};
@@ -198,5 +201,47 @@ fn only_implemented_protocol_features_are_offered() {
     }
     for bit in [0, 3, 5, 9, 10, 13, 15, 16] {
         assert_eq!(OFFERED.bits() >> bit & 1, 1, "bit {bit}");
+    }
+}
+
+/// User-Mode Linux 6.1 gives a pipe for requests of the backend, on which no answer can come.
+#[test]
+fn requests_without_answer_go_through_a_pipe_and_others_fail_at_once() {
+    for flags in [PipeFlags::CLOEXEC, PipeFlags::CLOEXEC | PipeFlags::NONBLOCK] {
+        let (reader, writer) = pipe_with(flags).unwrap();
+        let mut channel = Channel::new(writer);
+        channel.config_changed().unwrap();
+        let mut bytes = [0; 100];
+        let length = rustix::io::read(&reader, &mut bytes).unwrap();
+        let message = [BackendRequestCode::ConfigChange as u32, 1, 0];
+        assert_eq!(bytes[..length], *message.as_bytes());
+
+        let mapping = SharedMapping {
+            region: 0,
+            padding: [0; 7],
+            file_offset: 0,
+            offset: 0,
+            length: 4096,
+            flags: 0,
+        };
+        let wait = Wait {
+            limit: Duration::from_secs(1000),
+            stop: None,
+        };
+        let file = event();
+        let mapped = channel.map(&mapping, file.as_fd(), wait).unwrap_err();
+        assert!(matches!(mapped, Error::Socket { .. }), "{mapped}");
+        let unmapped = channel.unmap(&mapping, wait).unwrap_err();
+        assert!(matches!(unmapped, Error::Socket { .. }), "{unmapped}");
+
+        // Full, then without a reader.
+        let full = loop {
+            if let Err(error) = channel.config_changed() {
+                break error;
+            }
+        };
+        assert!(matches!(full, Error::Socket { .. }), "{full}");
+        drop(reader);
+        assert!(channel.config_changed().is_err());
     }
 }

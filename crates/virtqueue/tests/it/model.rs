@@ -592,3 +592,77 @@ fn positions_go_on_after_the_memory_table_was_replaced(#[values(false, true)] pa
         "the rings are not in there"
     );
 }
+
+/// Whether the device sees what the driver has posted, in order, and the driver what the device has used.
+fn pass(driver: &mut virtqueue::DriverQueue, queue: &mut virtqueue::Queue, chains: &[virtqueue::Token]) {
+    let mut served = 0;
+    let mut done = |chain: virtqueue::Chain<'_>| {
+        served += 1;
+        chain.done(8)
+    };
+    let _interrupt = queue.serve(u32::MAX, &mut done).expect("an honest driver");
+    assert_eq!(served, chains.len());
+    for token in chains {
+        assert_eq!(driver.reap(), Ok(Some((*token, 8))));
+    }
+}
+
+/// User-Mode Linux announces rings of both formats with 0.
+#[rstest]
+fn a_fresh_ring_starts_at_0_too(
+    #[values(false, true)] packed: bool,
+    #[values(2, 8)] size: u16,
+    #[values(false, true)] posted_before: bool,
+) {
+    let config = world::config(packed, size);
+    let (memory, _file) = world::memory();
+    let mut driver = config.drive(&memory).expect("a good configuration");
+    let mut post = |count: u16| -> Vec<_> {
+        (0..count)
+            .map(|number| driver.post(&[], &buffers(number.into(), &[8])).expect("room"))
+            .collect()
+    };
+    let before = post(if posted_before { size - 1 } else { 0 });
+    let announced = QueueConfig { base: 0, ..config };
+    let mut queue = announced.start(&memory).expect("a good configuration");
+    pass(&mut driver, &mut queue, &before);
+    for _ in 0..3 * size {
+        let token = driver.post(&[], &buffers(0, &[8])).expect("room");
+        pass(&mut driver, &mut queue, &[token]);
+    }
+}
+
+/// After one lap, position 0 of a packed ring is where it goes on, with both wrap counters 0.
+#[rstest]
+fn a_ring_goes_on_after_exactly_one_lap(
+    #[values(false, true)] packed: bool,
+    #[values(1, 2, 8)] size: u16,
+    #[values(1, 2, 4)] span: u16,
+    #[values(false, true)] in_order: bool,
+    #[values(0, 1, 8)] waiting: u16,
+) {
+    if span > size {
+        return;
+    }
+    let config = QueueConfig {
+        in_order,
+        ..world::config(packed, size)
+    };
+    let (memory, mut driver, mut queue) = world::start(&config);
+    let chains: Vec<_> = (0..size / span)
+        .map(|number| {
+            let buffers = buffers(number.into(), &vec![8; span.into()]);
+            driver.post(&[], &buffers).expect("room")
+        })
+        .collect();
+    pass(&mut driver, &mut queue, &chains);
+    let base = queue.position().expect("nothing is in flight");
+    assert_eq!(base, if packed { 0 } else { u32::from(size / span) });
+
+    let chains: Vec<_> = (0..waiting.min(size))
+        .map(|number| driver.post(&[], &buffers(number.into(), &[8])).expect("room"))
+        .collect();
+    let resumed = QueueConfig { base, ..config };
+    let mut queue = resumed.start(&memory).expect("its own position");
+    pass(&mut driver, &mut queue, &chains);
+}

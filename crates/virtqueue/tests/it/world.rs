@@ -56,12 +56,26 @@ pub(crate) fn shrinkable_region(memory: &Memory, guest_address: u64) -> (Memory,
     (memory.with_region(region).expect("a good region"), file)
 }
 
-/// Both halves of a fresh queue.
+/// Both halves of a queue that is fresh, or has gone as far as the configuration says.
 pub(crate) fn start(config: &QueueConfig) -> (Memory, DriverQueue, Queue) {
     let (memory, _file) = memory();
     let driver = config.drive(&memory).expect("a good configuration");
+    if config.packed && config.base >> 15 & 1 == 0 {
+        leave_a_lap(&memory, config);
+    }
     let queue = config.start(&memory).expect("a good configuration");
     (memory, driver, queue)
+}
+
+/// Writes what a ring holds whose first lap is over: descriptors that were used.
+fn leave_a_lap(memory: &Memory, config: &QueueConfig) {
+    const AVAILABLE_AND_USED: u16 = 1 << 7 | 1 << 15;
+    for slot in 0..u64::from(config.size) {
+        let flags = config.descriptor + 16 * slot + 14;
+        memory
+            .write(flags, &AVAILABLE_AND_USED.to_le_bytes())
+            .expect("in memory");
+    }
 }
 
 /// Cuts arena `number` into buffers of these lengths.
