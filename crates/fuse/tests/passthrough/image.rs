@@ -6,8 +6,6 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::share::is_root;
-
 pub(crate) struct Image(TempDir);
 
 impl Image {
@@ -18,7 +16,7 @@ impl Image {
         fs::create_dir(&mountpoint).unwrap();
         fs::File::create(&file).unwrap().set_len(size).unwrap();
         let ran = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-        let mounted = is_root()
+        let mounted = rustix::process::geteuid().is_root()
             && ran(Command::new(make[0]).args(&make[1..]).arg(&file))
             && ran(Command::new("mount").args(["-o", options]).args([&file, &mountpoint]));
         if !mounted {

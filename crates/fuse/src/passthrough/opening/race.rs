@@ -10,7 +10,6 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -19,10 +18,14 @@ use std::time::Duration;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use tempfile::TempDir;
 
+use self::image::Image;
 use super::super::handle::Opened as _;
 use super::super::{InodeHandles, Options, Passthrough, attr, pause};
 use crate::fs::{Caller, Create, DirectorySink, Entry, FileSystem, Handle, Name, Negotiated, NodeId, Result, SetAttr};
 use crate::wire::InitFlags;
+
+#[path = "../../../tests/passthrough/image.rs"]
+mod image;
 
 const ROOT: Caller = Caller {
     uid: 0,
@@ -310,8 +313,8 @@ fn scan(device: u64) {
     }
 }
 
-/// All of it on the file system that `place` lies on.
-fn race(place: &Path, inode_file_handles: InodeHandles) {
+/// All of it on the file system that `place` lies on. False where nodes cannot be kept in that way there.
+fn race(place: &Path, inode_file_handles: InodeHandles) -> bool {
     let share = TempDir::new_in(place).unwrap();
     let device = rustix::fs::stat(share.path()).unwrap().st_dev;
     let options = Options {
@@ -321,7 +324,7 @@ fn race(place: &Path, inode_file_handles: InodeHandles) {
     let device_of_share = || Passthrough::new(share.path(), options.clone());
     let (Ok(first), Ok(second)) = (device_of_share(), device_of_share()) else {
         eprintln!("skipped: no file handles in {}", place.display());
-        return;
+        return false;
     };
     let devices = [first, second];
     for fs in &devices {
@@ -364,6 +367,7 @@ fn race(place: &Path, inode_file_handles: InodeHandles) {
             });
         }
     });
+    true
 }
 
 /// Says, when a thread panics, how far it came.
@@ -403,54 +407,20 @@ fn nothing_but_files_and_directories_is_opened_where_nodes_are_kept_by_descripto
     everywhere(InodeHandles::Never);
 }
 
-/// A file system of its own, in a file.
-struct Image {
-    _place: TempDir,
-    mounted: PathBuf,
-}
-
-impl Image {
-    fn new(make: &[&str]) -> Image {
-        let place = tempfile::tempdir().unwrap();
-        let (image, mounted) = (place.path().join("image"), place.path().join("mounted"));
-        std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
-        std::fs::create_dir(&mounted).unwrap();
-        run(Command::new(make[0]).args(&make[1..]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted));
-        Image { _place: place, mounted }
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.mounted));
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 #[test]
 #[ignore = "takes minutes, root, loop devices, mkfs.ext4 and mkfs.xfs; INNKEEPER_TEST_TURNS=1000000"]
 fn nothing_but_files_and_directories_is_opened_on_ext4_xfs_and_tmpfs() {
-    let ext4 = Image::new(&["mkfs.ext4", "-q"]);
-    let without_journal = Image::new(&["mkfs.ext4", "-q", "-O", "^has_journal"]);
-    let xfs = Image::new(&["mkfs.xfs", "-q"]);
-    for place in [
-        &ext4.mounted,
-        &without_journal.mounted,
-        &xfs.mounted,
-        Path::new("/dev/shm"),
-    ] {
+    let image = |make: &[&str]| Image::mount(512 << 20, make, "loop").expect("it was asked for");
+    let images = [
+        image(&["mkfs.ext4", "-q"]),
+        image(&["mkfs.ext4", "-q", "-O", "^has_journal"]),
+        image(&["mkfs.xfs", "-q"]),
+    ];
+    let places = images.iter().map(Image::mountpoint).chain([PathBuf::from("/dev/shm")]);
+    for (place, name) in places.zip(["ext4", "ext4 without a journal", "xfs", "tmpfs"]) {
         for identity in [InodeHandles::Prefer, InodeHandles::Mandatory, InodeHandles::Never] {
-            race(place, identity);
-            eprintln!("{}, file handles {identity:?}: {} turns", place.display(), turns());
+            assert!(race(&place, identity), "{name} has file handles");
+            eprintln!("{name}, file handles {identity:?}: {} turns", turns());
         }
     }
 }
