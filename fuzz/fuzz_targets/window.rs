@@ -1,6 +1,7 @@
 //! Arbitrary bytes as mappings in a DAX window whose front end refuses some.
 #![no_main]
 
+#[expect(dead_code, reason = "the other targets use all of it")]
 #[path = "../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
 #[path = "../../crates/devices/tests/arbitrary/daemon.rs"]

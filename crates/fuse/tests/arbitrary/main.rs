@@ -2,6 +2,10 @@
 
 mod requests;
 
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
 /// The next of a sequence of numbers that only look random (splitmix64), so that a failure repeats.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -11,8 +15,23 @@ fn next(state: &mut u64) -> u64 {
     number ^ number >> 31
 }
 
+/// What the body looks for after each request is seen if it is there.
+fn the_oracle_sees_an_open_fifo() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = directory.path().metadata().unwrap().dev();
+    let path = directory.path().join("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let seen = |flags| {
+        let _open = open(&path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        std::panic::catch_unwind(|| requests::oracle::no_special_file_is_open(device)).is_err()
+    };
+    assert!(seen(OFlags::RDWR));
+    assert!(!seen(OFlags::PATH));
+}
+
 #[test]
 fn no_sequence_of_requests_breaks_server_or_share() {
+    the_oracle_sees_an_open_fifo();
     let mut state = 1;
     let mut total = requests::Outcome::default();
     for input in 0..60 {

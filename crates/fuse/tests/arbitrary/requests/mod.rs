@@ -3,7 +3,7 @@
 
 mod bytes;
 mod decode;
-mod oracle;
+pub(crate) mod oracle;
 mod scratch;
 
 use std::collections::VecDeque;
@@ -124,7 +124,8 @@ fn options(bytes: &mut Bytes<'_>) -> Options {
 struct Guest<'a> {
     server: &'a Server<Passthrough>,
     known: &'a Mutex<Known>,
-    scratch: &'a Scratch,
+    /// The share's file system.
+    device: u64,
     memory: Memory,
     identity: oracle::Identity,
     unique: u64,
@@ -137,7 +138,7 @@ impl<'a> Guest<'a> {
         Self {
             server,
             known,
-            scratch,
+            device: scratch.device(),
             memory,
             identity: oracle::Identity::of_thread(),
             unique: 0,
@@ -205,7 +206,7 @@ impl<'a> Guest<'a> {
         reply.truncate(used as usize);
         self.take(&request, sent, &reply);
         self.identity.check();
-        oracle::no_special_file_is_open(self.scratch.device());
+        oracle::no_special_file_is_open(self.device);
     }
 
     /// A buffer cut into pieces, and where they are.

@@ -1,9 +1,12 @@
 //! What must be true after every request, and of every reply.
 
+use std::ffi::CStr;
 use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 
 use fuse::wire::{self, Opcode};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, open, statat};
 use zerocopy::FromBytes;
 
 /// What a thread is to the kernel: identity, capabilities, umask.
@@ -11,21 +14,33 @@ pub(crate) struct Identity(Vec<String>);
 
 impl Identity {
     pub(crate) fn of_thread() -> Self {
-        let status = fs::read_to_string("/proc/thread-self/status").expect("procfs");
-        let kept = ["Umask:", "Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:"];
-        let lines = status
-            .lines()
-            .filter(|line| kept.iter().any(|start| line.starts_with(start)));
-        Self(lines.map(str::to_owned).collect())
+        let mut lines = Vec::new();
+        each_line(|_, line| lines.push(line.to_owned()));
+        Self(lines)
     }
 
     /// The calling thread is what it was. Its first request clears umask and supplementary groups for good.
     pub(crate) fn check(&self) {
-        for (before, now) in self.0.iter().zip(&Self::of_thread().0) {
-            let cleared = ["Umask:\t0000", "Groups:\t"].contains(&now.trim_end_matches(' '));
+        each_line(|index, now| {
+            let before = &self.0[index];
+            let cleared = now == "Umask:\t0000" || now.trim_end() == "Groups:";
             assert!(before == now || cleared, "the thread was {before:?} and is {now:?}");
-        }
+        });
     }
+}
+
+/// Hands each line about identity to `each`, with its number. Allocates nothing: this is done after every request.
+fn each_line(mut each: impl FnMut(usize, &str)) {
+    const KEPT: [&str; 6] = ["Umask:", "Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:"];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = open(c"/proc/thread-self/status", flags, Mode::empty()).expect("procfs");
+    let mut buffer = [0; 4096];
+    let count = rustix::io::read(&file, &mut buffer).expect("procfs");
+    let status = std::str::from_utf8(&buffer[..count]).expect("text");
+    let kept = status
+        .lines()
+        .filter(|line| KEPT.iter().any(|start| line.starts_with(start)));
+    kept.enumerate().for_each(|(index, line)| each(index, line));
 }
 
 /// Open descriptors of the process, the one that lists them included.
@@ -35,26 +50,31 @@ pub(crate) fn descriptors() -> usize {
 
 /// No descriptor of a device, FIFO, socket or link of this file system can do more than name it (O_PATH).
 pub(crate) fn no_special_file_is_open(device: u64) {
-    for entry in fs::read_dir("/proc/self/fd").expect("procfs") {
-        let name = entry.expect("procfs").file_name();
-        let number = name.to_str().expect("a number");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(c"/proc/self/fd", flags, Mode::empty()).expect("procfs");
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.expect("procfs");
+        let name = entry.file_name();
         // Another thread may close it and open another one of that number meanwhile: what is wrong stays so.
-        if (0..5).all(|_| is_open_special_file(number, device)) {
-            let target = fs::read_link(format!("/proc/self/fd/{number}"));
-            panic!("descriptor {number} is of a special file, and open: {target:?}");
+        if (0..5).all(|_| is_special(&directory, name, device) && is_more_than_a_name(name)) {
+            panic!("descriptor {name:?} is of a special file, and open");
         }
     }
 }
 
-fn is_open_special_file(number: &str, device: u64) -> bool {
-    let Ok(stat) = rustix::fs::stat(format!("/proc/self/fd/{number}")) else {
+fn is_special(directory: &OwnedFd, name: &CStr, device: u64) -> bool {
+    let Ok(stat) = statat(directory, name, AtFlags::empty()) else {
         return false;
     };
     let kind = FileType::from_raw_mode(stat.st_mode);
-    if stat.st_dev != device || matches!(kind, FileType::RegularFile | FileType::Directory) {
-        return false;
-    }
-    let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
+    stat.st_dev == device && !matches!(kind, FileType::RegularFile | FileType::Directory)
+}
+
+fn is_more_than_a_name(descriptor: &CStr) -> bool {
+    let path = format!("/proc/self/fdinfo/{}", descriptor.to_string_lossy());
+    let Ok(info) = fs::read_to_string(path) else {
         return false;
     };
     let flags = info
