@@ -14,6 +14,8 @@ const PAGE: u64 = 4096;
 const WINDOW: u64 = 2 << 20;
 /// Mappings mostly lie in so many pages at the start of the window, and in as many of a file: they are to meet each other.
 const PAGES: u64 = 24;
+/// Some lie in so many at the end of the window. In between there are none.
+const LAST_PAGES: u64 = 8;
 /// No mapping reaches behind the end of a file: to look there is SIGBUS.
 const FILE_PAGES: u64 = 2 * PAGES;
 const FILES: [&str; 3] = ["a", "b", "c"];
@@ -37,8 +39,6 @@ struct Shown {
     file: u64,
     page: u64,
 }
-
-type Pages = Vec<Option<Shown>>;
 
 pub(crate) fn run(bytes: &[u8]) -> Outcome {
     let before = Resources::now();
@@ -72,7 +72,7 @@ struct Driver {
     /// Node and lookups of each file, an empty one and a directory.
     nodes: Vec<(u64, u64)>,
     /// What the guest is to see.
-    model: Pages,
+    model: Vec<Option<Shown>>,
     answers: Answers,
     outcome: Outcome,
 }
@@ -175,8 +175,8 @@ impl Driver {
         let mut skew = 0;
         match wild {
             // At the very end of the window, or partly behind it.
-            0..=7 => page = WINDOW / PAGE - u64::from(wild),
-            8..=11 => skew = 1 + bytes.u64() % (PAGE - 1),
+            0..=8 => page = WINDOW / PAGE - u64::from(wild) % LAST_PAGES,
+            9..=11 => skew = 1 + bytes.u64() % (PAGE - 1),
             12..=15 => length = bytes.u64() | 1 << 40,
             // Ends behind the last offset that a file can have.
             16..=19 => file_page = (1 << 51) - 1 + u64::from(bytes.u8()),
@@ -216,7 +216,7 @@ impl Driver {
                 "{errno}: page {page} of the window, {pages} pages from {file_page} on of file {index}"
             );
         }
-        self.compare(wanted);
+        self.compare(&wanted);
     }
 
     fn unmap(&mut self, bytes: &mut Bytes<'_>) {
@@ -239,7 +239,7 @@ impl Driver {
                 wanted[(offset / PAGE) as usize..][..(length / PAGE) as usize].fill(None);
             }
         }
-        self.compare(wanted);
+        self.compare(&wanted);
     }
 
     fn forget(&mut self, bytes: &mut Bytes<'_>) {
@@ -264,7 +264,7 @@ impl Driver {
             }
             self.look_up(index);
         }
-        self.compare(wanted);
+        self.compare(&wanted);
     }
 
     /// DESTROY: the window is empty.
@@ -291,17 +291,19 @@ impl Driver {
     }
 
     /// The window shows what is wanted. What the front end has refused may be missing, where it was not asked for itself.
-    fn compare(&mut self, wanted: Pages) {
+    fn compare(&mut self, wanted: &[Option<Shown>]) {
         assert_eq!(
             self.window().violations(),
             0,
             "the front end was asked for what must not be"
         );
         let refuses = self.answers != Answers::Serve;
-        for (page, (wanted, before)) in wanted.into_iter().zip(&mut self.model).enumerate() {
+        let end = WINDOW / PAGE;
+        for page in (0..2 * PAGES).chain(end - LAST_PAGES..end) {
+            let (wanted, before) = (wanted[page as usize], &mut self.model[page as usize]);
             let mut bytes = [0; 8];
             let memory = self.guest.window().expect("a window").memory();
-            let shown = match memory.load(page as u64 * PAGE, &mut bytes) {
+            let shown = match memory.load(page * PAGE, &mut bytes) {
                 Ok(()) => Some(u64::from_le_bytes(bytes)),
                 Err(RangeError::NotMapped { .. }) => None,
                 Err(error) => panic!("{error}"),
