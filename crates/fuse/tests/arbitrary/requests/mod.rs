@@ -67,6 +67,7 @@ pub(crate) fn run(bytes: &[u8]) -> Outcome {
         let server = scope.spawn(|| Server::new(Passthrough::new(&scratch.share(), options).expect("a share")));
         server.join().expect("no panic")
     });
+    let without_session = oracle::descriptors();
     let known = Mutex::new(Known::default());
     let (first, second) = match two_threads {
         true => bytes.0.split_at(bytes.0.len() / 2),
@@ -95,6 +96,11 @@ pub(crate) fn run(bytes: &[u8]) -> Outcome {
         let last = scope.spawn(|| Guest::new(&server, &known, &scratch).end());
         outcome += last.join().expect("no panic");
     });
+    assert_eq!(
+        oracle::descriptors(),
+        without_session,
+        "DESTROY leaves descriptors open"
+    );
     drop(server);
     assert_eq!(oracle::descriptors(), descriptors, "descriptors are left over");
     scratch.check();
