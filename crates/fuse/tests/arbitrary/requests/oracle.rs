@@ -40,7 +40,9 @@ fn each_line(mut each: impl FnMut(usize, &str)) {
     let kept = status
         .lines()
         .filter(|line| KEPT.iter().any(|start| line.starts_with(start)));
-    kept.enumerate().for_each(|(index, line)| each(index, line));
+    kept.take(KEPT.len())
+        .enumerate()
+        .for_each(|(index, line)| each(index, line));
 }
 
 /// Open descriptors of the process, the one that lists them included.
