@@ -49,6 +49,7 @@ struct Shared {
     mapped: AtomicU64,
     unmapped: AtomicU64,
     asked: AtomicU64,
+    violations: AtomicU64,
 }
 
 impl Window {
@@ -62,6 +63,7 @@ impl Window {
             mapped: AtomicU64::new(0),
             unmapped: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            violations: AtomicU64::new(0),
         });
         let (ours, theirs) = UnixStream::pair().map_err(failed("make"))?;
         let requests = BackendRequests::new(ours.try_clone().map_err(failed("share"))?);
@@ -91,6 +93,12 @@ impl Window {
     /// SHMEM_MAP and SHMEM_UNMAP that came, answered or not.
     pub fn asked(&self) -> u64 {
         self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    /// Requests that break the rules of vhost-user: they map where something is mapped, unmap what is no whole mapping, or lie
+    /// outside of the window.
+    pub fn violations(&self) -> u64 {
+        self.shared.violations.load(Ordering::SeqCst)
     }
 
     /// Mappings that were ever put in.
@@ -165,14 +173,14 @@ impl Shared {
                 let writable = flags & SHARED_WRITABLE != 0;
                 self.range
                     .map(offset, length, file.as_fd(), file_offset, writable)
-                    .map_err(RangeError::errno)?;
+                    .map_err(|error| self.failed(error))?;
                 self.mapped.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }),
             (BackendRequest::Unmap(mapping), _) => self.in_region(&mapping).and_then(|()| {
                 self.range
                     .unmap(mapping.offset, mapping.length)
-                    .map_err(RangeError::errno)?;
+                    .map_err(|error| self.failed(error))?;
                 self.unmapped.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }),
@@ -180,10 +188,19 @@ impl Shared {
         done.map_or_else(|errno| u64::from(errno.raw_os_error().unsigned_abs()), |()| 0)
     }
 
+    /// The error number for the backend.
+    fn failed(&self, error: RangeError) -> Errno {
+        if !matches!(error, RangeError::Kernel { .. }) {
+            self.violations.fetch_add(1, Ordering::SeqCst);
+        }
+        error.errno()
+    }
+
     fn in_region(&self, mapping: &SharedMapping) -> Result<(), Errno> {
         if mapping.region == REGION {
             Ok(())
         } else {
+            self.violations.fetch_add(1, Ordering::SeqCst);
             Err(Errno::NODEV)
         }
     }
@@ -238,6 +255,7 @@ mod tests {
         assert!(refused(channel.map(&mapping(0, 0), file.as_fd(), WAIT), Errno::NOSPC));
         channel.unmap(&mapping(0, 1), WAIT).unwrap();
         assert_eq!((window.mapped(), window.unmapped(), window.asked()), (1, 1, 7));
+        assert_eq!(window.violations(), 4, "what the window refuses by itself");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) const PEER_PACKAGES: &[(&str, &str)] = &[
     ("libcap-ng-dev", "virtiofsd links it"),
 ];
 
+/// Packages that only the fuzz targets need to build.
+pub(crate) const FUZZ_PACKAGES: &[(&str, &str)] = &[("g++", "the compiler of libFuzzer")];
+
 /// A guest kernel, named by the Debian package that always depends on its newest build.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -68,6 +71,13 @@ pub(crate) const CARGO_DENY: Tool = Tool {
 pub(crate) const CARGO_NEXTEST: Tool = Tool {
     name: "cargo-nextest",
     version: "0.9.143",
+    fixed: false,
+    optimised: false,
+};
+/// Builds and runs fuzz targets, for a machine that lacks it.
+pub(crate) const CARGO_FUZZ: Tool = Tool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
     fixed: false,
     optimised: false,
 };

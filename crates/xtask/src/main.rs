@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod choices;
 mod demo;
+mod fuzz;
 mod guest;
 mod run;
 mod setup;
@@ -31,6 +32,8 @@ enum Job {
     Demo,
     /// Check everything, from the formatting to real Linux guests
     Test(test::Arguments),
+    /// Run a fuzz target for a while
+    Fuzz(fuzz::Arguments),
     /// Measure
     Bench {
         /// What to measure
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Job::Setup => setup::run().map(drop),
         Job::Demo => demo::run(),
         Job::Test(arguments) => test::run(&arguments),
+        Job::Fuzz(arguments) => fuzz::run(&arguments),
         Job::Bench { bench } => bench::run(bench),
     };
     match result {

@@ -7,6 +7,12 @@ use virtqueue::{Chain, Queue, QueueConfig};
 const MEMORY: u64 = 0x1000;
 /// Times the driver changes its memory under the device.
 const TURNS: usize = 4;
+/// The driver's part of a queue: the available ring, or its event suppression. It comes first, since short inputs must reach it.
+const DRIVER: u64 = 0;
+/// The descriptors, behind an available ring of the largest size (16 entries).
+pub(crate) const DESCRIPTORS: u64 = 0x30;
+/// The device's part: the used ring, or its event suppression.
+const DEVICE: u64 = 0x280;
 
 /// Runs a device on a queue that the bytes describe: the first few are the configuration, the others fill memory, a part
 /// for each turn. Gives the number of chains that came through.
@@ -19,9 +25,9 @@ pub(crate) fn run(packed: bool, bytes: &[u8]) -> u32 {
     let config = QueueConfig {
         packed,
         size,
-        descriptor: 0,
-        driver: 0x200,
-        device: 0x280,
+        descriptor: DESCRIPTORS,
+        driver: DRIVER,
+        device: DEVICE,
         base: if packed {
             QueueConfig::fresh_base(true) ^ (u32::from(base & 15) * 0x1_0001)
         } else {

@@ -33,10 +33,10 @@ fn descriptor(packed: bool) -> impl Strategy<Value = Vec<u8>> {
 /// Rings where `arbitrary` has them, and tables behind: what the driver writes in one turn.
 fn memory(packed: bool) -> impl Strategy<Value = Vec<u8>> {
     let descriptors = |count| proptest::collection::vec(descriptor(packed), count).prop_map(|list| list.concat());
-    let available = proptest::collection::vec(0u16..6, 64);
+    let available = proptest::collection::vec(0u16..6, arbitrary::DESCRIPTORS as usize / 2);
     let available = available.prop_map(|words| words.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
-    (descriptors(32), available, descriptors(200))
-        .prop_map(|(ring, available, tables)| [ring, available, tables].concat())
+    (available, descriptors(32), descriptors(200))
+        .prop_map(|(available, ring, tables)| [available, ring, tables].concat())
 }
 
 #[rstest]

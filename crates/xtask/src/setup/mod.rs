@@ -61,5 +61,13 @@ pub(crate) fn peer() -> Result<PathBuf> {
     tools::install(&cache, &choices::VIRTIOFSD)
 }
 
+/// Installs what the fuzz targets need, and returns the program that runs them.
+pub(crate) fn fuzzer() -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    Apt::new().install(choices::FUZZ_PACKAGES)?;
+    tools::install_unless_there(&cache, &choices::CARGO_FUZZ)
+}
+
 pub(crate) use busybox::copy_root;
 pub(crate) use tools::{TARGET, binary as tool};

@@ -40,13 +40,13 @@ pub(crate) fn install(cache: &Cache, tool: &Tool) -> Result<PathBuf> {
     Ok(part.join("bin").join(tool.name))
 }
 
-/// For a tool that the user may have in any version.
-pub(crate) fn install_unless_there(cache: &Cache, tool: &Tool) -> Result<()> {
+/// For a tool that the user may have in any version. Returns its program.
+pub(crate) fn install_unless_there(cache: &Cache, tool: &Tool) -> Result<PathBuf> {
     if exists(tool.name) {
         println!("  there    {} (the user's own)", tool.name);
-        return Ok(());
+        return Ok(tool.name.into());
     }
-    install(cache, tool).map(drop)
+    install(cache, tool)
 }
 
 /// Where `install` puts the tool, whether or not it is there.

@@ -1,0 +1,245 @@
+//! `cargo xtask fuzz`: runs one fuzz target for a while, with AddressSanitizer, on the stable compiler.
+
+mod log;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use self::log::Log;
+use crate::run::{exists, shown};
+use crate::setup;
+use crate::test::workspace;
+
+/// Seeds for an empty corpus, and the bytes of the shortest and the longest. Stateful targets need long inputs from the start.
+const SEEDS: usize = 16;
+const SHORTEST_SEED: usize = 200;
+const LONGEST_SEED: usize = 3 << 10;
+
+/// Where targets put their scratch directories if there is such a file system: nothing there reaches a disk.
+const SCRATCH: &str = "/dev/shm";
+
+/// Makes everything read-only but the scratch directory and `$1`, and runs the other arguments. A mount that cannot be changed is
+/// reported.
+const READ_ONLY: &str = r#"set -e
+mount --make-rprivate /
+while read -r _ point _; do
+    point=$(printf %b "$point")
+    case $point in
+    /dev/shm) ;;
+    *) mount -o remount,bind,ro "$point" 2>/dev/null || echo "warning: $point stays writable" >&2 ;;
+    esac
+done </proc/self/mounts
+mount -t tmpfs -o size=1g scratch /dev/shm
+mount --bind "$1" "$1"
+mount -o remount,bind,rw "$1"
+cd "$1"
+shift
+exec "$@""#;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// What to fuzz
+    #[arg(value_enum)]
+    target: Target,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u32,
+}
+
+/// The targets of `fuzz/`, by their names there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// Split rings in guest memory
+    Split,
+    /// Packed rings in guest memory
+    Packed,
+    /// FUSE requests to a shared directory
+    Requests,
+    /// Messages of a vhost-user session
+    Session,
+    /// Mappings in the DAX window
+    Window,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Split => "split",
+            Self::Packed => "packed",
+            Self::Requests => "requests",
+            Self::Session => "session",
+            Self::Window => "window",
+        }
+    }
+
+    /// Whether it makes files, some of them from bytes that nobody has checked.
+    fn has_files(self) -> bool {
+        matches!(self, Self::Requests | Self::Session | Self::Window)
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { target, seconds } = *arguments;
+    let program = setup::fuzzer()?;
+    let fuzz = workspace()?.join("fuzz");
+    sow(&fuzz.join("corpus").join(target.name()))?;
+    // Built before anything becomes read-only.
+    let mut build = cargo_fuzz(&program, "build", target);
+    println!("$ {}", shown(&build));
+    let status = build.current_dir(&fuzz).status().context("cannot start cargo-fuzz")?;
+    if !status.success() {
+        bail!(
+            "cannot build the target {}: cargo-fuzz ended with {status}",
+            target.name()
+        );
+    }
+    let mut fuzzing = cargo_fuzz(&program, "run", target);
+    fuzzing.args([
+        "--",
+        &format!("-max_total_time={seconds}"),
+        "-len_control=0",
+        "-max_len=4096",
+        "-timeout=25",
+        "-print_funcs=0",
+    ]);
+    println!("$ {}", shown(&fuzzing));
+    let mut command = if !target.has_files() {
+        fuzzing
+    } else if can_isolate() {
+        println!("Everything but {SCRATCH} and {} is read-only for it.", fuzz.display());
+        isolated(&fuzzing, &fuzz)
+    } else {
+        println!("Without root, unshare and {SCRATCH} it runs in no mount namespace of its own.");
+        fuzzing
+    };
+    let mut child = command
+        .current_dir(&fuzz)
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
+    let output = child.stderr.take().context("the fuzzer has no standard error")?;
+    let mut log = Log::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what the fuzzer prints")?;
+        let line = String::from_utf8_lossy(&line);
+        eprintln!("{line}");
+        log.read(&line);
+    }
+    let status = child.wait().context("cannot wait for the fuzzer")?;
+    println!("{}: {log}", target.name());
+    match log.finding() {
+        Some(input) => bail!(
+            "the target {name} failed on the input {input}: repeat with `{SETTINGS} {program} fuzz run -O -a {name} {input}`",
+            name = target.name(),
+            input = input.display(),
+            program = program.display(),
+        ),
+        None if status.success() => Ok(()),
+        None => bail!("the target {} ended with {status} and left no input", target.name()),
+    }
+}
+
+/// What the environment of the fuzzer must hold, for messages.
+const SETTINGS: &str = "RUSTC_BOOTSTRAP=1 ASAN_OPTIONS=symbolize=0";
+
+fn cargo_fuzz(program: &Path, job: &str, target: Target) -> Command {
+    let mut command = Command::new(program);
+    // `-O -a`: optimised, with debug assertions and overflow checks.
+    command.args(["fuzz", job, "-O", "-a", target.name()]);
+    // The sanitizer is an unstable option. A symbolizer would have descriptors of its own, which targets count.
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("ASAN_OPTIONS", "symbolize=0")
+        .env_remove("RUSTFLAGS");
+    command
+}
+
+/// Whether the target can have a mount namespace of its own.
+fn can_isolate() -> bool {
+    rustix::process::geteuid().is_root() && exists("unshare") && Path::new(SCRATCH).is_dir()
+}
+
+/// The command in a mount namespace in which it can change nothing but the scratch directory and `fuzz`.
+fn isolated(inner: &Command, fuzz: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", READ_ONLY, "sh"]).arg(fuzz);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("TMPDIR", SCRATCH);
+    command
+}
+
+/// Puts seeds into a corpus that has none.
+fn sow(corpus: &Path) -> Result<()> {
+    fs::create_dir_all(corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+    let mut entries = fs::read_dir(corpus).with_context(|| format!("cannot list {}", corpus.display()))?;
+    if entries.next().is_some() {
+        return Ok(());
+    }
+    for seed in 0..SEEDS {
+        let length = SHORTEST_SEED + seed * (LONGEST_SEED - SHORTEST_SEED) / (SEEDS - 1);
+        let path: PathBuf = corpus.join(format!("seed-{seed:02}"));
+        fs::write(&path, random(length)?).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn random(length: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty()).context("cannot get random bytes")?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_corpus_gets_seeds_and_another_one_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let corpus = directory.path().join("corpus");
+        let lengths = || {
+            let mut lengths: Vec<_> = fs::read_dir(&corpus)
+                .unwrap()
+                .map(|entry| entry.unwrap().metadata().unwrap().len())
+                .collect();
+            lengths.sort_unstable();
+            lengths
+        };
+        sow(&corpus).unwrap();
+        let sown = lengths();
+        assert_eq!((sown.len(), sown[0], sown[SEEDS - 1]), (16, 200, 3072));
+        for entry in fs::read_dir(&corpus).unwrap().skip(1) {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        sow(&corpus).unwrap();
+        assert_eq!(lengths().len(), 1);
+    }
+
+    #[test]
+    fn every_target_is_a_program_of_the_fuzz_workspace() {
+        let manifest = fs::read_to_string(workspace().unwrap().join("fuzz/Cargo.toml")).unwrap();
+        let programs = manifest.matches("[[bin]]").count();
+        assert_eq!(programs, Target::value_variants().len());
+        for target in Target::value_variants() {
+            assert!(
+                manifest.contains(&format!("name = \"{}\"", target.name())),
+                "{target:?}"
+            );
+        }
+    }
+}
