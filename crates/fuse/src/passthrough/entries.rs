@@ -43,7 +43,7 @@ impl Passthrough {
     /// Looks `name` up in `parent`, of which `directory` is a descriptor. What is known already is found by its attributes alone;
     /// what is new takes a handle, or a descriptor. Attributes and node are of one inode, whatever becomes of the name meanwhile.
     pub(super) fn find_in(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Found> {
-        let seen = See::at(directory, name)?;
+        let seen = Seen::at(directory, name)?;
         pause::between_steps();
         if let Some(birth) = seen.birth {
             if let Some(node) = self.inodes.look_up_by_birth(attr::place(&seen.stat), birth) {
@@ -69,20 +69,21 @@ impl Passthrough {
     ///
     /// Between the two looks at `name` it may have meant something else. But an inode that is seen with the same old birth before and
     /// after was there all the time, and had its number and mount to itself: a handle with both is its own.
-    fn meet(&self, directory: BorrowedFd<'_>, name: Name<'_>, seen: &See) -> Result<Option<Met>> {
-        let Some(anchor) = self.anchors.known(seen.stat.stx_mnt_id) else {
+    fn meet(&self, directory: BorrowedFd<'_>, name: Name<'_>, seen: &Seen) -> Result<Option<Met>> {
+        let Some((handle, anchor)) = self.handle_at(directory, name, &seen.stat) else {
             return Ok(None);
         };
-        let Ok((handle, mount)) = FileHandle::at(directory, name.as_c_str()) else {
-            return Ok(None);
-        };
-        if !anchor.is_of(mount) || handle.inode() != Some(seen.stat.stx_ino) {
-            return Ok(None);
-        }
         pause::between_steps();
-        let See { stat, birth } = See::at(directory, name)?;
+        let Seen { stat, birth } = Seen::at(directory, name)?;
         let same = birth.is_some() && birth == seen.birth && attr::place(&stat) == attr::place(&seen.stat);
         Ok(same.then_some(Met { stat, handle, anchor }))
+    }
+
+    /// The handle of what `name` means now, if its mount and its inode's number are those of `stat`. It may be another inode's.
+    fn handle_at(&self, directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Option<(FileHandle, Arc<Anchor>)> {
+        let anchor = self.anchors.known(stat.stx_mnt_id)?;
+        let (handle, mount) = FileHandle::at(directory, name.as_c_str()).ok()?;
+        (anchor.is_of(mount) && handle.inode() == Some(stat.stx_ino)).then_some((handle, anchor))
     }
 
     /// Counts a lookup of the inode behind `fd`, found in `parent` by `name` if it has one. `path` gives an O_PATH descriptor of
@@ -94,7 +95,7 @@ impl Passthrough {
         name: Option<Name<'_>>,
         path: impl FnOnce() -> Result<Arc<PathFd>>,
     ) -> Result<Found> {
-        let See { stat, birth } = See::of(fd)?;
+        let Seen { stat, birth } = Seen::of(fd)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let (handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
         let node = self.count(&stat, birth, handle, name, || {
@@ -274,26 +275,24 @@ impl Passthrough {
         if !by_handle {
             return None;
         }
-        let seen = See::at(directory, name).ok()?;
+        let seen = Seen::at(directory, name).ok()?;
         let kind = FileType::from_raw_mode(seen.stat.stx_mode.into());
         if kind != FileType::Directory && seen.stat.stx_nlink > 1 {
             return None;
         }
         let permit = self.permit().ok()?;
-        if let Some(birth) = seen.birth {
-            let place = attr::place(&seen.stat);
-            let mut known = self.inodes.known_by_birth(place, birth);
-            if known.is_none()
-                && let Ok(Some(met)) = self.meet(directory, name, &seen)
-            {
-                let handle = Some(met.handle);
-                // The handle decides: what it does not find the guest does not know.
-                known = Some(self.inodes.known(&Key { place, handle })?);
-            }
-            if let Some(node) = known {
-                let fd = node.descriptor().ok()?;
-                return Some(LastName { node, fd, permit });
-            }
+        let place = attr::place(&seen.stat);
+        let mut known = seen.birth.and_then(|birth| self.inodes.known_by_birth(place, birth));
+        if known.is_none()
+            && let Some((handle, _)) = self.handle_at(directory, name, &seen.stat)
+        {
+            let handle = Some(handle);
+            // The handle decides, whatever was seen before: what it does not find the guest does not know.
+            known = Some(self.inodes.known(&Key { place, handle })?);
+        }
+        if let Some(node) = known {
+            let fd = node.descriptor().ok()?;
+            return Some(LastName { node, fd, permit });
         }
         let fd = PathFd::of_name(directory, name).ok()?;
         let stat = attr::stat(fd.as_fd()).ok()?;
@@ -319,26 +318,26 @@ impl Passthrough {
 }
 
 /// What one look at an inode found.
-struct See {
+struct Seen {
     stat: Statx,
     birth: Option<Birth>,
 }
 
-impl See {
+impl Seen {
     /// At what `name` stands for in `directory`.
-    fn at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<See> {
+    fn at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Seen> {
         let look = Look::begin();
         let stat = attr::stat_at(directory, name)?;
         let birth = look.birth(&stat);
-        Ok(See { stat, birth })
+        Ok(Seen { stat, birth })
     }
 
     /// At the inode behind `fd`.
-    fn of(fd: BorrowedFd<'_>) -> Result<See> {
+    fn of(fd: BorrowedFd<'_>) -> Result<Seen> {
         let look = Look::begin();
         let stat = attr::stat(fd)?;
         let birth = look.birth(&stat);
-        Ok(See { stat, birth })
+        Ok(Seen { stat, birth })
     }
 }
 
