@@ -110,6 +110,22 @@ fn open_files_leave_the_daemon_its_descriptors_and_are_not_truncated_in_vain() {
     }
 }
 
+/// A finding: a window holds a descriptor for each file that it shows (`backend::window::Table`), and nobody counts them.
+#[test]
+fn mapped_files_leave_the_daemon_its_descriptors() {
+    let _limited = limited();
+    let (_directory, fs) = share(LIMIT, InodeHandles::Prefer);
+    let mut mapped = Vec::new();
+    let mut number = 0;
+    exhaust(|| {
+        let entry = CString::new(format!("f{number}")).unwrap();
+        let node = fs.lookup(&ROOT, NodeId::ROOT, name(&entry))?.node;
+        number += 1;
+        mapped.push(fs.open_for_mapping(node, false)?.file);
+        Ok(())
+    });
+}
+
 #[test]
 fn descriptors_that_are_only_remembered_give_way_to_open_files() {
     let _limited = limited();

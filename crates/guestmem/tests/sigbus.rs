@@ -1,4 +1,5 @@
 //! Files that are shortened while they are mapped as memory: the region is lost, and the process lives.
+#![allow(unsafe_code, reason = "a signal that only a raw system call sends")]
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -279,4 +280,34 @@ fn is_sent_the_signal() {
     for _ in 0..2 {
         rustix::process::kill_process(this, rustix::process::Signal::BUS).unwrap();
     }
+}
+
+/// `BUS_MCEERR_AO` tells of a page of the process that went bad and is used by nobody yet (vm.memory_failure_early_kill,
+/// PR_MCE_KILL_EARLY). The handler takes itself out, and the process is left without protection.
+#[test]
+fn an_advice_about_bad_memory_leaves_the_protection_in_place() {
+    assert!(alone("is_advised_of_bad_memory").success());
+}
+
+#[test]
+#[ignore = "sends its process a signal; an_advice_about_bad_memory_leaves_the_protection_in_place runs it"]
+fn is_advised_of_bad_memory() {
+    let (memory, file) = world();
+    // SAFETY: a structure of numbers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = libc::SIGBUS;
+    info.si_code = libc::BUS_MCEERR_AO;
+    // SAFETY: sends this thread a signal, as the kernel would.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            libc::getpid(),
+            libc::gettid(),
+            libc::SIGBUS,
+            &raw const info,
+        )
+    };
+    assert_eq!(sent, 0);
+    ftruncate(&file, 0).unwrap();
+    assert!(memory.write(START, &[1]).is_err());
 }

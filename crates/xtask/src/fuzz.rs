@@ -156,7 +156,9 @@ fn cargo_fuzz(program: &Path, job: &str, target: Target) -> Command {
     command
         .env("RUSTC_BOOTSTRAP", "1")
         .env("ASAN_OPTIONS", "symbolize=0")
-        .env_remove("RUSTFLAGS");
+        .env_remove("RUSTFLAGS")
+        // What is built must lie below `fuzz/`, all that the target can write to.
+        .env_remove("CARGO_TARGET_DIR");
     command
 }
 

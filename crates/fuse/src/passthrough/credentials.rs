@@ -505,3 +505,33 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod review {
+    use super::*;
+
+    /// A finding: that a thread which ceases to be root loses its effective capabilities depends on its securebits, which the daemon
+    /// inherits (systemd: SecureBits=no-setuid-fixup).
+    #[test]
+    fn a_writer_has_no_capabilities_whatever_the_securebits() {
+        std::thread::spawn(|| {
+            let credentials = Credentials::detect().unwrap();
+            if !credentials.is_root() {
+                return;
+            }
+            let proc = crate::passthrough::procfs::ProcSelfFd::open().unwrap();
+            if rustix::thread::set_capabilities_secure_bits(rustix::thread::CapabilitiesSecureBits::NO_SETUID_FIXUP)
+                .is_err()
+            {
+                return;
+            }
+            credentials.prepare_thread(proc.directory()).unwrap();
+            let _writer = credentials
+                .become_writer(Some(1000), Some(Kill { group: None }))
+                .unwrap();
+            assert_eq!(capabilities(None).unwrap().effective, CapabilitySet::empty());
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -68,3 +68,53 @@ impl RecentNodes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::{Options, Passthrough};
+    use crate::fs::{Name, NodeId};
+
+    /// A finding: a node that is used between the two calls of `tire` stays as it is, but is no longer in the clock, so that nobody
+    /// will ever ask it again.
+    #[test]
+    fn what_is_to_be_forgotten_is_forgotten_or_stays_known() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("f"), "").unwrap();
+        let fs = Passthrough::new(directory.path(), Options::default()).unwrap();
+        let root = fs.node(NodeId::ROOT).unwrap();
+        let node = fs.find(&root, Name::new(c"f").unwrap()).unwrap().node;
+        if node.held().is_none() {
+            eprintln!("skipped: no file handles");
+            return;
+        }
+        let stop = AtomicBool::new(false);
+        let mut orphaned = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    drop(node.descriptor().unwrap());
+                }
+            });
+            for turn in 0..1_000_000 {
+                fs.anchors.recent().forget_all();
+                let in_clock = !fs.anchors.recent().clock.lock().unwrap().is_empty();
+                if !in_clock && node.held().unwrap().any().is_some() {
+                    // Not just between the two steps of `remember`.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    let clock = fs.anchors.recent().clock.lock().unwrap();
+                    if clock.is_empty() && node.held().unwrap().any().is_some() {
+                        eprintln!("orphaned in turn {turn}");
+                        orphaned += 1;
+                        break;
+                    }
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        fs.anchors.recent().forget_all();
+        fs.anchors.recent().forget_all();
+        assert!(node.held().unwrap().any().is_none(), "orphaned: {orphaned}");
+    }
+}

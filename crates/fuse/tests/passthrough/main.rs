@@ -11,6 +11,7 @@ mod io;
 mod names;
 mod nodes;
 mod projects;
+mod review;
 mod share;
 mod waiting;
 mod xattr;

@@ -194,4 +194,31 @@ kernel/drivers/virtio/virtio-pci.ko.xz: kernel/drivers/virtio/virtio.ko kernel/d
         assert!(Modules::find("6.1", empty.path(), &tree.path().join("boot/vmlinuz")).is_some());
         assert!(Modules::find("6.2", empty.path(), &tree.path().join("boot/vmlinuz")).is_none());
     }
+
+    /// A finding: the kernel's path is followed as the host follows it, wherever an earlier guest has it lead.
+    #[test]
+    fn a_link_of_a_guest_leads_to_no_tree_of_the_host() {
+        let (host, _) = modules("", Some(DEPENDENCIES));
+        fs::create_dir(host.path().join("boot")).unwrap();
+        fs::write(host.path().join("boot/vmlinuz"), "of the host").unwrap();
+
+        // The guest's root: its kernel is a link, and what the link leads to for the guest is a kernel of the guest's making.
+        let guest = tempfile::tempdir().unwrap();
+        let image = crate::boot::kernel::tests::image("6.1");
+        let target = host.path().join("boot/vmlinuz");
+        let inside = guest.path().join(target.strip_prefix("/").unwrap());
+        fs::create_dir_all(inside.parent().unwrap()).unwrap();
+        fs::write(inside, image).unwrap();
+        fs::create_dir(guest.path().join("boot")).unwrap();
+        std::os::unix::fs::symlink(&target, guest.path().join("boot/vmlinuz-6.1")).unwrap();
+
+        let root = Root::open(guest.path()).unwrap();
+        let kernel = crate::boot::kernel::Kernel::find(None, &root, guest.path()).unwrap();
+        let found = Modules::find(&kernel.release, guest.path(), &kernel.path);
+        assert!(
+            found.is_none(),
+            "modules of {}",
+            found.unwrap().root.display("").display()
+        );
+    }
 }
