@@ -10,8 +10,8 @@ use std::process;
 use rustix::fs::{Mode, Statx};
 use rustix::process::{Gid, Uid, fchdir, getegid, geteuid, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits, set_capabilities,
+    set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::attr;
@@ -27,6 +27,9 @@ pub(super) struct Credentials {
     /// May become any caller (CAP_SETUID and CAP_SETGID).
     switches: bool,
     has_fsetid: bool,
+    /// A thread that ceases to be root loses its effective capabilities, and gets them back with root's id (capabilities(7)). Not so
+    /// under SECBIT_NO_SETUID_FIXUP, which a daemon may inherit.
+    loses_capabilities: bool,
 }
 
 /// Kept while acting for a caller: the guest's kernel has checked permissions already, with knowledge (all groups, file
@@ -65,11 +68,13 @@ impl Credentials {
         let own = capabilities(None).of(|| "capget()".into())?;
         let switches = own.effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID);
         let has_fsetid = own.effective.contains(CapabilitySet::FSETID);
+        let secure_bits = capabilities_secure_bits().of(|| "prctl(PR_GET_SECUREBITS)".into())?;
         Ok(Credentials {
             uid: geteuid(),
             gid: getegid(),
             switches,
             has_fsetid,
+            loses_capabilities: !secure_bits.contains(CapabilitiesSecureBits::NO_SETUID_FIXUP),
         })
     }
 
@@ -199,21 +204,50 @@ impl Credentials {
         if !self.is_root() || by == 0 {
             return Ok(WriterGuard {
                 own: None,
+                loses_capabilities: self.loses_capabilities,
                 _fsetid: kill.map(|kill| self.without_fsetid(kill)).transpose()?,
                 _group: GroupGuard(None),
             });
         }
-        let own = own()?;
         let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
-        // Who ceases to be root has no effective capabilities any more (capabilities(7)), which saves a call for each write.
+        let keep = match kill {
+            Some(_) => CapabilitySet::empty(),
+            None => CapabilitySet::FSETID,
+        };
+        self.become_other(by, keep, group)
+    }
+
+    /// Who gives a file attributes or another name until the guard drops, for the blocks that those take: as
+    /// [`Credentials::become_writer`], but with all other powers of the daemon, since the guest's kernel has checked permissions.
+    pub(super) fn become_namer(&self, by: &Caller) -> Result<WriterGuard> {
+        let by = if by.is_unnamed() { NOBODY } else { by.uid };
+        if !self.is_root() || by == 0 {
+            return Ok(WriterGuard {
+                own: None,
+                loses_capabilities: self.loses_capabilities,
+                _fsetid: None,
+                _group: GroupGuard(None),
+            });
+        }
+        self.become_other(
+            by,
+            CapabilitySet::all().difference(CapabilitySet::SYS_RESOURCE),
+            GroupGuard(None),
+        )
+    }
+
+    fn become_other(&self, by: u32, keep: CapabilitySet, group: GroupGuard) -> Result<WriterGuard> {
+        let own = own()?;
         set_thread_res_uid(None, Uid::from_raw(by), None).of(|| format!("setresuid(-1, {by}, -1)"))?;
         let guard = WriterGuard {
             own: Some(own),
+            loses_capabilities: self.loses_capabilities,
             _fsetid: None,
             _group: group,
         };
-        if kill.is_none() {
-            let effective = own.effective & CapabilitySet::FSETID;
+        // Most writes keep nothing, and are spared the call.
+        if !(keep.is_empty() && self.loses_capabilities) {
+            let effective = own.effective & keep;
             set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
         }
         Ok(guard)
@@ -225,6 +259,7 @@ impl Credentials {
 pub(super) struct WriterGuard {
     /// What the thread has as root again.
     own: Option<CapabilitySets>,
+    loses_capabilities: bool,
     _fsetid: Option<FsetidGuard>,
     /// Dropped once the thread is root again.
     _group: GroupGuard,
@@ -234,8 +269,8 @@ impl Drop for WriterGuard {
     fn drop(&mut self) {
         let Some(own) = self.own else { return };
         restored(|| set_thread_res_uid(None, Uid::ROOT, None));
-        // All that is permitted has become effective.
-        if own.effective != own.permitted {
+        // All that is permitted has become effective, if it was lost.
+        if own.effective != own.permitted || !self.loses_capabilities {
             restored(|| set_capabilities(None, own));
         }
     }
@@ -335,6 +370,7 @@ impl Drop for UmaskGuard {
 mod tests {
     use super::*;
     use rustix::process::getgroups;
+    use rustix::thread::set_capabilities_secure_bits;
 
     fn caller(uid: u32, gid: u32, supplementary_group: Option<u32>) -> Caller {
         Caller {
@@ -504,34 +540,42 @@ mod tests {
             assert_eq!(state(), before);
         }
     }
-}
 
-#[cfg(test)]
-mod review {
-    use super::*;
-
-    /// A finding: that a thread which ceases to be root loses its effective capabilities depends on its securebits, which the daemon
-    /// inherits (systemd: SecureBits=no-setuid-fixup).
+    /// systemd: SecureBits=no-setuid-fixup.
     #[test]
     fn a_writer_has_no_capabilities_whatever_the_securebits() {
-        std::thread::spawn(|| {
+        if root().is_none() {
+            return;
+        }
+        let run = || {
+            set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP).unwrap();
             let credentials = Credentials::detect().unwrap();
-            if !credentials.is_root() {
-                return;
-            }
             let proc = crate::passthrough::procfs::ProcSelfFd::open().unwrap();
-            if rustix::thread::set_capabilities_secure_bits(rustix::thread::CapabilitiesSecureBits::NO_SETUID_FIXUP)
-                .is_err()
-            {
-                return;
-            }
             credentials.prepare_thread(proc.directory()).unwrap();
-            let _writer = credentials
-                .become_writer(Some(1000), Some(Kill { group: None }))
-                .unwrap();
-            assert_eq!(capabilities(None).unwrap().effective, CapabilitySet::empty());
-        })
-        .join()
-        .unwrap();
+            let before = state();
+            let writer = credentials.become_writer(Some(1000), Some(Kill { group: None }));
+            assert_eq!((state().0.as_raw(), state().3), (1000, CapabilitySet::empty()));
+            drop(writer.unwrap());
+            assert_eq!(state(), before);
+        };
+        // A thread has securebits of its own.
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn who_names_a_file_is_not_root_but_keeps_its_powers() {
+        let Some(credentials) = root() else { return };
+        let before = state();
+        for (uid, is) in [(1000, 1000), (Caller::UNNAMED, NOBODY), (0, 0)] {
+            let guard = credentials.become_namer(&caller(uid, uid, None)).unwrap();
+            let kept = if is == 0 {
+                before.3
+            } else {
+                before.3.difference(CapabilitySet::SYS_RESOURCE)
+            };
+            assert_eq!((state().0.as_raw(), state().3), (is, kept));
+            drop(guard);
+            assert_eq!(state(), before);
+        }
     }
 }

@@ -6,7 +6,7 @@ mod views;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{FileType, OFlags, Statx};
 use rustix::io::Errno as HostErrno;
@@ -14,6 +14,7 @@ use tracing::warn;
 
 pub use self::policy::DaxFiles;
 pub(super) use self::views::Views;
+use super::budget::Permit;
 use super::inode::Node;
 use super::opening::{CheckedPath, OpenFd};
 use super::{Passthrough, attr};
@@ -22,37 +23,66 @@ use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::sys;
 use crate::wire::{self, InitFlags};
 
-/// The descriptors that mappings of the guest hold, by node: one a node, or two once a read-only one did not suffice.
+/// The descriptors that mappings of the guest hold, by node.
 #[derive(Debug, Default)]
-pub(super) struct MappedFiles(Mutex<HashMap<NodeId, (Weak<OwnedFd>, bool)>>);
+pub(super) struct MappedFiles(Mutex<HashMap<NodeId, Mapped>>);
+
+/// One descriptor, or two once a read-only one did not suffice.
+#[derive(Debug)]
+struct Mapped {
+    file: Weak<OwnedFd>,
+    writable: bool,
+    _permit: Permit,
+    before: Option<Box<Mapped>>,
+}
+
+impl Mapped {
+    fn is_mapped(&self) -> bool {
+        self.file.strong_count() > 0 || self.before.as_ref().is_some_and(|before| before.is_mapped())
+    }
+}
 
 impl MappedFiles {
     fn get(&self, node: NodeId, write: bool) -> Option<Mappable> {
-        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, writable) = files.get(&node)?;
-        let file = file.upgrade().filter(|_| *writable || !write)?;
-        Some(Mappable {
-            file,
-            writable: *writable,
-        })
+        let files = self.lock();
+        let mapped = files.get(&node)?;
+        let writable = mapped.writable;
+        let file = mapped.file.upgrade().filter(|_| writable || !write)?;
+        Some(Mappable { file, writable })
     }
 
-    fn insert(&self, node: NodeId, mappable: &Mappable) {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn insert(&self, node: NodeId, mappable: &Mappable, permit: Permit) {
+        let mut files = self.lock();
         // Entries of files that are no longer mapped go when the table would grow.
         if files.len() == files.capacity() {
-            files.retain(|_, (file, _)| file.strong_count() > 0);
+            files.retain(|_, mapped| mapped.is_mapped());
         }
-        files.insert(node, (Arc::downgrade(&mappable.file), mappable.writable));
+        let before = files.remove(&node).filter(Mapped::is_mapped).map(Box::new);
+        let mapped = Mapped {
+            file: Arc::downgrade(&mappable.file),
+            writable: mappable.writable,
+            _permit: permit,
+            before,
+        };
+        files.insert(node, mapped);
+    }
+
+    /// Gives back the permits of files that are no longer mapped.
+    pub(super) fn forget_unmapped(&self) {
+        self.lock().retain(|_, mapped| mapped.is_mapped());
     }
 
     /// Of a node that was forgotten.
     pub(super) fn remove(&self, node: NodeId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        self.lock().remove(&node);
     }
 
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Mapped>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,6 +98,7 @@ impl Passthrough {
         if node.kind != FileType::RegularFile {
             return Err(Errno::ENODEV.rule("only regular files are mapped")); // as mmap(2) has it
         }
+        let permit = self.permit()?;
         let path = node.descriptor()?;
         let (file, writable) = self.open_to_map(path.as_fd(), write)?;
         sys::check_mappable(file.as_fd()).of(|| "mmap(node)".into())?;
@@ -76,7 +107,7 @@ impl Passthrough {
             file: Arc::new(file),
             writable,
         };
-        self.mapped.insert(id, &mappable);
+        self.mapped.insert(id, &mappable, permit);
         Ok(mappable)
     }
 

@@ -79,9 +79,13 @@ impl Passthrough {
         Ok(same.then_some(Met { stat, handle, anchor }))
     }
 
-    /// The handle of what `name` means now, if its mount and its inode's number are those of `stat`. It may be another inode's.
+    /// The handle of what `name` means now, if its mount and its inode's number are those of `stat`. It may be another inode's. `None`
+    /// also where numbers and births tell nothing.
     fn handle_at(&self, directory: BorrowedFd<'_>, name: Name<'_>, stat: &Statx) -> Option<(FileHandle, Arc<Anchor>)> {
         let anchor = self.anchors.known(stat.stx_mnt_id)?;
+        if !anchor.tells_births() {
+            return None;
+        }
         let (handle, mount) = FileHandle::at(directory, name.as_c_str()).ok()?;
         (anchor.is_of(mount) && handle.inode() == Some(stat.stx_ino)).then_some((handle, anchor))
     }
@@ -97,7 +101,13 @@ impl Passthrough {
     ) -> Result<Found> {
         let Seen { stat, birth } = Seen::of(fd)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        let (handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
+        let manners = self.mounts.manners(stat.stx_mnt_id, fd);
+        let birth = birth.filter(|_| manners.births);
+        let (mut handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
+        if handle.is_none() && manners.subvolumes {
+            // Not to open it by, but to tell it from another that has its numbers later.
+            handle = FileHandle::of(fd).ok().map(|(handle, _)| handle);
+        }
         let node = self.count(&stat, birth, handle, name, || {
             Ok(match anchor {
                 Some(anchor) => Identity::Handle {
@@ -210,11 +220,13 @@ impl Passthrough {
         self.look_up(&parent, name)
     }
 
-    pub(super) fn make_link(&self, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+    pub(super) fn make_link(&self, by: &Caller, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
         self.writable()?;
+        self.prepare_thread()?;
         let (node, parent) = (self.node(node)?, self.node(parent)?);
         let inode = node.descriptor()?;
         let directory = parent.descriptor()?;
+        let namer = self.credentials.become_namer(by)?;
         // The magic link leads to the inode itself, also that of a symbolic link or of a file without a name.
         linkat(
             self.proc.directory(),
@@ -224,6 +236,7 @@ impl Passthrough {
             AtFlags::SYMLINK_FOLLOW,
         )
         .of(|| format!("linkat(node, parent, {})", Quoted(name.as_c_str())))?;
+        drop(namer);
         let stat = attr::stat(inode.as_fd())?;
         self.inodes.look_up_again(&node)?;
         Ok(self.entry(&parent, &node, &stat))
@@ -246,18 +259,27 @@ impl Passthrough {
     }
 
     /// A whiteout that `RENAME_WHITEOUT` leaves behind belongs to the daemon: overlayfs makes its whiteouts as root.
-    pub(super) fn move_entry(&self, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
+    pub(super) fn move_entry(
+        &self,
+        by: &Caller,
+        from: (NodeId, Name<'_>),
+        to: (NodeId, Name<'_>),
+        flags: u32,
+    ) -> Result<()> {
         self.writable()?;
+        self.prepare_thread()?;
         let flags =
             RenameFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.rule("renameat2(2) knows no such flags"))?;
         let parent = self.node(to.0)?;
         let (old, new) = (self.descriptor(from.0)?, parent.descriptor()?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
         let last = replaces.then(|| self.last_name(&parent, new.as_fd(), to.1)).flatten();
+        let namer = self.credentials.become_namer(by)?;
         renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags).of(|| {
             let (from, to) = (Quoted(from.1.as_c_str()), Quoted(to.1.as_c_str()));
             format!("renameat2(parent, {from}, new parent, {to}, {})", call::rename(flags))
         })?;
+        drop(namer);
         if let Some(last) = last {
             last.keep();
         }

@@ -19,6 +19,12 @@ struct Descriptors {
     recent: Option<Recent>,
 }
 
+impl Descriptors {
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.kept.is_none() && self.recent.is_none()
+    }
+}
+
 /// Kept only because it may be wanted again soon.
 #[derive(Debug)]
 struct Recent {
@@ -86,12 +92,22 @@ impl Held {
         self.lock().as_ref().is_some_and(|held| held.recent.is_some())
     }
 
+    /// Gives up what is remembered, used or not: to be dropped where no lock is held.
+    pub(super) fn take_remembered(&self) -> Option<impl Sized + use<>> {
+        let mut held = self.lock();
+        let taken = held.as_mut()?.recent.take();
+        if held.as_ref().is_some_and(|descriptors| descriptors.is_empty()) {
+            *held = None;
+        }
+        taken
+    }
+
     /// What `change` takes out is closed with the lock given back: close(2) may block.
     fn change(&self, change: impl FnOnce(&mut Descriptors) -> (Option<Arc<OpenFd>>, Option<Recent>)) {
         let mut held = self.lock();
         let Some(descriptors) = held.as_mut() else { return };
         let removed = change(descriptors);
-        if descriptors.open.is_empty() && descriptors.kept.is_none() && descriptors.recent.is_none() {
+        if descriptors.is_empty() {
             *held = None;
         }
         drop(held);

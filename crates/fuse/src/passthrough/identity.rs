@@ -13,6 +13,7 @@ use rustix::fs::{FileType, OFlags, fstatfs};
 use super::InodeHandles;
 use super::budget::{Budget, Permit};
 use super::held::Held;
+use super::mounts::Manners;
 use super::opening::{CheckedPath, OpenFd, PathFd};
 use super::procfs::ProcSelfFd;
 use super::recent::RecentNodes;
@@ -35,6 +36,7 @@ pub(super) struct Anchor {
     mount: OpenFd,
     /// Nobody else's as long as `mount` is open.
     id: MountId,
+    births: bool,
     recent: Arc<RecentNodes>,
 }
 
@@ -47,6 +49,11 @@ impl Anchor {
     /// Whether `mount` is the one that handles open on here.
     pub(super) fn is_of(&self, mount: MountId) -> bool {
         self.id == mount
+    }
+
+    /// Whether inodes here can be told by number and birth.
+    pub(super) fn tells_births(&self) -> bool {
+        self.births
     }
 
     /// The nodes of this and all other mounts whose descriptors are worth keeping for a while.
@@ -142,11 +149,16 @@ impl Anchors {
     /// Some file systems encode handles that they cannot decode, FUSE forgets those of inodes that leave its cache, and an
     /// unprivileged daemon may open none.
     fn probe(&self, mount: OpenFd, (handle, id): (&FileHandle, MountId)) -> Result<Anchor> {
-        if fstatfs(&mount).of(|| "fstatfs(node)".into())?.f_type == libc::FUSE_SUPER_MAGIC {
+        let stat = fstatfs(&mount).of(|| "fstatfs(node)".into())?;
+        if stat.f_type == libc::FUSE_SUPER_MAGIC {
             return Err(no_handles());
         }
-        let recent = Arc::clone(&self.recent);
-        let anchor = Anchor { mount, id, recent };
+        let anchor = Anchor {
+            mount,
+            id,
+            births: Manners::of(&stat).births,
+            recent: Arc::clone(&self.recent),
+        };
         anchor.path(handle).of(|| "open_by_handle_at(node, O_PATH)".into())?;
         Ok(anchor)
     }

@@ -19,8 +19,9 @@ use crate::cause::HostResult as _;
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
 
-/// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`KnownBirth`]; a node without a handle holds a
-/// descriptor, which keeps the inode, and so its number, from being reused as long as the node is known.
+/// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`KnownBirth`]; a node without a handle in its key
+/// holds a descriptor, which keeps the inode's numbers from being used again as long as the node is known. On btrfs it does not, so that
+/// all keys have handles there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) device: u64,

@@ -198,6 +198,7 @@ impl Passthrough {
     fn permit(&self) -> Result<Permit> {
         self.budget.take().or_else(|_| {
             self.anchors.recent().forget_all();
+            self.mapped.forget_unmapped();
             self.budget.take()
         })
     }
@@ -319,12 +320,12 @@ impl FileSystem for Passthrough {
         self.remove(parent, name, rustix::fs::AtFlags::REMOVEDIR)
     }
 
-    fn rename(&self, _by: &Caller, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
-        self.move_entry(from, to, flags)
+    fn rename(&self, by: &Caller, from: (NodeId, Name<'_>), to: (NodeId, Name<'_>), flags: u32) -> Result<()> {
+        self.move_entry(by, from, to, flags)
     }
 
-    fn link(&self, _by: &Caller, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
-        self.make_link(node, parent, name)
+    fn link(&self, by: &Caller, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        self.make_link(by, node, parent, name)
     }
 
     fn open(&self, _by: &Caller, node: NodeId, flags: u32, kill_suid_gid: bool) -> Result<Opened> {
@@ -415,14 +416,14 @@ impl FileSystem for Passthrough {
 
     fn setxattr(
         &self,
-        _by: &Caller,
+        by: &Caller,
         node: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
         kill_sgid: bool,
     ) -> Result<()> {
-        self.set_xattr(node, name, value, flags, kill_sgid)
+        self.set_xattr(by, node, name, value, flags, kill_sgid)
     }
 
     fn getxattr(&self, _by: &Caller, node: NodeId, name: &CStr, size: u32) -> Result<XattrReply> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{PoisonError, RwLock};
 
-use rustix::fs::fstatfs;
+use rustix::fs::{StatFs, fstatfs};
 
 /// File systems that do nothing in close(2) (no `flush` in their file operations), by statfs(2) number: ext2/3/4, XFS, btrfs,
 /// tmpfs, ramfs, F2FS, bcachefs, ZFS.
@@ -19,6 +19,13 @@ const LOCAL: [i64; 8] = [
     0x2fc1_2fc1,
 ];
 
+/// File systems whose inodes are born by this host's clock, and whose device numbers and inode numbers are used by one inode at a time:
+/// ext2/3/4, XFS, tmpfs. Not btrfs and bcachefs, where a snapshot has the numbers and births of what it was taken of.
+const OWN_CLOCK: [i64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+
+/// btrfs and bcachefs: the device number of a subvolume is used again after it is deleted, also while a file of it is open.
+const SUBVOLUMES: [i64; 2] = [0x9123_683e, 0xca45_1a4e];
+
 /// It passes close(2) on to others, and has its data in one of those above nearly always.
 const OVERLAY: i64 = 0x794c_7630;
 
@@ -29,6 +36,24 @@ pub(super) struct Manners {
     pub(super) flushes: bool,
     /// Its data comes from a network or from another process, for which a read may wait long.
     pub(super) far: bool,
+    /// An inode can be told by its number and birth.
+    pub(super) births: bool,
+    /// An open descriptor does not keep an inode's numbers from being used again.
+    pub(super) subvolumes: bool,
+}
+
+impl Manners {
+    /// Those of the file system that `stat` is of.
+    pub(super) fn of(stat: &StatFs) -> Manners {
+        let kind = i64::from(stat.f_type as u32);
+        let local = LOCAL.contains(&kind);
+        Manners {
+            flushes: !local,
+            far: !local && kind != OVERLAY,
+            births: OWN_CLOCK.contains(&kind),
+            subvolumes: SUBVOLUMES.contains(&kind),
+        }
+    }
 }
 
 /// Asked once a mount.
@@ -46,14 +71,11 @@ impl Mounts {
             return Manners {
                 flushes: true,
                 far: true,
+                births: false,
+                subvolumes: true,
             };
         };
-        let kind = i64::from(stat.f_type as u32);
-        let local = LOCAL.contains(&kind);
-        let manners = Manners {
-            flushes: !local,
-            far: !local && kind != OVERLAY,
-        };
+        let manners = Manners::of(&stat);
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)

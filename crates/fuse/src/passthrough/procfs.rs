@@ -3,6 +3,7 @@
 //! A magic link leads to the very inode of the descriptor, a symbolic link included, and nowhere else: the guest has no say in it.
 
 use std::ffi::CStr;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, accessat, fstatfs, openat};
@@ -38,11 +39,11 @@ impl ProcSelfFd {
     }
 }
 
-/// The name of a descriptor in `/proc/self/fd`, built without allocation.
-pub(super) struct FdName([u8; 12]);
+/// The name of a descriptor in `/proc/self/fd`, built without allocation. The descriptor stays open as long as its name is used.
+pub(super) struct FdName<'fd>([u8; 12], PhantomData<BorrowedFd<'fd>>);
 
-impl FdName {
-    pub(super) fn of(fd: BorrowedFd<'_>) -> FdName {
+impl<'fd> FdName<'fd> {
+    pub(super) fn of(fd: BorrowedFd<'fd>) -> FdName<'fd> {
         let mut name = [0; 12];
         let mut number = fd.as_raw_fd().unsigned_abs();
         let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
@@ -50,7 +51,7 @@ impl FdName {
             *digit = b'0' + (number % 10) as u8;
             number /= 10;
         }
-        FdName(name)
+        FdName(name, PhantomData)
     }
 
     pub(super) fn as_c_str(&self) -> &CStr {

@@ -60,16 +60,26 @@ impl Passthrough {
         }
     }
 
-    pub(super) fn set_xattr(&self, node: NodeId, name: &CStr, value: &[u8], flags: u32, kill_sgid: bool) -> Result<()> {
+    pub(super) fn set_xattr(
+        &self,
+        by: &Caller,
+        node: NodeId,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        kill_sgid: bool,
+    ) -> Result<()> {
         self.writable()?;
         let fd = self.xattr_target(node, name)?;
         let path = FdName::of(fd.as_fd());
         let flags =
             XattrFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.rule("setxattr(2) knows no such flags"))?;
+        let namer = self.credentials.become_namer(by)?;
         setxattr(path.as_c_str(), name, value, flags).of(|| {
             let (name, length, flags) = (Quoted(name), value.len(), flags.bits());
             format!("setxattr(node, {name}, {length} bytes, {flags:#x})")
         })?;
+        drop(namer);
         if kill_sgid {
             // The host judges by our groups whether a new ACL drops set-group-id; the guest has judged by the caller's.
             let mode = u32::from(attr::stat(fd.as_fd())?.stx_mode) & 0o7777;

@@ -1,5 +1,6 @@
 //! Threads come back to themselves, and privileges of files end with changes by the unprivileged.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -459,5 +460,74 @@ fn what_the_host_keeps_for_root_no_user_of_the_guest_fills() {
             .unwrap();
         share.fs.release(node, handle).unwrap();
         fs::remove_file(reserve.mountpoint().join("file")).unwrap();
+    }
+}
+
+/// Attributes and directories take blocks too.
+#[test]
+fn names_and_attributes_do_not_fill_what_the_host_keeps_for_root() {
+    const FILES: usize = 1500;
+    type Take = fn(&Share, NodeId, usize) -> Result<()>;
+    let ways: [(&str, Take); 3] = [
+        ("attributes", |share, node, number| {
+            // Different values, so that none are shared.
+            let mut value = vec![0; 3000];
+            value[..8].copy_from_slice(&number.to_ne_bytes());
+            share.fs.setxattr(&USER, node, c"user.a", &value, 0, false)
+        }),
+        ("links", |share, node, number| {
+            (0..40).try_for_each(|link| {
+                let long = CString::new(format!("{number:010}-{link:0240}")).unwrap();
+                share.fs.link(&USER, node, NodeId::ROOT, name(&long)).map(drop)
+            })
+        }),
+        ("names", |share, _, number| {
+            let short = CString::new(format!("f{number}")).unwrap();
+            let long = CString::new(format!("{number:0240}")).unwrap();
+            let (from, to) = ((NodeId::ROOT, name(&short)), (NodeId::ROOT, name(&long)));
+            share.fs.rename(&USER, from, to, 0)
+        }),
+    ];
+    for (way, take) in ways {
+        let make = [
+            "mkfs.ext4",
+            "-q",
+            "-m",
+            "20",
+            "-b",
+            "4096",
+            "-i",
+            "4096",
+            "-O",
+            "^has_journal",
+        ];
+        let Some(image) = Image::mount(64 << 20, &make, "loop") else {
+            return;
+        };
+        let figures = || rustix::fs::statvfs(image.mountpoint()).unwrap();
+        let share = share_of(&image.mountpoint(), Options::default());
+        let made: Vec<NodeId> = (0..FILES)
+            .map(|number| {
+                let file = CString::new(format!("f{number}")).unwrap();
+                let made = share
+                    .fs
+                    .mknod(&USER, NodeId::ROOT, name(&file), &create(libc::S_IFREG | 0o644, 0));
+                made.unwrap().node
+            })
+            .collect();
+        // All that is there for users, but for a few blocks.
+        let filler = (figures().f_bavail - 8) * figures().f_bsize;
+        fs::write(image.mountpoint().join("filler"), vec![7; filler as usize]).unwrap();
+        let sync = || rustix::fs::syncfs(fs::File::open(image.mountpoint()).unwrap()).unwrap();
+        sync();
+        let kept = figures().f_bfree - figures().f_bavail;
+        let full = made
+            .iter()
+            .enumerate()
+            .find_map(|(number, &node)| take(&share, node, number).err());
+        assert_eq!(full, Some(Errno(libc::ENOSPC)), "{way}");
+        sync();
+        let left = figures().f_bfree;
+        assert!(left * 10 > kept * 9, "{way}: {left} of {kept} kept blocks are left");
     }
 }

@@ -11,7 +11,7 @@ mod io;
 mod names;
 mod nodes;
 mod projects;
-mod review;
 mod share;
+mod snapshots;
 mod waiting;
 mod xattr;
