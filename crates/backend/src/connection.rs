@@ -23,9 +23,10 @@ const MEMORY_SLOTS: usize = 509;
 /// acknowledge although they were not offered. QEMU 11.1 does so with bit 40 (RING_RESET) and resets queues itself.
 const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
 
-/// Exceptions from these: bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM,
-/// RING_PACKED, IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
-const NOT_TO_BE_IGNORED: u64 = 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
+/// Exceptions from these: a front end that sets LOG_ALL relies on a log of the pages that are written, and loses them in a migration
+/// without; and bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM, RING_PACKED,
+/// IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
+const NOT_TO_BE_IGNORED: u64 = 1 << 26 | 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use tracing::warn;
 
@@ -22,6 +23,7 @@ pub(crate) struct Event {
 
 impl Event {
     pub(crate) fn new(descriptor: OwnedFd) -> Result<Self, Errno> {
+        takes_signals(&descriptor)?;
         never_blocking(&descriptor)?;
         Ok(Self {
             descriptor,
@@ -42,6 +44,17 @@ impl Event {
                 warn!(queue, %errno, "cannot write to the {what} descriptor; it is no longer used");
             }
         }
+    }
+}
+
+/// EINVAL for what is neither an eventfd (which has no file type), nor a pipe or socket: some files of the kernel go by who writes, and
+/// the daemon may be root where the front end is not.
+fn takes_signals(descriptor: &OwnedFd) -> Result<(), Errno> {
+    let mode = fstat(descriptor)?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::Fifo | FileType::Socket => Ok(()),
+        _ if mode & 0o170_000 == 0 => Ok(()),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -123,10 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_no_signal_is_given_up() {
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let event = Event::new(file.into()).unwrap();
-        event.signal(0, "call");
-        assert!(event.broken.load(Ordering::Relaxed));
+    fn what_takes_no_signals_is_refused() {
+        for path in ["/dev/null", "/proc/self/oom_score_adj", "."] {
+            let file = std::fs::File::open(path).unwrap();
+            assert_eq!(Event::new(file.into()).err(), Some(Errno::INVAL), "{path}");
+        }
     }
 }

@@ -265,7 +265,9 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
             })
         })
     };
-    if !handled {
+    // A warning that a page which nobody uses yet went bad (BUS_MCEERR_AO): the access that meets it is another signal.
+    let is_advice = code == libc::BUS_MCEERR_AO;
+    if !handled && !is_advice {
         pass_on(signal, code, info, context);
     }
     // SAFETY: as for the load.

@@ -282,8 +282,8 @@ fn is_sent_the_signal() {
     }
 }
 
-/// `BUS_MCEERR_AO` tells of a page of the process that went bad and is used by nobody yet (vm.memory_failure_early_kill,
-/// PR_MCE_KILL_EARLY). The handler takes itself out, and the process is left without protection.
+/// `BUS_MCEERR_AO` says that a page of the process went bad which nobody uses yet (vm.memory_failure_early_kill,
+/// PR_MCE_KILL_EARLY).
 #[test]
 fn an_advice_about_bad_memory_leaves_the_protection_in_place() {
     assert!(alone("is_advised_of_bad_memory").success());
@@ -297,12 +297,14 @@ fn is_advised_of_bad_memory() {
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     info.si_signo = libc::SIGBUS;
     info.si_code = libc::BUS_MCEERR_AO;
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
     // SAFETY: sends this thread a signal, as the kernel would.
     let sent = unsafe {
         libc::syscall(
             libc::SYS_rt_tgsigqueueinfo,
-            libc::getpid(),
-            libc::gettid(),
+            process,
+            thread,
             libc::SIGBUS,
             &raw const info,
         )

@@ -6,7 +6,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,8 @@ pub(crate) fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, 
         identity: (metadata.dev(), metadata.ino()),
     };
     if let Some(group) = group {
-        chown(path, None, Some(group)).map_err(|source| Error::SocketGroup {
+        // Not what a link leads to that somebody has put in its place.
+        lchown(path, None, Some(group)).map_err(|source| Error::SocketGroup {
             path: path.into(),
             group,
             source,

@@ -12,6 +12,9 @@ pub(crate) const PACKAGES: &[(&str, &str)] = &[
     ("notmuch", "mute-thread's tests run it"),
     ("mutt", "presses the key of mute-thread's macro"),
     ("tmux", "the terminal that mutt runs in"),
+    ("e2fsprogs", "ext4 images for tests"),
+    ("xfsprogs", "XFS images for tests"),
+    ("btrfs-progs", "btrfs images for tests"),
 ];
 
 /// Packages that only the peer daemon needs to build.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::root::Root;
 use crate::error::Error;
@@ -12,8 +12,6 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) file: File,
-    /// Where it was found, for messages.
-    pub(crate) path: PathBuf,
     /// What `uname -r` will say in the guest, the name of its directory in /lib/modules.
     pub(crate) release: String,
 }
@@ -35,7 +33,7 @@ impl Kernel {
         };
         let file = file.map_err(read_error)?;
         match release(&file) {
-            Ok(Some(release)) => Ok(Self { file, path, release }),
+            Ok(Some(release)) => Ok(Self { file, release }),
             Ok(None) => Err(Error::NotAKernel { path }),
             Err(source) => Err(read_error(source)),
         }

@@ -25,11 +25,13 @@ pub(crate) struct Modules {
 
 impl Modules {
     /// The modules of `release` in the guest's root, or in the tree that the kernel named by the user lies in. `None` if
-    /// neither has any: then everything must be built in, and only the kernel itself knows.
-    pub(crate) fn find(release: &str, root_path: &Path, kernel_path: &Path) -> Option<Self> {
-        let kernel = kernel_path.canonicalize().unwrap_or_else(|_| kernel_path.into());
+    /// neither has any: then everything must be built in, and only the kernel itself knows. A kernel that was found in the root is
+    /// not `named`: an earlier guest may have made a link of it that leads anywhere on the host.
+    pub(crate) fn find(release: &str, root_path: &Path, named: Option<&Path>) -> Option<Self> {
+        let kernel = named.map(|path| path.canonicalize().unwrap_or_else(|_| path.into()));
         // The kernel lies in its tree's /boot, or beside the tree's lib.
-        let trees = [root_path].into_iter().chain(kernel.ancestors().skip(1).take(2));
+        let trees = kernel.iter().flat_map(|kernel| kernel.ancestors().skip(1).take(2));
+        let trees = [root_path].into_iter().chain(trees);
         trees.into_iter().find_map(|tree| {
             let root = Root::open(tree).ok()?;
             let directory = format!("lib/modules/{release}");
@@ -142,7 +144,7 @@ kernel/drivers/virtio/virtio-pci.ko.xz: kernel/drivers/virtio/virtio.ko kernel/d
         if let Some(dependencies) = dependencies {
             fs::write(directory.join("modules.dep"), dependencies).unwrap();
         }
-        let modules = Modules::find("6.1", tree.path(), Path::new("/nowhere/boot/vmlinuz")).unwrap();
+        let modules = Modules::find("6.1", tree.path(), Some(Path::new("/nowhere/boot/vmlinuz"))).unwrap();
         (tree, modules)
     }
 
@@ -191,11 +193,11 @@ kernel/drivers/virtio/virtio-pci.ko.xz: kernel/drivers/virtio/virtio.ko kernel/d
         fs::create_dir(tree.path().join("boot")).unwrap();
         fs::write(tree.path().join("boot/vmlinuz"), "").unwrap();
         let empty = tempfile::tempdir().unwrap();
-        assert!(Modules::find("6.1", empty.path(), &tree.path().join("boot/vmlinuz")).is_some());
-        assert!(Modules::find("6.2", empty.path(), &tree.path().join("boot/vmlinuz")).is_none());
+        assert!(Modules::find("6.1", empty.path(), Some(&tree.path().join("boot/vmlinuz"))).is_some());
+        assert!(Modules::find("6.2", empty.path(), Some(&tree.path().join("boot/vmlinuz"))).is_none());
     }
 
-    /// A finding: the kernel's path is followed as the host follows it, wherever an earlier guest has it lead.
+    /// Nobody named the kernel, so that only the guest's root counts.
     #[test]
     fn a_link_of_a_guest_leads_to_no_tree_of_the_host() {
         let (host, _) = modules("", Some(DEPENDENCIES));
@@ -214,7 +216,7 @@ kernel/drivers/virtio/virtio-pci.ko.xz: kernel/drivers/virtio/virtio.ko kernel/d
 
         let root = Root::open(guest.path()).unwrap();
         let kernel = crate::boot::kernel::Kernel::find(None, &root, guest.path()).unwrap();
-        let found = Modules::find(&kernel.release, guest.path(), &kernel.path);
+        let found = Modules::find(&kernel.release, guest.path(), None);
         assert!(
             found.is_none(),
             "modules of {}",

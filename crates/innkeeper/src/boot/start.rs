@@ -60,7 +60,7 @@ impl Start {
         if !args.command.is_empty() {
             drivers.push("virtio_console");
         }
-        let modules = match Modules::find(&kernel.release, &args.root, &kernel.path) {
+        let modules = match Modules::find(&kernel.release, &args.root, args.kernel.as_deref()) {
             Some(modules) => modules.needed(&drivers)?,
             // Nothing to load from: the kernel must have them built in, and says so itself if not.
             None => Vec::new(),
