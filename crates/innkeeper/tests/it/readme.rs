@@ -343,3 +343,25 @@ fn has_heading(page: &str, wanted: &str) -> bool {
         .map(|line| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-"))
         .any(|heading| heading == wanted)
 }
+
+#[test]
+fn help_has_headings_and_two_examples_that_parse() {
+    for (job, heading) in [
+        ("share", "Access"),
+        ("boot", "DAX"),
+        ("mount", "Performance"),
+        ("bench", "Basic"),
+        ("why", "Diagnosis"),
+    ] {
+        let output = shell(&format!("innkeeper {job} --help")).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains(&format!("\n{heading}:\n")), "{help}");
+        let start = format!("  innkeeper {job} ");
+        let examples: Vec<_> = help.lines().filter(|line| line.starts_with(&start)).collect();
+        assert_eq!(examples.len(), 2, "{help}");
+        for example in examples {
+            // A remark may follow, two spaces behind.
+            assert_parses(example.trim_start().split("  ").next().unwrap());
+        }
+    }
+}
