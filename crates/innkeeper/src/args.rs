@@ -1,4 +1,4 @@
-//! The command line: what may be said, and what `--help` tells about it.
+//! The command line: arguments, their checks and their help.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -12,7 +12,14 @@ use fuse::passthrough::DaxFiles;
 
 use crate::bench::Bench;
 
-/// Shares host directories with virtual machines over vhost-user.
+/// Headings that group options in help.
+pub(crate) const BASIC: &str = "Basic";
+const ACCESS: &str = "Access";
+pub(crate) const PERFORMANCE: &str = "Performance";
+const DAX: &str = "DAX";
+const DIAGNOSIS: &str = "Diagnosis";
+
+/// Share host directories with virtual machines over vhost-user
 #[derive(Debug, Parser)]
 #[command(name = "innkeeper", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -29,137 +36,151 @@ pub(crate) enum Job {
     Why(Why),
 }
 
-/// Tell which system calls of a command failed and which function of the kernel refused them, once it ended.
+/// Explain which system calls of a command failed, and which kernel function refused them
 ///
-/// The calls are seen by ptrace, which needs no privilege. The kernel's functions are seen by its function tracer, which
-/// needs root; without, the answer ends at the system call and says so. Children and threads are followed. Both slow the
-/// command down. The report goes to standard error.
+/// Runs COMMAND and prints the report to standard error when it ends. Follows children and threads.
+///
+/// ptrace finds the failed calls and needs no privilege. The kernel's function tracer finds the functions and needs root;
+/// without root, the report ends at the system call. Both slow the command down.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "innkeeper why [OPTIONS] -- COMMAND...\n       innkeeper why [OPTIONS] -p PID [--for TIME]\n       \
                       innkeeper why [OPTIONS] --explain FILE",
-    after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
-                  cannot be run); 0 once a process of -p ended or was let go, or a recording was explained; 2 for a wrong \
-                  command line; 125 for any other failure."
+    after_help = "Examples:\n  \
+                    innkeeper why -- cat /no/such/file              explain the failed calls of a command\n  \
+                    innkeeper why -p 1234 --for 10s --errno EACCES  watch a running process for ten seconds\n\n\
+                  Exit status: that of COMMAND (128+N if signal N ended it, 127 if it does not exist, 126 if it cannot be \
+                  run); 0 after -p or --explain; 2 for a wrong command line; 125 for any other failure."
 )]
 pub(crate) struct Why {
-    /// Attach to the process PID, in place of running a command, until it ends, --for is over, or Ctrl-C
+    /// Attach to process PID instead of running a command
     ///
-    /// All its threads are traced, and what they start from then on; the report is printed at the end. The process goes on
-    /// undisturbed, also if innkeeper is killed, but for this: a few calls that wait (epoll_wait among them) return EINTR
-    /// when innkeeper comes and goes, as they do after SIGSTOP and SIGCONT.
-    #[arg(long, short = 'p', value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with = "explain")]
+    /// Traces all its threads, and those that it starts later, until it ends, --for is over, or Ctrl-C; then prints the report.
+    /// The process continues undisturbed, even if innkeeper is killed. The one exception: a few calls that wait, such as
+    /// epoll_wait, return EINTR when innkeeper attaches and detaches, as they do after SIGSTOP and SIGCONT.
+    #[arg(
+        long,
+        short = 'p',
+        value_name = "PID",
+        value_parser = clap::value_parser!(i32).range(1..),
+        conflicts_with = "explain",
+        help_heading = BASIC,
+    )]
     pub(crate) process: Option<i32>,
 
-    /// Let the process of -p go after this time: 10s, 500ms, 2m, 1h
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, requires = "process")]
+    /// Detach from the process of -p after this time: 10s, 500ms, 2m, 1h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, requires = "process", help_heading = BASIC)]
     pub(crate) time: Option<Duration>,
 
-    /// Also write all that was seen to FILE, to be explained elsewhere
-    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
+    /// Also write everything that was seen to FILE, for --explain
+    #[arg(long, value_name = "FILE", conflicts_with = "explain", help_heading = BASIC)]
     pub(crate) record: Option<PathBuf>,
 
-    /// Explain what `--record` wrote, in place of running a command; needs no privilege
-    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    /// Explain a recording of --record instead of running a command; needs no privilege
+    #[arg(long, value_name = "FILE", conflicts_with = "command", help_heading = BASIC)]
     pub(crate) explain: Option<PathBuf>,
 
-    /// Say what a run could see on this system and what keeps it from seeing more, in place of running a command
+    /// Report what a run could see on this system, and what it would take to see more
     ///
-    /// Exit status 0 if a run would name functions of the kernel, 1 if only the failed calls. With --json as one object.
-    #[arg(long, conflicts_with_all = [
+    /// Runs no command. Exit status 0 if a run would name functions of the kernel, 1 if only the failed calls. With --json
+    /// the report is one object.
+    #[arg(long, help_heading = DIAGNOSIS, conflicts_with_all = [
         "command", "process", "explain", "record", "kernel", "exact", "deep", "again", "host_log", "output", "syscall", "errno", "all",
     ])]
     pub(crate) doctor: bool,
 
-    /// Show the functions that handed the error on
-    #[arg(long)]
+    /// Show the functions that passed the error on
+    #[arg(long, help_heading = DIAGNOSIS)]
     pub(crate) kernel: bool,
 
-    /// Run COMMAND a second time, to name the instruction that made each error and the test before it
+    /// Run COMMAND a second time to name the instruction that made each error, and the test before it
     ///
-    /// Whatever COMMAND does is done twice. The first run names the functions; in the second, which the report is of, up
-    /// to 20 instructions of each are probed. Needs root and /proc/kcore.
-    #[arg(long, conflicts_with = "explain")]
+    /// All effects of COMMAND happen twice. The first run finds the functions. The second run, which the report is about,
+    /// probes up to 20 instructions of each. Needs root and /proc/kcore.
+    #[arg(long, conflicts_with = "explain", help_heading = DIAGNOSIS)]
     pub(crate) exact: bool,
 
-    /// As --exact, and show which basic blocks of the function that made each error were run (x86-64)
+    /// Like --exact, and show which basic blocks of the function that made each error ran (x86-64)
     ///
-    /// Each basic block of up to 8 of these functions is probed in the second run: those of the failures that are told, so
-    /// that --syscall and --errno choose. From the order of the blocks follows how every jump turned out; of the one that
-    /// decided it is told which values it compared.
-    #[arg(long, conflicts_with = "explain")]
+    /// The second run probes each basic block of up to 8 functions: those of the reported failures, so --syscall and --errno
+    /// choose them. The order of the blocks shows how every jump turned out; the report has the jump that decided and the values
+    /// that it compared.
+    #[arg(long, conflicts_with = "explain", help_heading = DIAGNOSIS)]
     pub(crate) deep: bool,
 
-    /// Run COMMAND a second time where that is what it takes to learn what functions returned (kernels before 6.5)
+    /// Run COMMAND a second time if that is needed to learn what functions returned (kernels before 6.5)
     ///
-    /// Whatever COMMAND does is done twice, or with --exact three times. The report is of the last run.
-    #[arg(long, conflicts_with = "explain")]
+    /// All effects of COMMAND happen twice, or with --exact three times. The report is about the last run.
+    #[arg(long, conflicts_with = "explain", help_heading = DIAGNOSIS)]
     pub(crate) again: bool,
 
-    /// Take from FILE what the host of a share says of each request that it refused: what `share --log-errors` writes there
+    /// Read from FILE which calls failed on the host of a share: the log that `share --log-errors` writes
     ///
-    /// FILE may lie in the share, and is read once COMMAND ended. Without root this tells the host's part all the same,
-    /// by thread, name and errno.
-    #[arg(long, value_name = "FILE")]
+    /// FILE may lie in the share; it is read when COMMAND has ended. This also works without root, by thread, name and errno.
+    #[arg(long, value_name = "FILE", help_heading = DIAGNOSIS)]
     pub(crate) host_log: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) filter: Filter,
 
-    /// Write the report to FILE in place of standard error
-    #[arg(long, short, value_name = "FILE")]
+    /// Write the report to FILE instead of standard error
+    #[arg(long, short, value_name = "FILE", help_heading = BASIC)]
     pub(crate) output: Option<PathBuf>,
 
     /// Print the report as one JSON object (version 1)
-    #[arg(long)]
+    #[arg(long, help_heading = BASIC)]
     pub(crate) json: bool,
 
-    /// Put tracefs back as this journal says, once the process that writes it is gone
+    /// Restore tracefs from this journal when the process that writes it has ended
     #[arg(long, hide = true, exclusive = true, value_name = "FILE")]
     pub(crate) guardian: Option<PathBuf>,
 
     /// Command to run
-    #[arg(last = true, required_unless_present_any = ["explain", "guardian", "doctor", "process"], value_name = "COMMAND")]
+    #[arg(
+        last = true,
+        required_unless_present_any = ["explain", "guardian", "doctor", "process"],
+        value_name = "COMMAND",
+    )]
     pub(crate) command: Vec<OsString>,
 }
 
 impl Why {
-    /// What does not go together, for reasons that a list of options does not tell.
+    /// Refuses options that conflict for a reason that clap cannot explain.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         if self.process.is_none() {
             return Ok(());
         }
         if !self.command.is_empty() {
-            return Err("-p attaches to a process that runs already, and COMMAND starts one: give one of them");
+            return Err("-p attaches to a running process, and COMMAND starts one: give one of them");
         }
         if self.exact || self.deep || self.again {
-            return Err(
-                "--exact, --deep and --again run a command a second time, which cannot be done with a process of -p",
-            );
+            return Err("--exact, --deep and --again run a command a second time, which -p cannot do");
         }
         Ok(())
     }
 }
 
-/// Which failures are told.
+/// Selects the failures to report.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Tell only failures of this system call; may be given more than once
-    #[arg(long, value_name = "NAME", value_parser = parse_syscall)]
+    /// Report only failures of this system call; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = parse_syscall, help_heading = BASIC)]
     pub(crate) syscall: Vec<String>,
 
-    /// Tell only failures with this errno (EACCES); may be given more than once
-    #[arg(long, value_name = "NAME", value_parser = parse_errno)]
+    /// Report only failures with this errno, such as EACCES; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = parse_errno, help_heading = BASIC)]
     pub(crate) errno: Vec<String>,
 
-    /// Tell everyday failures too: what the dynamic loader looks for, where a program was looked for in vain, "not now",
-    /// questions such as isatty()
-    #[arg(long)]
+    /// Report everyday failures too
+    ///
+    /// These are: names that the dynamic loader looks for, places in which a program was not found, "not now" (EAGAIN), and
+    /// questions such as isatty().
+    #[arg(long, help_heading = BASIC)]
     pub(crate) all: bool,
 }
 
 impl Filter {
-    /// Whether the options ask for this failure.
+    /// Whether the options select this failure.
     pub(crate) fn wants(&self, failure: &why::ptrace::Failure) -> bool {
         let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
         named(&self.syscall, &failure.call) && named(&self.errno, &failure.outcome.name())
@@ -183,7 +204,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_syscall(text: &str) -> Result<String, String> {
-    // So are calls told that have no name here: those of 32-bit programs, and of newer kernels.
+    // Reports name calls without a known name this way: those of 32-bit programs and of newer kernels.
     if text.starts_with("system call ") {
         return Ok(text.to_owned());
     }
@@ -191,7 +212,7 @@ fn parse_syscall(text: &str) -> Result<String, String> {
     if (0..1024).any(|number| why::syscall_name(number) == Some(&name)) {
         Ok(name)
     } else {
-        Err("there is no such system call; write it as a report does (openat)".to_owned())
+        Err("no such system call; write it as in openat".to_owned())
     }
 }
 
@@ -200,18 +221,19 @@ fn parse_errno(text: &str) -> Result<String, String> {
     if (1..4096).any(|number| why::errno_name(number) == Some(&name)) {
         Ok(name)
     } else {
-        Err("there is no such errno; write it as in EACCES".to_owned())
+        Err("no such errno; write it as in EACCES".to_owned())
     }
 }
 
-/// Serve a directory to a virtual machine through a vhost-user socket.
+/// Share a directory with a virtual machine over a vhost-user socket
 ///
-/// Prints the QEMU options and the guest's mount command to use once it listens, and serves one virtual machine after
-/// another until it gets SIGINT, SIGTERM or SIGHUP.
+/// Prints the QEMU options and the guest's mount command, then serves one virtual machine after another until it receives
+/// SIGINT, SIGTERM or SIGHUP.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 2 for a wrong command line; 1 for any other failure."
-)]
+#[command(after_help = "Examples:\n  \
+                    innkeeper share /srv/project --socket-path /run/project.sock\n  \
+                    innkeeper share /srv/data --socket-path /run/data.sock --tag data --readonly --num-queues 2\n\n\
+                  Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 2 for a wrong command line; 1 for any other failure.")]
 pub(crate) struct Share {
     /// Directory to share
     #[arg(value_name = "DIR")]
@@ -219,10 +241,10 @@ pub(crate) struct Share {
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
     /// Name by which the guest mounts the share, 1 to 36 bytes
-    #[arg(long, default_value = "share", value_parser = parse_tag)]
+    #[arg(long, default_value = "share", value_parser = parse_tag, help_heading = BASIC)]
     pub(crate) tag: String,
-    /// Let this group connect to the socket too (a name or a number)
-    #[arg(long, value_name = "GROUP", requires = "socket_path")]
+    /// Let this group (a name or a number) connect to the socket too
+    #[arg(long, value_name = "GROUP", requires = "socket_path", help_heading = ACCESS)]
     pub(crate) socket_group: Option<String>,
     #[command(flatten)]
     pub(crate) export: Export,
@@ -232,15 +254,27 @@ pub(crate) struct Share {
     pub(crate) process: Process,
 }
 
-/// What is told of errors that the guest gets; in `boot` of those of the root and of every further share.
+/// The log of errors. In `boot` it holds for the root and for every further share.
 #[derive(Debug, Args)]
 pub(crate) struct LogErrors {
-    /// Write a line for every errno that the guest is given: who asked for what, and which system call of the host failed
-    /// or which rule refused it. A busy guest is given many
-    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    /// Write a line for every errno that the guest receives
+    ///
+    /// A line has the request, its caller, and the system call of the host that failed or the rule that refused the request. A
+    /// busy guest causes many lines.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        help_heading = DIAGNOSIS,
+    )]
     pub(crate) log_errors: Option<ErrorFormat>,
-    /// Append those lines to FILE in place of standard error; no symbolic link may lie on the way to it
-    #[arg(long, value_name = "FILE", requires = "log_errors")]
+    /// Append the lines of --log-errors to FILE instead of standard error
+    ///
+    /// FILE must be a regular file or not exist, and no component of its path may be a symbolic link.
+    #[arg(long, value_name = "FILE", requires = "log_errors", help_heading = DIAGNOSIS)]
     pub(crate) log_errors_to: Option<PathBuf>,
 }
 
@@ -249,181 +283,220 @@ pub(crate) struct LogErrors {
 pub(crate) enum ErrorFormat {
     /// For people
     Text,
-    /// An object a line
+    /// One JSON object a line
     Json,
 }
 
-/// Where the virtual machine monitor connects.
+/// The socket to which the virtual machine monitor connects.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Endpoint {
     /// Create this UNIX socket and listen on it; it is removed at the end
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", help_heading = BASIC)]
     pub(crate) socket_path: Option<PathBuf>,
     /// Listen on this inherited descriptor of a listening UNIX socket
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = BASIC)]
     pub(crate) fd: Option<RawFd>,
 }
 
-/// Mount what a vhost-user-fs daemon shares, on this host, without a virtual machine.
+/// Mount the share of a vhost-user-fs daemon on this host, without a virtual machine
 ///
-/// Needs root (CAP_SYS_ADMIN) and /dev/fuse. Serves in the foreground until it is unmounted, gets SIGINT, SIGTERM or SIGHUP, or the
-/// daemon ends; in the last case whoever uses the mount gets errors.
+/// Needs root (CAP_SYS_ADMIN) and /dev/fuse. Runs in the foreground until the share is unmounted, a signal arrives (SIGINT,
+/// SIGTERM, SIGHUP), or the daemon ends. If the daemon ends, accesses fail.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 after it was unmounted, by umount or by a signal; 2 for a wrong command line; 1 for any other \
-                  failure, the end of the daemon included."
-)]
+#[command(after_help = "Examples:\n  \
+                    innkeeper mount /run/project.sock /mnt/project\n  \
+                    innkeeper mount /run/project.sock /mnt/project --packed --queues 2\n\n\
+                  Exit status: 0 after umount or a signal; 2 for a wrong command line; 1 for any other failure, the end of \
+                  the daemon included.")]
 pub(crate) struct Mount {
-    /// Socket of the daemon: `innkeeper share`, virtiofsd or another
+    /// Socket of the daemon: innkeeper share, virtiofsd or another
     #[arg(value_name = "SOCKET")]
     pub(crate) socket: PathBuf,
     /// Directory to mount on
     #[arg(value_name = "MOUNTPOINT")]
     pub(crate) mountpoint: PathBuf,
     /// Use packed rings
-    #[arg(long)]
+    #[arg(long, help_heading = PERFORMANCE)]
     pub(crate) packed: bool,
-    /// Request queues, each with its own thread (1 to 64)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)))]
+    /// Use N request queues, each with its own thread (1 to 64)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)),
+        help_heading = PERFORMANCE,
+    )]
     pub(crate) queues: u16,
-    /// Descriptors of a queue, of which a request takes two: a power of two from 4 to 1024
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_queue_size)]
+    /// Descriptors of a queue, a power of two from 4 to 1024; a request takes two
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_queue_size, help_heading = PERFORMANCE)]
     pub(crate) queue_size: u16,
-    /// Look for the next reply or request for up to N microseconds before sleeping, while they come that soon (0: never, 1000 at most)
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    /// Under load, poll for up to N microseconds before sleeping (0 to 1000, 0 turns polling off)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(0..=1000),
+        help_heading = PERFORMANCE,
+    )]
     pub(crate) poll_us: u32,
-    /// What to log on standard error
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    /// Least severe messages to log on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
     pub(crate) log_level: LogLevel,
 }
 
-/// Boot a Linux guest in QEMU from a directory, without a disk image.
+/// Boot a Linux guest in QEMU from a directory, without a disk image
 ///
-/// Without COMMAND the guest runs ROOTFS's own /sbin/init or /init on the terminal; Ctrl-a x ends it. With COMMAND the
-/// guest runs that alone, as root, with standard input, output and error wired to innkeeper's own, and innkeeper ends
-/// with its exit status.
+/// With COMMAND, the guest runs only that, as root, on innkeeper's standard input, output and error, and innkeeper exits
+/// with its status. Without COMMAND, the guest runs /sbin/init or /init of ROOTFS on the terminal; Ctrl-a x ends it.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: that of COMMAND (128+N if signal N ended it, 127 if there is no such command, 126 if it \
-                  cannot be run); without COMMAND 0 once the guest powers off or reboots; 128+N after innkeeper itself got signal N; \
-                  2 for a wrong command line; 125 for any other failure, a guest's panic included."
-)]
+#[command(after_help = "Examples:\n  \
+                    innkeeper boot /srv/rootfs -- uname -r\n  \
+                    innkeeper boot /srv/rootfs --memory 2G --cpus 2 --share /srv/data:data\n\n\
+                  Exit status: that of COMMAND (128+N if signal N ended it, 127 if it does not exist, 126 if it cannot be \
+                  run); without COMMAND 0 when the guest powers off or reboots; 128+N after signal N to innkeeper; 2 for a \
+                  wrong command line; 125 for any other failure, a guest's panic included.")]
 pub(crate) struct Boot {
     /// Directory that becomes the guest's root file system
     #[arg(value_name = "ROOTFS")]
     pub(crate) root: PathBuf,
-    /// Linux kernel (bzImage) to boot [default: the newest vmlinuz-* in ROOTFS/boot]
-    #[arg(long, value_name = "FILE")]
+    /// Boot this Linux kernel (bzImage) [default: the newest vmlinuz-* in ROOTFS/boot]
+    #[arg(long, value_name = "FILE", help_heading = BASIC)]
     pub(crate) kernel: Option<PathBuf>,
-    /// Initramfs to boot with, in place of the one innkeeper builds where it needs one
-    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    /// Boot with this initramfs [default: one that innkeeper builds if the kernel needs it]
+    #[arg(long, value_name = "FILE", conflicts_with = "command", help_heading = BASIC)]
     pub(crate) initrd: Option<PathBuf>,
-    /// Guest memory: bytes, or with suffix M or G
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    /// Guest memory, in bytes or with suffix M or G
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = BASIC)]
     pub(crate) memory: MemorySize,
     /// Virtual processors
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=255),
+        help_heading = BASIC,
+    )]
     pub(crate) cpus: u16,
     /// Share one more directory; the guest mounts it with `mount -t virtiofs TAG DIR`
-    #[arg(long = "share", value_name = "DIR:TAG")]
+    #[arg(long = "share", value_name = "DIR:TAG", help_heading = BASIC)]
     pub(crate) shares: Vec<SharedDirectory>,
     /// Add words to the kernel's command line
-    #[arg(long, value_name = "WORDS")]
+    #[arg(long, value_name = "WORDS", help_heading = BASIC)]
     pub(crate) append: Vec<String>,
-    /// QEMU to run [default: qemu-system-x86_64 in PATH]
-    #[arg(long, value_name = "FILE")]
+    /// Run this QEMU [default: qemu-system-x86_64 in PATH]
+    #[arg(long, value_name = "FILE", help_heading = BASIC)]
     pub(crate) qemu: Option<PathBuf>,
-    /// With COMMAND: show the guest's kernel messages on standard error
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) export: Export,
     #[command(flatten)]
     pub(crate) errors: LogErrors,
     #[command(flatten)]
     pub(crate) process: Process,
+    /// With COMMAND, show the guest's kernel messages on standard error
+    #[arg(long, short, help_heading = DIAGNOSIS)]
+    pub(crate) verbose: bool,
     /// Command to run in the guest
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// How directories are shared. In `boot` this holds for the root and for every further share.
+/// How to share directories. In `boot` this holds for the root and for every further share.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Export {
-    /// How long the guest may trust what it knows: not at all, names and attributes for a day, all for a second, all
-    /// for a day and also that a name is not there (always: for what this guest alone changes)
-    #[arg(long, value_name = "MODE", value_enum, default_value_t = Cache::Auto)]
-    pub(crate) cache: Cache,
     /// Refuse every change
-    #[arg(long)]
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) readonly: bool,
-    /// Request queues, each served by its own thread (1 to 64)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)))]
+    /// How long the guest may trust what it has cached
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Cache::Auto, help_heading = PERFORMANCE)]
+    pub(crate) cache: Cache,
+    /// Offer N request queues, each with its own thread (1 to 64)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(REQUEST_QUEUES_MAX)),
+        help_heading = PERFORMANCE,
+    )]
     pub(crate) num_queues: u16,
-    /// Ring format to offer: split only, or packed too, which QEMU asks for with packed=on
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Ring::Auto)]
+    /// Ring formats to offer
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Ring::Auto, help_heading = PERFORMANCE)]
     pub(crate) ring: Ring,
-    /// Let the guest gather writes in its cache, where --cache gives it one of contents: auto, always
-    #[arg(long)]
+    /// Let the guest gather writes in its cache (needs --cache auto or always)
+    #[arg(long, help_heading = PERFORMANCE)]
     pub(crate) writeback: bool,
-    /// Look for the next request for up to N microseconds before sleeping, while requests come that soon: spares both sides a wake-up,
-    /// for the processor time of a queue's thread that nobody else wants; an idle queue sleeps (0: never, 1000 at most)
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    /// Under load, poll for up to N microseconds before sleeping (0 to 1000, 0 turns polling off)
+    ///
+    /// Polling saves both sides a wake-up, and takes processor time that no other thread wants. An idle queue sleeps.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(0..=1000),
+        help_heading = PERFORMANCE,
+    )]
     pub(crate) poll_us: u32,
     /// Refuse extended attributes
-    #[arg(long, conflicts_with = "posix_acl")]
+    #[arg(long, conflicts_with = "posix_acl", help_heading = ACCESS)]
     pub(crate) no_xattr: bool,
     /// Let the guest keep POSIX access control lists
-    #[arg(long)]
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) posix_acl: bool,
-    /// Show the guest one file system where the host has several mounted
-    #[arg(long)]
+    /// Show the guest one file system even if the host has several mounted
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) no_announce_submounts: bool,
-    /// Remember files by handle rather than by open descriptor (needs CAP_DAC_READ_SEARCH)
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FileHandles::Prefer)]
+    /// Remember files by handle instead of by open descriptor (needs CAP_DAC_READ_SEARCH)
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = FileHandles::Prefer, help_heading = PERFORMANCE)]
     pub(crate) inode_file_handles: FileHandles,
-    /// Let the guest map files shared although cache mode never or metadata bypasses its cache
-    #[arg(long)]
+    /// Allow shared mappings of files with --cache never or metadata
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) allow_mmap: bool,
-    /// Open files with O_DIRECT where the guest does
-    #[arg(long)]
+    /// Open files with O_DIRECT if the guest does
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) allow_direct_io: bool,
-    /// Let the guest make idmapped mounts of the share (Linux 6.12, daemon as root); requests then name no user unless they create
-    /// something, so that --log-errors cannot say who asked, and the guest's root is refused the host's reserved blocks
-    #[arg(long)]
+    /// Let the guest make idmapped mounts of the share (Linux 6.12, daemon as root)
+    ///
+    /// Requests then name a user only if they create something. So --log-errors cannot report who asked, and the guest's root
+    /// cannot use the blocks that the host reserves for root.
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) allow_idmap: bool,
     /// Let the guest's root change project ids, and so move files out of the host's project quotas
-    #[arg(long)]
+    #[arg(long, help_heading = ACCESS)]
     pub(crate) allow_project_ids: bool,
-    /// Give the guest a window of this size into the host's page cache (DAX; bytes, or with suffix M, 512M at most; auto: 512M); needs
-    /// QEMU 11.1
-    #[arg(long, value_name = "SIZE")]
+    /// Give the guest a window of this size into the host's page cache (needs QEMU 11.1)
+    ///
+    /// SIZE is a power of two in bytes or with suffix M, at most 512M, or auto for 512M.
+    #[arg(long, value_name = "SIZE", help_heading = DAX)]
     pub(crate) dax: Option<WindowSize>,
-    /// Files to use DAX for where the guest leaves it to us (-o dax=inode): always, never, a size such as 64K from which on
-    /// files are mapped, a pattern for their names such as '*.img', or fitting (a multiple of 2 MiB long) [default: 2M;
-    /// fitting where QEMU cannot be given more than the files: that takes CAP_SYS_ADMIN and Linux 6.9]
-    #[arg(long, value_name = "POLICY", requires = "dax", value_parser = parse_dax_files)]
+    /// Files to map if the guest mounts with -o dax=inode: always, never, by size, by name, or fitting
+    ///
+    /// POLICY is always, never, a least size such as 64K, a pattern for names such as '*.img', or fitting (a multiple of 2 MiB
+    /// long) [default: 2M, which needs CAP_SYS_ADMIN and Linux 6.9; fitting without them]
+    #[arg(long, value_name = "POLICY", requires = "dax", value_parser = parse_dax_files, help_heading = DAX)]
     pub(crate) dax_files: Option<DaxFiles>,
 }
 
-/// How the innkeeper process itself behaves.
+/// Options of the innkeeper process itself.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Process {
-    /// Limit of open files, 0 to leave it alone [default: 1000000, or the hard limit if it cannot be raised]
-    #[arg(long, value_name = "N", value_parser = parse_open_files)]
+    /// Limit of open files, 0 to leave it unchanged [default: 1000000, or the hard limit if it cannot be raised]
+    #[arg(long, value_name = "N", value_parser = parse_open_files, help_heading = PERFORMANCE)]
     pub(crate) rlimit_nofile: Option<u64>,
-    /// What to log on standard error
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn)]
+    /// Least severe messages to log on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
     pub(crate) log_level: LogLevel,
 }
 
 /// See [`Export::cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cache {
+    /// Cache nothing
     Never,
+    /// Names and attributes for a day, no contents
     Metadata,
+    /// Names and attributes for a second, contents until the file changes or is opened again
     Auto,
+    /// Everything for a day, missing names too; only for what this guest alone changes
     Always,
 }
 
@@ -432,17 +505,20 @@ pub(crate) enum Cache {
 pub(crate) enum Ring {
     /// Offer both and let the virtual machine choose
     Auto,
-    /// Offer split rings alone
+    /// Offer split rings only
     Split,
-    /// Offer both and have QEMU ask for packed rings
+    /// Offer both and print QEMU options that use packed rings
     Packed,
 }
 
 /// See [`Export::inode_file_handles`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileHandles {
+    /// Keep a descriptor for each file
     Never,
+    /// Use handles where file system and privileges allow
     Prefer,
+    /// Use handles only, and refuse files that have none
     Mandatory,
 }
 
@@ -500,7 +576,7 @@ const FEWEST_OPEN_FILES: u64 = 64;
 fn parse_open_files(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(count) if count == 0 || count >= FEWEST_OPEN_FILES => Ok(count),
-        _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it alone")),
+        _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it unchanged")),
     }
 }
 
@@ -550,7 +626,7 @@ impl FromStr for WindowSize {
         }
         match bytes(text) {
             Some(bytes) if bytes.is_power_of_two() && (WINDOW_UNIT..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
-            Some(_) => Err("give a power of two from 2M to 512M, which is as much as QEMU copes with".into()),
+            Some(_) => Err("give a power of two from 2M to 512M, the most that QEMU can map".into()),
             None => Err("write it as 512M, or auto".into()),
         }
     }
@@ -563,9 +639,7 @@ fn parse_dax_files(text: &str) -> Result<DaxFiles, String> {
         "never" => Ok(DaxFiles::Never),
         // A name without any of these is more likely a policy misspelt.
         pattern if pattern.contains(['*', '?', '[']) => match glob::Pattern::new(pattern) {
-            Ok(_) if pattern.contains('/') => {
-                Err("a pattern is for the last component of a path, which has no `/`".into())
-            }
+            Ok(_) if pattern.contains('/') => Err("a pattern matches names, which have no `/`".into()),
             Ok(pattern) => Ok(DaxFiles::Named(pattern)),
             Err(error) => Err(format!(
                 "the pattern is wrong from byte {} on: {}",
@@ -587,10 +661,10 @@ fn parse_queue_size(text: &str) -> Result<u16, String> {
 
 fn parse_tag(tag: &str) -> Result<String, String> {
     match tag.len() {
-        0 => Err("a tag needs 1 to 36 bytes; the guest mounts the share by it".into()),
+        0 => Err("give 1 to 36 bytes; the guest mounts the share by this name".into()),
         1..=TAG_MAX => Ok(tag.into()),
         length => Err(format!(
-            "it has {length} bytes, and the device has room for {TAG_MAX}; choose a shorter one"
+            "it has {length} bytes, and {TAG_MAX} fit; choose a shorter one"
         )),
     }
 }

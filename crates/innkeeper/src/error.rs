@@ -1,14 +1,14 @@
-//! Everything that can stop innkeeper, each said in one sentence with the way out.
+//! Errors that end innkeeper: what failed, on what, why, and what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why innkeeper could not do its job.
+/// An error that ends innkeeper.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot share {path}: there is no such directory; create it or name another", path = .path.display())]
+    #[error("cannot share {path}: no such directory; create it or name another", path = .path.display())]
     NoDirectory { path: PathBuf },
-    #[error("cannot share {path}: it is not a directory; share the directory that holds it", path = .path.display())]
+    #[error("cannot share {path}: not a directory; share the directory that holds it", path = .path.display())]
     NotADirectory { path: PathBuf },
     #[error(
         "cannot share {path}: user {user} may not read and enter it; change its mode or run innkeeper as its owner",
@@ -17,21 +17,21 @@ pub(crate) enum Error {
     NoPermission { path: PathBuf, user: u32 },
     #[error("cannot share {path}: {source}; check that its file system is mounted and sound", path = .path.display())]
     Directory { path: PathBuf, source: io::Error },
-    #[error("the tag {tag:?} is given to more than one share; name each differently (the root's is {root:?})")]
+    #[error("cannot give the tag {tag:?} to more than one share; choose a tag for each (the root's is {root:?})")]
     TagTaken { tag: String, root: &'static str },
 
     #[error(
-        "the socket path {path} has {length} bytes and Linux allows {limit}; choose a shorter one, for example in /run or /tmp",
+        "cannot listen on {path}: the path has {length} bytes and Linux allows {limit}; choose a shorter one, for example in /run or /tmp",
         path = .path.display()
     )]
     SocketPathTooLong { path: PathBuf, length: usize, limit: usize },
     #[error(
-        "the socket {path} is in use by another process; stop that one or choose another --socket-path",
+        "cannot listen on {path}: the socket is in use by another process; stop it or choose another --socket-path",
         path = .path.display()
     )]
     SocketBusy { path: PathBuf },
     #[error(
-        "{path} exists and is not a socket; remove it or choose another --socket-path",
+        "cannot listen on {path}: the file exists and is not a socket; remove it or choose another --socket-path",
         path = .path.display()
     )]
     SocketPathTaken { path: PathBuf },
@@ -49,39 +49,39 @@ pub(crate) enum Error {
         group: u32,
         source: io::Error,
     },
-    #[error("there is no group {group} in /etc/group; name an existing one or give its number")]
+    #[error("no group {group} in /etc/group; name an existing one or give its number")]
     NoSuchGroup { group: String },
     #[error(
         "descriptor {number} is not a listening UNIX socket; pass one that is bound and listening, or use --socket-path"
     )]
     NotListening { number: i32 },
     #[error(
-        "cannot raise the limit of open files to {wanted}: {source}; ask for less with --rlimit-nofile or raise the hard limit"
+        "cannot raise the limit of open files to {wanted}: {source}; set a lower limit with --rlimit-nofile or raise the hard limit"
     )]
     OpenFileLimit { wanted: u64, source: io::Error },
     #[error("cannot share {path}: {reason}; try other options", path = .path.display())]
     Export { path: PathBuf, reason: String },
     #[error(
-        "cannot log errors to {path}: a symbolic link lies on the way, and a guest may have put it there; name the real path (realpath tells)",
+        "cannot log errors to {path}: the path has a symbolic link, which a guest may have made; name the real path (`realpath` prints it)",
         path = .path.display()
     )]
     LogBehindLink { path: PathBuf },
-    #[error("cannot log errors to {path}: it is not a regular file; name another", path = .path.display())]
+    #[error("cannot log errors to {path}: not a regular file; name another", path = .path.display())]
     LogNoFile { path: PathBuf },
     #[error(
         "cannot log errors to {path}: {source}; name a file in a directory that exists and that you may write to",
         path = .path.display()
     )]
     LogFile { path: PathBuf, source: io::Error },
-    #[error("the share can no longer be served: {reason}; start innkeeper anew")]
+    #[error("cannot serve the share any longer: {reason}; restart innkeeper")]
     Serve { reason: String },
 
-    #[error("cannot mount on {path}: there is no such directory; create it or name another", path = .path.display())]
+    #[error("cannot mount on {path}: no such directory; create it or name another", path = .path.display())]
     NoMountpoint { path: PathBuf },
-    #[error("cannot mount on {path}: it is not a directory; name one", path = .path.display())]
+    #[error("cannot mount on {path}: not a directory; name one", path = .path.display())]
     MountpointNotADirectory { path: PathBuf },
     #[error(
-        "cannot mount on {path}: a mount whose daemon has ended is left there; remove it with `umount {path}`",
+        "cannot mount on {path}: a mount whose daemon has ended is there; remove it with `umount {path}`",
         path = .path.display()
     )]
     MountpointDead { path: PathBuf },
@@ -93,58 +93,56 @@ pub(crate) enum Error {
     )]
     MountNotPermitted { path: PathBuf, user: u32 },
     #[error(
-        "cannot mount on {path}: {source}; check that the kernel has FUSE and that nothing else is in the way there",
+        "cannot mount on {path}: {source}; check that the kernel supports FUSE and that the directory is free",
         path = .path.display()
     )]
     Mount { path: PathBuf, source: io::Error },
     #[error(
-        "cannot open /dev/fuse: {source}; load the kernel's module with `modprobe fuse`, run innkeeper mount as root, or give the \
+        "cannot open /dev/fuse: {source}; load the kernel module with `modprobe fuse`, run innkeeper mount as root, or give the \
          container that device"
     )]
     NoFuse { source: io::Error },
     #[error(
-        "no daemon listens on {socket}; start one, for example `innkeeper share DIR --socket-path {socket}`",
+        "cannot connect to {socket}: no daemon listens there; start one, for example `innkeeper share DIR --socket-path {socket}`",
         socket = .socket.display()
     )]
     NoDaemon { socket: PathBuf },
     #[error("cannot connect to {socket}: {source}; name a socket that you may write to", socket = .socket.display())]
     Connect { socket: PathBuf, source: io::Error },
     #[error(
-        "the daemon on {socket} does not answer: it may be serving another machine or mount; end that one or start another daemon",
+        "the daemon on {socket} does not answer, maybe because it serves another machine or mount; end that one or start another daemon",
         socket = .socket.display()
     )]
     DaemonBusy { socket: PathBuf },
-    #[error("the daemon on {socket} has no packed rings; leave --packed away", socket = .socket.display())]
+    #[error("the daemon on {socket} has no packed rings; omit --packed", socket = .socket.display())]
     NoPackedRings { socket: PathBuf },
     #[error(
-        "the daemon on {socket} has {offered} request queues and not {wanted}; ask for fewer with --queues, or start it with more",
+        "the daemon on {socket} has {offered} request queues, not {wanted}; lower --queues, or start the daemon with more",
         socket = .socket.display()
     )]
     TooManyQueues { socket: PathBuf, wanted: u16, offered: u64 },
-    #[error("the daemon on {socket} cannot be used: {reason}; look at what it says itself", socket = .socket.display())]
+    #[error("cannot use the daemon on {socket}: {reason}; see what the daemon logs", socket = .socket.display())]
     Daemon { socket: PathBuf, reason: String },
-    #[error("no session with the daemon: {reason}; look at what it says itself")]
+    #[error("cannot open a session with the daemon: {reason}; see what the daemon logs")]
     Session { reason: String },
     #[error(
-        "the daemon on {socket} has ended, so {mountpoint} answers with errors alone; remove it with `umount {mountpoint}`",
+        "the daemon on {socket} has ended, so all accesses to {mountpoint} fail; remove it with `umount {mountpoint}`",
         socket = .socket.display(), mountpoint = .mountpoint.display()
     )]
     DaemonGone { socket: PathBuf, mountpoint: PathBuf },
-    #[error("the mount can no longer be served: {reason}; unmount it and start innkeeper anew")]
+    #[error("cannot serve the mount any longer: {reason}; unmount it and restart innkeeper")]
     Relay { reason: String },
 
-    #[error("there is no {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
+    #[error("cannot find {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
     NoQemu { program: String },
-    #[error(
-        "no QEMU here has shared memory for devices, which DAX needs (QEMU 11.1); name one with --qemu or run `cargo xtask setup`"
-    )]
+    #[error("no QEMU here supports DAX, which needs QEMU 11.1; name one with --qemu or run `cargo xtask setup`")]
     NoQemuForDax,
     #[error("cannot run {program}: {source}; name a QEMU with --qemu", program = .program.display())]
     RunQemu { program: PathBuf, source: io::Error },
-    #[error("QEMU ended before the guest did ({status}), saying: {said}")]
+    #[error("QEMU ended before the guest did ({status}): {said}")]
     QemuFailed { status: String, said: String },
     #[error(
-        "there is no kernel vmlinuz-* in {root}/boot; install one there (Debian: linux-image-cloud-amd64) or name one with --kernel",
+        "no kernel vmlinuz-* in {root}/boot; install one there (Debian: linux-image-cloud-amd64) or name one with --kernel",
         root = .root.display()
     )]
     NoKernel { root: PathBuf },
@@ -164,7 +162,7 @@ pub(crate) enum Error {
         directory: PathBuf,
     },
     #[error(
-        "{directory} has no {file}, so it cannot be told which modules kernel {release} needs; run `depmod -b ROOT {release}` \
+        "cannot find the modules of kernel {release}: {directory} has no {file}; run `depmod -b ROOT {release}` \
          or boot another kernel with --kernel",
         directory = .directory.display()
     )]
@@ -184,11 +182,11 @@ pub(crate) enum Error {
     Initramfs { path: PathBuf, source: io::Error },
     #[error("the guest's kernel panicked: {line}")]
     Panicked { line: String },
-    #[error("the guest could not be set up: {line}")]
+    #[error("cannot set up the guest: {line}")]
     GuestSetup { line: String },
-    #[error("the guest ended before the command did; the last it said on its console:\n{console}")]
+    #[error("the guest ended before the command did; its last console output:\n{console}")]
     EndedEarly { console: String },
-    #[error("the guest broke the rules of its command channel: {reason}")]
+    #[error("the guest broke the protocol of its command channel: {reason}")]
     Channel { reason: String },
 
     #[error(transparent)]
@@ -199,7 +197,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// For `map_err`: the system refused what every job needs, so there is no other way to name.
+    /// Makes a [`Self::System`], for `map_err`: the system refused what every job needs, so the message advises nothing.
     pub(crate) fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System {
             doing,

@@ -7,81 +7,128 @@ use clap::{Args, ValueEnum};
 
 use super::contender::Recipe;
 use super::workload::{Task, all};
-use crate::args::Process;
+use crate::args::{BASIC, PERFORMANCE, Process};
 
-/// Measure this program, other vhost-user-fs daemons and the host itself, side by side.
+/// Heading of the options that size the files.
+const DATA: &str = "Data";
+
+/// Measure this program, other vhost-user-fs daemons and the host side by side
 ///
-/// Starts the daemons on files it makes inside of DIRECTORY and removes at the end, and drives them straight over the
-/// ring, with no kernel in the way. The contenders take turns round by round.
+/// Starts the daemons on files that it makes in DIRECTORY and removes at the end. Drives them directly over the ring, without
+/// a guest kernel. The contenders take turns round by round.
 ///
-/// Then tools of the host work on a source tree, through `innkeeper mount` and on the directory itself: untar, git-status, git-clone,
-/// rm, grep and compile. A round is one run, with a new daemon and a new mount, whose caches are empty; the host's own
-/// caches have all files. It takes root and /dev/fuse; nobody else sees these mounts.
+/// Then tools of the host work on a source tree, through `innkeeper mount` and on the directory itself: untar, git-status,
+/// git-clone, rm, grep and compile. A round is one run with a new daemon and a new mount, whose caches are empty; the host's
+/// own caches hold all files. The tools need root and /dev/fuse. Other processes do not see these mounts.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0; 128+N after signal N; 2 for a wrong command line; 1 for any other failure, also where what \
-                  --workload names cannot be measured here."
-)]
+#[command(after_help = "Examples:\n  \
+                    innkeeper bench /tmp --against 'virtiofsd --socket-path={socket} --shared-dir={directory}'\n  \
+                    innkeeper bench /tmp --workload read-4k@32 --packed --json figures.json\n\n\
+                  Exit status: 0; 128+N after signal N; 2 for a wrong command line; 1 for any other failure, and if a named \
+                  --workload cannot be measured here.")]
 pub(crate) struct Bench {
-    /// Where to make the files to measure with
+    /// Directory in which to make the files to measure with
     #[arg(value_name = "DIRECTORY")]
     pub(super) directory: PathBuf,
-    /// Daemon to compare with, as a command with {socket} and {directory}
-    #[arg(long, value_name = "COMMAND")]
+    /// Daemon to compare with: a command with {socket} and {directory}
+    #[arg(long, value_name = "COMMAND", help_heading = BASIC)]
     pub(super) against: Vec<String>,
-    /// What to measure: over the ring, with @N for N operations at a time, or a tool through a mount [default: all]
-    #[arg(long = "workload", value_name = "NAME")]
+    /// Measure only this; may be repeated [default: everything]
+    ///
+    /// NAME is a workload over the ring, with @N for N operations at a time, a tool, ready, idle or memory.
+    #[arg(long = "workload", value_name = "NAME", help_heading = BASIC)]
     pub(super) tasks: Vec<Task>,
     /// Rounds of each contender
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 7,
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = BASIC,
+    )]
     pub(super) rounds: u32,
     /// Seconds of a round
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = parse_seconds, help_heading = BASIC)]
     pub(super) seconds_per_round: f64,
-    /// Packed rings where a daemon has them
-    #[arg(long)]
+    /// Use packed rings if a daemon has them
+    #[arg(long, help_heading = PERFORMANCE)]
     pub(super) packed: bool,
-    /// Request queues where a daemon has as many, each driven by a thread
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Use N request queues if a daemon has as many, each driven by a thread
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        help_heading = PERFORMANCE,
+    )]
     pub(super) queues: u16,
-    /// Processors for the driving thread and the daemons
-    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Placement::Apart)]
+    /// Processors of the driving thread and the daemons
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Placement::Apart, help_heading = PERFORMANCE)]
     pub(super) placement: Placement,
     /// Small files to look up and read
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=999_999))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=999_999),
+        help_heading = DATA,
+    )]
     pub(super) files: u32,
     /// Entries of the directory to list
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=999_999))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=999_999),
+        help_heading = DATA,
+    )]
     pub(super) entries: u32,
-    /// MiB of the files to read and write
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// Size of the files to read and write, in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=65_536),
+        help_heading = DATA,
+    )]
     pub(super) data_mib: u32,
     /// Files to look up for `memory`
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 200_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        help_heading = DATA,
+    )]
     pub(super) known_files: u32,
     /// Files of the source tree that tools work on
-    #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u32).range(24..=999_999))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3000,
+        value_parser = clap::value_parser!(u32).range(24..=999_999),
+        help_heading = DATA,
+    )]
     pub(super) tree_files: u32,
-    /// Write all figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
+    /// Write all figures to FILE as JSON
+    #[arg(long, value_name = "FILE", help_heading = BASIC)]
     pub(super) json: Option<PathBuf>,
-    /// Draw the ratios to this file as SVG
-    #[arg(long, value_name = "FILE")]
+    /// Draw the ratios to FILE as SVG
+    #[arg(long, value_name = "FILE", help_heading = BASIC)]
     pub(super) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) process: Process,
 }
 
-/// Where the scheduler may put whom. Left alone it moves threads together and apart again, and a wake-up of a processor that sleeps
-/// costs more than many a request: rounds would differ by more than daemons do.
+/// Processors of the threads. The scheduler moves threads together and apart, and waking a sleeping processor costs more than
+/// many requests do: without placement, rounds differ by more than daemons do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Placement {
-    /// The driving threads, or a tool and its mount, on the first, the daemons on the others, as with a virtual machine
-    /// that has its own
+    /// Drivers, or a tool and its mount, on the first; daemons on the others, as for a virtual machine with its own
     Apart,
-    /// All on the first: no wake-up of another processor, so that the work itself is compared
+    /// All on the first: no wake-ups of other processors, so this compares the work itself
     Together,
-    /// Wherever the kernel likes
+    /// As the kernel chooses
     Free,
 }
 

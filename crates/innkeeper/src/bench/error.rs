@@ -1,11 +1,11 @@
-//! Everything that can stop a measurement.
+//! Errors that end a measurement.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::export::whole;
 
-/// Why nothing more is measured.
+/// An error that ends a measurement.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot make files to measure with in {path}: {source}; name a directory that you may write to and that has 1 GiB free", path = .path.display())]
@@ -13,41 +13,41 @@ pub(crate) enum Error {
     #[error("cannot start {name}: {source}")]
     Start { name: String, source: io::Error },
     #[error(
-        "{name} ended ({status}) before it listened on its socket, saying: {said}; its command must have {{socket}} and {{directory}}"
+        "{name} ended ({status}) before it listened on its socket: {said}; its command must have {{socket}} and {{directory}}"
     )]
     Ended { name: String, status: String, said: String },
     #[error(
         "{name} does not listen on its socket after {seconds} seconds; its command must have {{socket}} and {{directory}}"
     )]
     NotListening { name: String, seconds: u64 },
-    #[error("cannot drive {name}: {source}; it said: {said}")]
+    #[error("cannot drive {name}: {source}; its last message: {said}")]
     Contender {
         name: String,
         source: Box<Error>,
         /// What the daemon said last, or nothing.
         said: String,
     },
-    #[error("cannot mount what it shares: {said}")]
+    #[error("cannot mount its share: {said}")]
     Mount { said: String },
     #[error("cannot run {tool}: {source}")]
     RunTool { tool: String, source: io::Error },
-    #[error("{tool} ended ({status}), saying: {said}")]
+    #[error("{tool} ended ({status}): {said}")]
     Tool { tool: String, status: String, said: String },
-    #[error("{tool} on {who} ended well, and its work is not done")]
+    #[error("{tool} on {who} reported success but did not do its work")]
     Undone { tool: String, who: String },
     #[error("{}", whole(.0))]
     Driver(#[from] driver::Error),
-    #[error("the reply of {written} bytes to request {unique} breaks the rules of virtio-fs")]
+    #[error("the reply of {written} bytes to request {unique} violates virtio-fs")]
     BadReply { unique: u64, written: u32 },
     #[error("{what} failed: {source}")]
     Refused { what: &'static str, source: io::Error },
-    #[error("it has no queue for requests")]
+    #[error("it has no request queue")]
     NoQueue,
-    #[error("it takes writes of {max_write} bytes at most, and 1 MiB is to be measured")]
+    #[error("it takes writes of at most {max_write} bytes, and the workload needs 1 MiB")]
     SmallWrites { max_write: u32 },
-    #[error("an operation that was begun in a round has not come to its end {seconds} seconds after it")]
+    #[error("an operation of a round did not end within {seconds} seconds after the round")]
     Endless { seconds: u64 },
-    #[error("{what} gave wrong contents")]
+    #[error("{what} returned wrong contents")]
     Contents { what: &'static str },
     #[error("cannot write {path}: {source}", path = .path.display())]
     Output { path: PathBuf, source: io::Error },

@@ -85,7 +85,7 @@ impl Rounds {
         Spread::of(self.all.iter().map(figure)).unwrap_or_default()
     }
 
-    /// How many times the rate of `other` this is, round by round: neighbours in time have the same noise.
+    /// This rate divided by the rate of `other`, round by round: neighbours in time have the same noise.
     pub(super) fn ratio(&self, other: &Self) -> Option<Spread> {
         let pairs = self.all.iter().zip(&other.all);
         Spread::of(

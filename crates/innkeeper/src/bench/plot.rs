@@ -25,7 +25,7 @@ const STYLE: &str = "
 ";
 const COLOURS: usize = 4;
 
-/// For each workload how many times the rate of each other contender ours is.
+/// Draws, for each workload, our rate divided by each other contender's.
 pub(super) fn draw(report: &Report) -> String {
     let others = report.contenders.len().saturating_sub(1);
     let group = BAR * others as f64 + GAP;
@@ -33,9 +33,9 @@ pub(super) fn draw(report: &Report) -> String {
     let height = bottom + 40.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         role=\"img\" aria-label=\"Rate of innkeeper in times of the others', by workload\">\n\
+         role=\"img\" aria-label=\"innkeeper's rate divided by the others', by workload\">\n\
          <style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\" rx=\"8\"/>\n\
-         <text x=\"16\" y=\"24\" class=\"title\">innkeeper's rate in times of the others'</text>\n"
+         <text x=\"16\" y=\"24\" class=\"title\">innkeeper's rate divided by the others'</text>\n"
     );
     for (index, contender) in report.contenders.iter().skip(1).enumerate() {
         let (x, class) = (16.0 + 150.0 * index as f64, index % COLOURS);

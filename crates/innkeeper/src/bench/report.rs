@@ -55,7 +55,7 @@ pub(super) struct Measurement {
     pub(super) cpu_ns: Option<f64>,
     /// System calls of the daemon an operation; of the host, its own; nothing where they cannot be counted.
     pub(super) syscalls: Option<f64>,
-    /// Our rate in times of this one's; nothing for ourselves.
+    /// Our rate divided by this one's; nothing for ourselves.
     pub(super) ratio: Option<Spread>,
     rounds: Vec<Round>,
 }

@@ -31,7 +31,7 @@ pub(super) fn heading(rounds: u32, seconds: f64, not_counted: Option<&std::io::E
         "p99 us",
         "CPU us",
         "calls",
-        "innkeeper's rate in times of it (least to most)"
+        "innkeeper's rate / its rate (least to most)"
     );
     if let Some(error) = not_counted {
         add(
@@ -46,7 +46,7 @@ pub(super) fn tools_heading(rounds: u32) -> String {
     format!(
         "\nTools on a mount of each daemon (innkeeper mount); medians of {rounds} runs in turns. Each run has a new daemon and a new mount, whose\n\
          caches are empty; the host's caches have all files.\n\n{:<24}{:<14}{:>13}  {:>9}   {}\n",
-        "workload", "who", "seconds", "CPU s", "innkeeper's speed in times of it (least to most)"
+        "workload", "who", "seconds", "CPU s", "innkeeper's speed / its speed (least to most)"
     )
 }
 

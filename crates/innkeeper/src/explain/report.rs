@@ -25,7 +25,7 @@ pub(super) struct Report {
     /// The command's exit status; none for a recording.
     status: Option<u8>,
     failures: Vec<Told>,
-    /// Failures of everyday kinds that are not told.
+    /// Number of everyday failures that are left out.
     hidden: usize,
 }
 
@@ -102,13 +102,13 @@ impl Report {
             told.print(job.kernel, &mut text);
         }
         if self.failures.is_empty() {
-            text.push_str("innkeeper: no call failed that is worth telling\n");
+            text.push_str("innkeeper: no failed calls to report\n");
         }
         if self.hidden > 0 {
             // Writing to a string cannot fail.
             let _written = writeln!(
                 text,
-                "innkeeper: {} failures of everyday kinds are not told; --all tells them",
+                "innkeeper: everyday failures left out: {}; --all reports them",
                 self.hidden
             );
         }

@@ -205,7 +205,7 @@ fn a_mount_or_a_daemon_that_ends_in_the_middle_is_an_error_and_no_hang() {
         kill_process(victim, Signal::KILL).unwrap();
         let output = endless.bench.wait_with_output().unwrap();
         // Whether while it was at work, before or after.
-        assert_refused(&output, 1, &["cannot drive innkeeper: ", "it said: "]);
+        assert_refused(&output, 1, &["cannot drive innkeeper: ", "its last message: "]);
         assert!(is_empty(directory.path()));
     }
 }

@@ -55,11 +55,15 @@ fn what_is_missing_is_told_in_a_sentence() {
         .env("PATH", path.join("missing"))
         .output()
         .unwrap();
-    assert_refused(&output, 125, &["no qemu-system-x86_64 in PATH", "install it", "--qemu"]);
+    assert_refused(
+        &output,
+        125,
+        &["cannot find qemu-system-x86_64 in PATH", "install it", "--qemu"],
+    );
     assert_refused(
         &boot(path, &["--qemu", "/missing/qemu"]),
         125,
-        &["no /missing/qemu", "--qemu"],
+        &["cannot find /missing/qemu", "--qemu"],
     );
     assert_refused(
         &boot(path, &["--qemu", &qemu]),
@@ -120,7 +124,7 @@ fn the_log_of_errors_is_made_and_never_behind_a_link() {
         ];
         boot(root.path(), &options)
     };
-    assert_refused(&boot(&link), 125, &["a symbolic link lies on the way"]);
+    assert_refused(&boot(&link), 125, &["the path has a symbolic link"]);
     assert!(!root.path().join("precious").exists());
     assert_refused(&boot(&log), 125, &["QEMU ended before the guest did"]);
     assert_eq!(fs::read(&log).unwrap(), b"");

@@ -584,11 +584,11 @@ fn what_the_daemon_does_not_have_is_refused_in_a_sentence() {
         command.args([directory.join("socket"), directory.join("mnt")]);
         command.args(option).output().unwrap()
     };
-    assert_refused(&mount(&["--packed"]), 1, &["no packed rings", "leave --packed away"]);
+    assert_refused(&mount(&["--packed"]), 1, &["no packed rings", "omit --packed"]);
     assert_refused(
         &mount(&["--queues", "2"]),
         1,
-        &["has 1 request queues and not 2", "--queues"],
+        &["has 1 request queues, not 2", "--queues"],
     );
     for size in ["0", "2", "100", "2048"] {
         let output = mount(&["--queue-size", size]);

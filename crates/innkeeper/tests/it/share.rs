@@ -420,7 +420,7 @@ fn a_wrong_command_line_has_status_2_and_says_what_is_allowed() {
         ),
         (
             &["--socket-path", "/s", "--rlimit-nofile", "many"],
-            "or 0 to leave it alone",
+            "or 0 to leave it unchanged",
         ),
         (&[], "--socket-path"),
     ] {

@@ -42,12 +42,11 @@ fn manual() -> String {
     fs::read_to_string(path).unwrap().replace("\\-", "-")
 }
 
-/// The block of the README in this language, word for word.
+/// First block of the README in this language, verbatim.
 pub(crate) fn readme_block(language: &str) -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(readme).unwrap();
-    let section = readme.split("\n## mute-thread\n").nth(1).unwrap();
-    let block = section.split(&format!("```{language}\n")).nth(1).unwrap();
+    let block = readme.split(&format!("```{language}\n")).nth(1).unwrap();
     block.split("```").next().unwrap().to_owned()
 }
 
