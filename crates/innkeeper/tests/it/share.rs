@@ -33,6 +33,25 @@ impl Daemon {
         Self::run(command.args(options), directory)
     }
 
+    /// Started by a shell that has set a limit, as a service manager would.
+    fn limited(limit: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("data")).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args([
+                "-c",
+                &format!("{limit}; exec \"$@\""),
+                "sh",
+                env!("CARGO_BIN_EXE_innkeeper"),
+                "share",
+            ])
+            .arg(directory.path().join("data"))
+            .arg("--socket-path")
+            .arg(directory.path().join("socket"));
+        Self::run(&mut command, directory)
+    }
+
     pub(crate) fn run(command: &mut Command, directory: TempDir) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut announced = String::new();
@@ -128,21 +147,7 @@ fn a_guest_after_another_is_served_on_the_rings_that_were_offered() {
 /// setrlimit(2): a write beyond RLIMIT_FSIZE raises SIGXFSZ, which ends a process that does not ask otherwise.
 #[test]
 fn a_write_beyond_the_daemons_limit_of_file_size_costs_that_write_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("data")).unwrap();
-    let mut command = Command::new("/bin/sh");
-    command
-        .args([
-            "-c",
-            "ulimit -f 1; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_innkeeper"),
-            "share",
-        ])
-        .arg(directory.path().join("data"))
-        .arg("--socket-path")
-        .arg(directory.path().join("socket"));
-    let daemon = Daemon::run(&mut command, directory);
+    let daemon = Daemon::limited("ulimit -f 1");
     let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
     let mut requests = Requests::new(0, 0);
     let mut ask = |request: &driver::fs::Request| {
@@ -176,25 +181,10 @@ fn no_thread_of_it_keeps_what_no_share_needs() {
     assert!(threads > 1, "queues have threads of their own");
 }
 
-/// A shell that lowers the hard limit first starts the daemon, as a service manager would.
 #[test]
 fn a_guest_opens_20000_files_where_the_hard_limit_can_be_raised() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("data")).unwrap();
-    fs::write(directory.path().join("data/file"), "").unwrap();
-    let mut command = Command::new("/bin/sh");
-    command
-        .args([
-            "-c",
-            "ulimit -n 4096; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_innkeeper"),
-            "share",
-        ])
-        .arg(directory.path().join("data"))
-        .arg("--socket-path")
-        .arg(directory.path().join("socket"));
-    let daemon = Daemon::run(&mut command, directory);
+    let daemon = Daemon::limited("ulimit -n 4096");
+    fs::write(daemon.directory.path().join("data/file"), "").unwrap();
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.child.id())).unwrap();
     let line = limits
         .lines()
