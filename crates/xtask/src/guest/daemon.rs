@@ -196,6 +196,21 @@ impl Daemon {
         Ok(Some(lanes))
     }
 
+    /// How many threads it has that wait in place of lanes; a peer has none.
+    pub(crate) fn helpers(&self) -> Result<Option<usize>> {
+        if !self.ours {
+            return Ok(None);
+        }
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut helpers = 0;
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+            let path = task?.path().join("comm");
+            let name = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            helpers += usize::from(name.starts_with("helper-"));
+        }
+        Ok(Some(helpers))
+    }
+
     /// How many descriptors it has open; a peer is not asked.
     pub(crate) fn open_descriptors(&self) -> Result<Option<usize>> {
         if !self.ours {

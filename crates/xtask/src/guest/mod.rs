@@ -218,16 +218,23 @@ impl<'lab> Guest<'lab> {
 
     /// How many descriptors the daemon of a share has open; `None` if it is a peer.
     pub(crate) fn open_descriptors(&self, tag: &str) -> Result<Option<usize>> {
-        let share = self.daemons.iter().find(|(_, known)| *known == tag);
-        let (daemon, _) = share.with_context(|| format!("there is no share {tag}"))?;
-        daemon.open_descriptors()
+        self.daemon(tag)?.open_descriptors()
+    }
+
+    /// How many threads of a share's daemon wait in place of lanes; `None` if it is a peer.
+    pub(crate) fn helpers(&self, tag: &str) -> Result<Option<usize>> {
+        self.daemon(tag)?.helpers()
     }
 
     /// The counters of a share's window after the guest has unmounted it.
     pub(crate) fn window_counts(&self, tag: &str) -> Result<WindowCounts> {
+        self.daemon(tag)?.window_counts()
+    }
+
+    fn daemon(&self, tag: &str) -> Result<&Daemon> {
         let share = self.daemons.iter().find(|(_, known)| *known == tag);
         let (daemon, _) = share.with_context(|| format!("there is no share {tag}"))?;
-        daemon.window_counts()
+        Ok(daemon)
     }
 
     /// What the job has printed so far, for the report of a failure.
