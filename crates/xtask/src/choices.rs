@@ -52,6 +52,11 @@ pub(crate) const HOST_QEMU: &str = "/usr/bin/qemu-system-x86_64";
 pub(crate) const NEW_QEMU_RELEASE: &str = "trixie";
 pub(crate) const NEW_QEMU_SUITE: &str = "trixie-backports";
 
+/// User-Mode Linux 7.2, a guest without QEMU: its package, and the suites that may have it, the most settled first.
+/// Earlier kernels end with a panic on processors whose registers need more room than theirs (AMX).
+pub(crate) const UML_PACKAGE: &str = "user-mode-linux";
+pub(crate) const UML_SUITES: &[&str] = &["forky", "sid"];
+
 /// A program from crates.io, built once into the cache.
 #[derive(Debug)]
 pub(crate) struct Tool {

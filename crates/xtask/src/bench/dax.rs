@@ -16,7 +16,7 @@ use crate::guest::qemu::{Device, Variant};
 use crate::guest::{Guest, Lab};
 use crate::run::output;
 use crate::setup;
-use crate::test::guests::{fresh, lab};
+use crate::test::guests::fresh;
 use crate::test::{build_guest_programs, build_innkeeper, target, workspace};
 
 /// All in MiB.
@@ -45,7 +45,7 @@ pub(super) struct Sample {
 pub(super) fn run() -> Result<()> {
     let parts = setup::run()?;
     let programs = build_guest_programs()?;
-    let lab = lab(&parts, programs, Program::Innkeeper(build_innkeeper()?));
+    let lab = Lab::new(&parts, programs, Program::Innkeeper(build_innkeeper()?));
     let directory = target()?.join("bench-dax");
     fresh(&directory)?;
     let share = directory.join("share");

@@ -1,4 +1,4 @@
-//! A running QEMU and what its guest prints on the serial console.
+//! A running virtual machine, QEMU or User-Mode Linux, and what its guest prints on the console.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,7 +20,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Starts QEMU with its console on the pipe that this reads; both of its streams go to `log` too.
+    /// Starts the machine with its console on the pipe that this reads; both of its streams go to `log` too.
     pub(crate) fn start(mut command: Command, log: Option<&Path>) -> Result<Console> {
         let mut child = command
             .stdin(Stdio::null())
@@ -77,7 +77,7 @@ impl Console {
                     )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    bail!("QEMU ended before {text:?} was on the console; the last line was {last:?}")
+                    bail!("the machine ended before {text:?} was on the console; the last line was {last:?}")
                 }
             }
         }
@@ -92,11 +92,11 @@ impl Console {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("QEMU still runs after {} s", limit.as_secs()),
+                Err(RecvTimeoutError::Timeout) => bail!("the machine still runs after {} s", limit.as_secs()),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = self.child.wait().context("cannot wait for QEMU")?;
+                    let status = self.child.wait().context("cannot wait for the machine")?;
                     if !status.success() {
-                        bail!("QEMU failed ({status})");
+                        bail!("the machine failed ({status})");
                     }
                     return Ok(());
                 }
@@ -137,10 +137,22 @@ impl Console {
         }
     }
 
-    /// Kills QEMU at once, as a crash would.
+    /// The processes that the machine has started: those of User-Mode Linux run the guest's programs.
+    pub(crate) fn children(&self) -> Result<Vec<u32>> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut children = Vec::new();
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+            let path = task?.path().join("children");
+            let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            children.extend(list.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        }
+        Ok(children)
+    }
+
+    /// Kills the machine at once, as a crash would.
     pub(crate) fn kill(mut self) -> Result<()> {
-        self.child.kill().context("cannot kill QEMU")?;
-        self.child.wait().context("cannot wait for QEMU").map(drop)
+        self.child.kill().context("cannot kill the machine")?;
+        self.child.wait().context("cannot wait for the machine").map(drop)
     }
 }
 

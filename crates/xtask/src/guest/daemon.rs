@@ -196,6 +196,37 @@ impl Daemon {
         Ok(Some(lanes))
     }
 
+    /// How many threads it has that wait in place of lanes; a peer has none.
+    pub(crate) fn helpers(&self) -> Result<Option<usize>> {
+        if !self.ours {
+            return Ok(None);
+        }
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut helpers = 0;
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+            let path = task?.path().join("comm");
+            let name = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            helpers += usize::from(name.starts_with("helper-"));
+        }
+        Ok(Some(helpers))
+    }
+
+    /// How many descriptors it has open; a peer is not asked.
+    pub(crate) fn open_descriptors(&self) -> Result<Option<usize>> {
+        if !self.ours {
+            return Ok(None);
+        }
+        let path = format!("/proc/{}/fd", self.child.id());
+        let list = fs::read_dir(&path).with_context(|| format!("cannot list {path}"))?;
+        Ok(Some(list.count()))
+    }
+
+    /// Kills it at once; its socket stays.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("cannot kill the daemon")?;
+        self.child.wait().context("cannot wait for the daemon").map(drop)
+    }
+
     /// Asks the daemon to end; ours must do so with status 0 and take its socket away.
     pub(crate) fn stop(mut self) -> Result<()> {
         if !self.ours {

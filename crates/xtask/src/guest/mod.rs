@@ -1,27 +1,30 @@
-//! A real Linux guest: QEMU and one daemon a share, with the root in a directory and the job in a shell script.
+//! A real Linux guest: QEMU or User-Mode Linux and one daemon a share, with the root in a directory and the job in a shell script.
 
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod qemu;
+pub(crate) mod uml;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::accelerator::Accelerator;
 use crate::setup::{Parts, copy_root};
 use crate::test::GuestPrograms;
 use console::Console;
 use daemon::{Daemon, Program, Share, Sharing, WindowCounts};
-use qemu::{QemuCommand, Variant};
+use qemu::{Device, QemuCommand, Variant};
 
 /// What init prints in the guest before the job's exit status.
 const STATUS: &str = "innkeeper-guest: status ";
 
 /// Tag of the share that the guest boots from.
-const ROOT_TAG: &str = "rootfs";
+pub(crate) const ROOT_TAG: &str = "rootfs";
 
 /// What init prints first.
 const STARTED: &str = "innkeeper-guest: started";
@@ -38,15 +41,39 @@ const FAULTS_BORNE: u32 = 2;
 /// Memory of a guest in MiB, unless the test says something else.
 const MEMORY: u32 = 1024;
 
-/// From the end of a job to the end of QEMU.
+/// The same for User-Mode Linux, whose guest knows the kernel and little else.
+const UML_MEMORY: u32 = 256;
+
+/// From the end of a job to the end of the machine.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 
 /// What every guest of a test run has in common.
 pub(crate) struct Lab {
     pub(crate) parts: Parts,
-    pub(crate) accelerator: Accelerator,
+    accelerator: OnceLock<Accelerator>,
     pub(crate) daemon: Program,
     pub(crate) programs: GuestPrograms,
+}
+
+impl Lab {
+    /// Where guests run, with `programs` in them and `daemon` for their shares.
+    pub(crate) fn new(parts: &Parts, programs: GuestPrograms, daemon: Program) -> Lab {
+        Lab {
+            parts: parts.clone(),
+            accelerator: OnceLock::new(),
+            daemon,
+            programs,
+        }
+    }
+
+    /// What QEMU runs guests on, found out when the first of them starts.
+    fn accelerator(&self) -> Accelerator {
+        *self.accelerator.get_or_init(|| {
+            let accelerator = Accelerator::probe(&self.parts.qemu, &self.parts.kernel);
+            println!("QEMU's guests run on {accelerator:?}");
+            accelerator
+        })
+    }
 }
 
 /// One guest to be: where its files lie and what it is made of.
@@ -79,7 +106,10 @@ impl<'lab> Guest<'lab> {
             directory: directory.to_owned(),
             sockets,
             daemons: Vec::new(),
-            memory: MEMORY,
+            memory: match variant.device {
+                Device::Uml => UML_MEMORY,
+                _ => MEMORY,
+            },
         };
         guest.share(&root, ROOT_TAG, Sharing::Plain)?;
         Ok(guest)
@@ -128,17 +158,27 @@ impl<'lab> Guest<'lab> {
             .iter()
             .map(|(daemon, tag)| (daemon.socket().to_owned(), *tag))
             .collect();
-        let program = self.variant.program(&self.lab.parts);
+        let command = match self.variant.program(&self.lab.parts) {
+            Some(program) => self.qemu(program, &shares),
+            None => {
+                let uml = self.lab.parts.uml.as_ref().map_err(|reason| anyhow!("{reason}"))?;
+                uml::command(uml, self.memory, &shares, self.sockets.path())
+            }
+        };
+        let mut console = Console::start(command, Some(&self.directory.join("console.log")))?;
+        console.wait_for(STARTED, START_LIMIT)?;
+        Ok(console)
+    }
+
+    fn qemu(&self, program: &Path, shares: &[(PathBuf, &str)]) -> Command {
         // Linux uses at most one request queue for each processor. No more of them than that: see TRANSLATOR_FAULT.
         let cpus = self.variant.queues;
         // Only errors of the kernel on the console, so that its lines do not cut through the job's.
         let append = format!("rootfstype=virtiofs root={ROOT_TAG} rw init=/init loglevel=4");
-        let command = QemuCommand::new(program, self.lab.accelerator, cpus)
+        QemuCommand::new(program, self.lab.accelerator(), cpus)
             .machine(&self.lab.parts.kernel, self.memory, &append)
-            .shares(&shares, self.variant);
-        let mut console = Console::start(command.build(), Some(&self.directory.join("console.log")))?;
-        console.wait_for(STARTED, START_LIMIT)?;
-        Ok(console)
+            .shares(shares, self.variant)
+            .build()
     }
 
     /// Powers the guest on, waits for the end of its job and returns what the job printed; an error if the job failed.
@@ -168,11 +208,33 @@ impl<'lab> Guest<'lab> {
         daemon.request_lanes()
     }
 
+    /// Kills the daemon of a share at once, as a crash would; [`Guest::share`] starts another.
+    pub(crate) fn kill_daemon(&mut self, tag: &str) -> Result<()> {
+        let at = self.daemons.iter().position(|(_, known)| *known == tag);
+        let at = at.with_context(|| format!("there is no share {tag}"))?;
+        let (daemon, _) = self.daemons.remove(at);
+        daemon.kill()
+    }
+
+    /// How many descriptors the daemon of a share has open; `None` if it is a peer.
+    pub(crate) fn open_descriptors(&self, tag: &str) -> Result<Option<usize>> {
+        self.daemon(tag)?.open_descriptors()
+    }
+
+    /// How many threads of a share's daemon wait in place of lanes; `None` if it is a peer.
+    pub(crate) fn helpers(&self, tag: &str) -> Result<Option<usize>> {
+        self.daemon(tag)?.helpers()
+    }
+
     /// The counters of a share's window after the guest has unmounted it.
     pub(crate) fn window_counts(&self, tag: &str) -> Result<WindowCounts> {
+        self.daemon(tag)?.window_counts()
+    }
+
+    fn daemon(&self, tag: &str) -> Result<&Daemon> {
         let share = self.daemons.iter().find(|(_, known)| *known == tag);
         let (daemon, _) = share.with_context(|| format!("there is no share {tag}"))?;
-        daemon.window_counts()
+        Ok(daemon)
     }
 
     /// What the job has printed so far, for the report of a failure.

@@ -1,4 +1,4 @@
-//! The QEMU command line of a guest with shares.
+//! The QEMU command line of a guest with shares, and what tells guests apart.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,8 @@ pub(crate) enum Device {
     NewFs,
     /// The newer QEMU's generic device, which shows the guest every feature that the daemon offers.
     NewGeneric,
+    /// User-Mode Linux's own front end, without QEMU.
+    Uml,
 }
 
 /// One column of the matrix.
@@ -27,34 +29,41 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
-    pub(crate) fn program(self, parts: &Parts) -> &Path {
+    /// The QEMU that has the device; `None` if no QEMU has it.
+    pub(crate) fn program(self, parts: &Parts) -> Option<&Path> {
         match self.device {
-            Device::HostFs => &parts.qemu,
-            Device::NewFs | Device::NewGeneric => &parts.new_qemu,
+            Device::HostFs => Some(&parts.qemu),
+            Device::NewFs | Device::NewGeneric => Some(&parts.new_qemu),
+            Device::Uml => None,
         }
     }
 
     /// What `innkeeper share --ring` has to be. The fs device is asked for its format by an option of its own, and a
-    /// daemon that offers both proves that the option decides; with the generic device the daemon alone decides.
+    /// daemon that offers both proves that the option decides; elsewhere the daemon alone decides.
     pub(crate) fn offer(self) -> &'static str {
         match self.device {
-            Device::NewGeneric if !self.packed => "split",
+            Device::NewGeneric | Device::Uml if !self.packed => "split",
             _ => "auto",
         }
     }
 
-    fn device_option(self, chardev: &str, tag: &str) -> String {
+    fn device_option(self, chardev: &str, tag: &str) -> Option<String> {
         let queues = self.queues;
         match self.device {
             Device::HostFs | Device::NewFs => {
                 let packed = if self.packed { "on" } else { "off" };
-                format!("vhost-user-fs-pci,chardev={chardev},tag={tag},num-request-queues={queues},packed={packed}")
+                Some(format!(
+                    "vhost-user-fs-pci,chardev={chardev},tag={tag},num-request-queues={queues},packed={packed}"
+                ))
             }
             // virtio-fs is device 26. Its configuration: tag, number of queues, size of notification buffers.
             Device::NewGeneric => {
                 let all = 1 + queues;
-                format!("vhost-user-test-device-pci,chardev={chardev},virtio-id=26,num_vqs={all},config_size=44")
+                Some(format!(
+                    "vhost-user-test-device-pci,chardev={chardev},virtio-id=26,num_vqs={all},config_size=44"
+                ))
             }
+            Device::Uml => None,
         }
     }
 }
@@ -65,6 +74,7 @@ impl std::fmt::Display for Variant {
             Device::HostFs => "qemu7-fs",
             Device::NewFs => "qemu11-fs",
             Device::NewGeneric => "qemu11-generic",
+            Device::Uml => "uml",
         };
         write!(
             to,
@@ -105,9 +115,12 @@ impl QemuCommand {
     pub(crate) fn shares(mut self, shares: &[(PathBuf, &str)], variant: Variant) -> QemuCommand {
         for (index, (socket, tag)) in shares.iter().enumerate() {
             let chardev = format!("c{index}");
+            let Some(device) = variant.device_option(&chardev, tag) else {
+                continue;
+            };
             self.0
                 .args(["-chardev", &format!("socket,id={chardev},path={}", socket.display())])
-                .args(["-device", &variant.device_option(&chardev, tag)]);
+                .args(["-device", &device]);
         }
         self
     }

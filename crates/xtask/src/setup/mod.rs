@@ -5,6 +5,7 @@ mod kernel;
 mod packages;
 mod qemu11;
 mod tools;
+mod uml;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -26,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) root: PathBuf,
     pub(crate) qemu: PathBuf,
     pub(crate) new_qemu: PathBuf,
+    /// User-Mode Linux, or why it is not there: guests other than its own can do without.
+    pub(crate) uml: Result<Uml, String>,
 }
 
 /// Makes what is missing and says what is there.
@@ -39,6 +42,10 @@ pub(crate) fn run() -> Result<Parts> {
     let kernel = kernel::install(&cache, &apt, &choices::KERNEL)?;
     let kernel_with_modules = kernel::install(&cache, &apt, &choices::KERNEL_WITH_MODULES)?;
     let new_qemu = qemu11::install(&cache, &apt)?;
+    let uml = uml::install(&cache, &apt, &qemu11::tree(&cache)).map_err(|error| format!("{error:#}"));
+    if let Err(reason) = &uml {
+        println!("  skipped  {}  ({reason})", uml::PART);
+    }
     let pjdfstest = tools::install(&cache, &choices::PJDFSTEST)?;
     tools::install(&cache, &choices::CARGO_DENY)?;
     tools::install_unless_there(&cache, &choices::CARGO_NEXTEST)?;
@@ -50,6 +57,7 @@ pub(crate) fn run() -> Result<Parts> {
         root,
         qemu: choices::HOST_QEMU.into(),
         new_qemu,
+        uml,
     })
 }
 
@@ -71,3 +79,4 @@ pub(crate) fn fuzzer() -> Result<PathBuf> {
 
 pub(crate) use busybox::copy_root;
 pub(crate) use tools::{TARGET, binary as tool};
+pub(crate) use uml::Uml;

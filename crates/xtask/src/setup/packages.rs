@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{exists, output, quietly};
 
+/// Debian's keys, which every Debian has.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// apt for one set-up: its lists are brought up to date at most once, and only when something is missing.
 pub(crate) struct Apt {
     updated: Cell<bool>,
@@ -77,11 +80,61 @@ impl Apt {
     pub(crate) fn unpack(&self, package: &str, directory: &Path) -> Result<()> {
         let download = tempfile::tempdir().context("cannot create a directory for the download")?;
         quietly(apt_get().args(["download", package]).current_dir(download.path()))?;
-        let mut entries = std::fs::read_dir(download.path()).context("cannot list the download")?;
-        let archive = entries
-            .next()
-            .with_context(|| format!("apt-get downloaded no file for {package}"))??;
-        quietly(Command::new("dpkg").arg("--extract").arg(archive.path()).arg(directory))
+        extract(download.path(), directory)
+    }
+
+    /// Unpacks `package` of the first of `suites` that has it, which this machine need not have among its sources, and
+    /// returns that suite. apt does so with lists of its own, verified with Debian's keyring.
+    pub(crate) fn unpack_of(&self, suites: &[&'static str], package: &str, directory: &Path) -> Result<&'static str> {
+        let mut reasons = Vec::new();
+        for &suite in suites {
+            match self.try_unpack_of(suite, package, directory) {
+                Ok(()) => return Ok(suite),
+                Err(error) => reasons.push(format!("{suite}: {}", apt_reason(&format!("{error:#}")))),
+            }
+        }
+        bail!("apt has no package {package} ({})", reasons.join("; "))
+    }
+
+    fn try_unpack_of(&self, suite: &str, package: &str, directory: &Path) -> Result<()> {
+        let own = tempfile::tempdir().context("cannot create a directory for apt")?;
+        let own = own.path();
+        let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", self.mirror()?);
+        std::fs::write(own.join("sources.list"), source).context("cannot write apt's sources")?;
+        // Nothing is installed here: packages are unpacked without what they depend on.
+        std::fs::write(own.join("status"), "").context("cannot write apt's status")?;
+        for part in ["lists/partial", "cache/archives/partial", "download"] {
+            std::fs::create_dir_all(own.join(part)).context("cannot create apt's directories")?;
+        }
+        let with_own = || {
+            let mut command = apt_get();
+            for (name, place) in [
+                ("Dir::Etc::sourcelist", own.join("sources.list")),
+                ("Dir::Etc::sourceparts", "/dev/null".into()),
+                ("Dir::Etc::preferences", "/dev/null".into()),
+                ("Dir::Etc::preferencesparts", "/dev/null".into()),
+                ("Dir::State::lists", own.join("lists")),
+                ("Dir::State::status", own.join("status")),
+                ("Dir::Cache", own.join("cache")),
+            ] {
+                command.arg("-o").arg(format!("{name}={}", place.display()));
+            }
+            for setting in [
+                // The directory is ours alone.
+                "APT::Sandbox::User=root",
+                "Acquire::Languages=none",
+                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+                // A mirror that lags is signed all the same.
+                "Acquire::Check-Valid-Until=false",
+            ] {
+                command.args(["-o", setting]);
+            }
+            command
+        };
+        quietly(with_own().arg("update"))?;
+        let download = own.join("download");
+        quietly(with_own().args(["download", package]).current_dir(&download))?;
+        extract(&download, directory)
     }
 
     /// Where this machine gets its own release from; the same place serves the other releases.
@@ -103,6 +156,20 @@ impl Apt {
             .with_context(|| format!("apt has no source for {codename} main"))?
             .to_owned())
     }
+}
+
+/// Extracts the one package that was downloaded to `download`.
+fn extract(download: &Path, directory: &Path) -> Result<()> {
+    let mut entries = std::fs::read_dir(download).context("cannot list the download")?;
+    let archive = entries.next().context("apt-get downloaded no file")??;
+    quietly(Command::new("dpkg").arg("--extract").arg(archive.path()).arg(directory))
+}
+
+/// The last line in which apt says what went wrong, or the first line where it says nothing.
+fn apt_reason(error: &str) -> &str {
+    let mut lines = error.lines().rev().map(str::trim);
+    let said = lines.find_map(|line| line.strip_prefix("E: "));
+    said.unwrap_or_else(|| error.lines().next().unwrap_or_default())
 }
 
 /// apt-get as a script runs it: it asks nothing, and in a language that its messages can be searched in.
@@ -143,5 +210,12 @@ mod tests {
             Some("linux-image-6.12.1+deb12-amd64")
         );
         assert_eq!(first_dependency("Package: a\n"), None);
+    }
+
+    #[test]
+    fn the_reason_is_what_apt_says_last() {
+        let error = "`apt-get download x` failed (exit status: 100)\n    E: Unable to locate package x\n";
+        assert_eq!(apt_reason(error), "Unable to locate package x");
+        assert_eq!(apt_reason("no mirror\nmore"), "no mirror");
     }
 }

@@ -23,6 +23,11 @@ exec "$tree/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$tree/u
     -L "$tree/usr/share/qemu" -L "$tree/usr/share/seabios" "$@"
 "#;
 
+/// The tree of the newer release, whose C library programs newer than the host's need.
+pub(super) fn tree(cache: &Cache) -> PathBuf {
+    cache.part(PART).join("tree")
+}
+
 /// Returns the program to run.
 pub(crate) fn install(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
     let part = cache.ensure(PART, NEW_QEMU_SUITE, |part| {

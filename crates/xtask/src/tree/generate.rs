@@ -123,8 +123,8 @@ fn links(base: &Path) -> Result<()> {
     fs::hard_link(base.join("soft-dangling"), base.join("soft-hard")).context("cannot link a symbolic link")
 }
 
-/// Names are bytes: any but NUL and the slash.
-fn names(base: &Path) -> Result<()> {
+/// Files and directories with odd, long and deep names: names are bytes, any but NUL and the slash.
+pub(crate) fn names(base: &Path) -> Result<()> {
     let longest = "n".repeat(NAME_MAX);
     let odd: [&[u8]; 14] = [
         b"\xff\xfe\xfd",

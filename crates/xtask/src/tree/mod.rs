@@ -4,4 +4,4 @@ mod compare;
 mod generate;
 
 pub(crate) use compare::differences;
-pub(crate) use generate::generate;
+pub(crate) use generate::{generate, names};

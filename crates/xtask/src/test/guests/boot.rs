@@ -59,7 +59,7 @@ fn boot_command(lab: &Lab, variant: Variant, directory: &Path, kernel: &Path) ->
         .arg("--kernel")
         .arg(kernel)
         .arg("--qemu")
-        .arg(variant.program(&lab.parts));
+        .arg(variant.program(&lab.parts).context("`innkeeper boot` starts QEMU")?);
     command.args(["--num-queues", &variant.queues.to_string()]);
     command.args(["--ring", if variant.packed { "packed" } else { "split" }]);
     command.arg("--share").arg(format!("{}:second", second.display()));

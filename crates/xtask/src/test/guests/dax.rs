@@ -265,7 +265,7 @@ fn sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     Ok(seen + note)
 }
 
-fn plain_sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
+pub(super) fn plain_sequence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let command = "exercise sequence file --operations 20000";
     on_share(lab, variant, directory, "rw", None, command)
 }

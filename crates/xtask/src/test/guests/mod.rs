@@ -5,6 +5,7 @@ mod dax;
 mod root;
 mod suites;
 mod tracefs;
+mod uml;
 mod why;
 
 use std::fs;
@@ -14,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{GuestPrograms, build_guest_programs, target};
-use crate::accelerator::Accelerator;
+use super::{build_guest_programs, target};
 use crate::guest::Lab;
 use crate::guest::daemon::Program;
 use crate::guest::qemu::{Device, Variant};
+use crate::guest::uml::probe;
 use crate::setup::{self, Parts};
 
 /// From init to what a short job prints, under TCG on a busy machine.
@@ -36,13 +37,17 @@ struct Case {
     body: Body,
 }
 
-/// With these as well the whole would take longer than it may, since under TCG each run of the kernel's tracer takes a while:
-/// they run when named. What they look at is looked at on the other kernel in every run.
-const WHEN_NAMED: [&str; 4] = [
+/// With these as well the whole would take longer than it may: they run when named. What they look at is looked at in every
+/// run by others: on the other kernel, in a QEMU, or in fewer guests.
+const WHEN_NAMED: [&str; 8] = [
     "why-instance/",
     "why-instance-steps/",
     "why-top-steps/",
     "why-conditions-6.12/",
+    "uml-split-tree",
+    "uml-packed-tree",
+    "uml-split-guests",
+    "uml-packed-guests",
 ];
 
 impl Case {
@@ -52,6 +57,10 @@ impl Case {
             Some(text) => self.name.contains(text),
             None => !self.when_named(),
         }
+    }
+
+    fn is_uml(&self) -> bool {
+        self.variant.device == Device::Uml
     }
 
     fn when_named(&self) -> bool {
@@ -140,6 +149,18 @@ fn cases(ours: bool) -> Vec<Case> {
             }
         }
     }
+    if ours {
+        // Last: they are the only ones that take seconds.
+        for packed in [false, true] {
+            let uml = variant(Device::Uml, packed, 1);
+            let format = if packed { "packed" } else { "split" };
+            cases.extend(uml::CASES.iter().map(|&(name, body)| Case {
+                name: format!("uml-{format}-{name}"),
+                variant: uml,
+                body,
+            }));
+        }
+    }
     cases
 }
 
@@ -167,6 +188,20 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
         "no guest has this in its name: see `cargo xtask test --list`"
     );
 
+    let mut skipped = 0;
+    if cases.iter().any(Case::is_uml)
+        && let Err(reason) = uml_runs(parts)
+    {
+        let all = cases.len();
+        cases.retain(|case| !case.is_uml());
+        skipped = all - cases.len();
+        println!("  skipped {skipped} guests that are User-Mode Linux: {reason}");
+        ensure!(
+            !cases.is_empty(),
+            "all guests with this in their name are User-Mode Linux"
+        );
+    }
+
     let programs = build_guest_programs()?;
     let daemon = match daemon {
         // What runs in guests runs here as well, and is built once.
@@ -174,7 +209,7 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
         Some("virtiofsd") => Program::virtiofsd(&setup::peer()?),
         Some(command) => Program::Other(command.split_whitespace().map(str::to_owned).collect()),
     };
-    let lab = lab(parts, programs, daemon);
+    let lab = Lab::new(parts, programs, daemon);
     let base = target()?.join("guests");
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -185,7 +220,10 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
     };
     std::thread::scope(|scope| (0..at_once()).for_each(|_| drop(scope.spawn(work))));
     let failed = failed.into_inner();
-    println!("guests: {} passed, {failed} failed", cases.len() - failed);
+    println!(
+        "guests: {} passed, {failed} failed, {skipped} skipped",
+        cases.len() - failed
+    );
     if failed == 0 {
         Ok(())
     } else {
@@ -193,21 +231,15 @@ pub(crate) fn run(parts: &Parts, filter: Option<&str>, daemon: Option<&str>) -> 
     }
 }
 
+/// Whether the set-up has User-Mode Linux and this host runs it; why not, if not.
+fn uml_runs(parts: &Parts) -> Result<(), String> {
+    let uml = parts.uml.as_ref().map_err(String::clone)?;
+    probe(uml).map_err(|error| format!("this host does not run it: {error:#}"))
+}
+
 /// A guest keeps little more than a processor busy, its daemon's part included.
 fn at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(AT_ONCE_AT_MOST))
-}
-
-/// Where guests run, with `programs` in them and `daemon` for their shares.
-pub(crate) fn lab(parts: &Parts, programs: GuestPrograms, daemon: Program) -> Lab {
-    let accelerator = Accelerator::probe(&parts.qemu, &parts.kernel);
-    println!("guests run on {accelerator:?}");
-    Lab {
-        parts: parts.clone(),
-        accelerator,
-        daemon,
-        programs,
-    }
 }
 
 /// Makes an empty directory of it.
@@ -229,6 +261,8 @@ mod tests {
                 .iter()
                 .all(|name| !name.contains("packed") && !name.contains("boot"))
         );
+        assert!(names(false).iter().all(|name| !name.contains("uml")));
         assert!(names(true).contains(&"root/qemu11-generic/packed/4q".to_owned()));
+        assert!(names(true).contains(&"uml-split-root".to_owned()));
     }
 }

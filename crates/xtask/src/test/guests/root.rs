@@ -17,18 +17,19 @@ const RING_PACKED: usize = 34;
 const IDLE: u64 = 15;
 
 /// The job that tells what was negotiated and uses every queue.
-const BOOT: &str = include_str!("../../../guest/boot.sh");
+pub(super) const BOOT: &str = include_str!("../../../guest/boot.sh");
 
 /// A guest boots from the directory, negotiates what the variant says, and uses each of its queues.
 pub(super) fn root(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let mut guest = Guest::new(lab, variant, directory, BOOT)?;
-    let seen = boot_and_check(&guest, variant)?;
+    let bits = boot_and_check(&guest, variant)?;
     guest.check_daemons_live()?;
     guest.finish()?;
-    Ok(seen)
+    Ok(shown(&bits))
 }
 
-fn boot_and_check(guest: &Guest<'_>, variant: Variant) -> Result<String> {
+/// Returns the numbers of the feature bits that were negotiated.
+pub(super) fn boot_and_check(guest: &Guest<'_>, variant: Variant) -> Result<Vec<usize>> {
     fs::write(guest.root().join("from-host"), "the host's words")?;
     let mut console = guest.start()?;
     console.wait_for("innkeeper-guest: used", BOOT_LIMIT)?;
@@ -66,8 +67,12 @@ fn boot_and_check(guest: &Guest<'_>, variant: Variant) -> Result<String> {
             "a request queue was not used: {lanes:?}"
         );
     }
+    Ok(bits)
+}
+
+pub(super) fn shown(bits: &[usize]) -> String {
     let bits: Vec<String> = bits.iter().map(usize::to_string).collect();
-    Ok(format!("feature bits {}", bits.join(" ")))
+    format!("feature bits {}", bits.join(" "))
 }
 
 /// The numbers of the bits that the guest's driver negotiated; sysfs prints them from bit 0 on.

@@ -149,7 +149,9 @@ pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> R
     let mut command = Command::new("timeout");
     command.arg(LIMIT_SECONDS.to_string()).arg(innkeeper);
     command.arg("boot").arg(root).arg("--kernel").arg(kernel);
-    command.arg("--qemu").arg(variant.program(&lab.parts));
+    command
+        .arg("--qemu")
+        .arg(variant.program(&lab.parts).context("`innkeeper boot` starts QEMU")?);
     command.args(["--", "/bin/sh", "/script"]);
     let output = command
         .output()

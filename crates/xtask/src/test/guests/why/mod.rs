@@ -97,7 +97,9 @@ fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, scr
     let mut command = Command::new("timeout");
     command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
     command.arg("--kernel").arg(image);
-    command.arg("--qemu").arg(variant.program(&lab.parts));
+    command
+        .arg("--qemu")
+        .arg(variant.program(&lab.parts).context("`innkeeper boot` starts QEMU")?);
     command.args(["--", "/bin/sh", "-c", script]);
     let output = command
         .output()
