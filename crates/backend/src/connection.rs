@@ -11,6 +11,7 @@ use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
 use vhost_user::message::{MemoryRegion, VringAddress};
+use virtqueue::features;
 
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::ChannelWindow;
@@ -19,13 +20,8 @@ use crate::{Device, Options};
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
 
-/// Feature bits of rings and transports (VIRTIO 1.2 2.2: bits 24 to 40, with 41 to 49 reserved for more) that a front end may
-/// acknowledge although they were not offered. QEMU 11.1 does so with bit 40 (RING_RESET) and resets queues itself.
-const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
-
-/// Exceptions from these: bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM,
-/// RING_PACKED, IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
-const NOT_TO_BE_IGNORED: u64 = 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
+/// What a front end may acknowledge although it was not offered. QEMU 11.1 does so with RING_RESET and resets queues itself.
+const IGNORED: u64 = features::TRANSPORT & !features::BINDING;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.
@@ -195,8 +191,8 @@ impl Handler for Connection<'_> {
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
         let offered = self.device.features();
         let unknown = features & !offered;
-        if unknown & !TRANSPORT != 0 {
-            return Err(Refusal::NotOffered(unknown & !TRANSPORT));
+        if unknown & !IGNORED != 0 {
+            return Err(Refusal::NotOffered(unknown & !IGNORED));
         }
         if unknown != 0 {
             info!("ignoring features {unknown:#x}: the front end acknowledged them, but they were not offered");

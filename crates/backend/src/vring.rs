@@ -7,17 +7,11 @@ use std::time::Duration;
 use guestmem::Memory;
 use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
-use virtqueue::{ConfigError, QueueConfig};
+use virtqueue::{ConfigError, QueueConfig, features};
 
 use crate::event::{Event, never_blocking};
 use crate::lane::{LaneHandle, Start};
 use crate::{Device, Waker};
-
-/// VIRTIO feature bits that decide about a ring (VIRTIO 1.1 6).
-const RING_INDIRECT_DESC: u64 = 1 << 28;
-const RING_EVENT_IDX: u64 = 1 << 29;
-const RING_PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
 
 /// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
 #[derive(Default)]
@@ -179,7 +173,7 @@ impl Vring {
                 .ok_or(VringError::NotInMemory { part, address })
         };
         let has = |bit| around.features & bit != 0;
-        let packed = has(RING_PACKED);
+        let packed = has(features::RING_PACKED);
         Ok(QueueConfig {
             packed,
             size: self.size,
@@ -187,9 +181,9 @@ impl Vring {
             driver: guest("driver area", address.available)?,
             device: guest("device area", address.used)?,
             base: self.base.unwrap_or(QueueConfig::fresh_base(packed)),
-            indirect: has(RING_INDIRECT_DESC),
-            event_idx: has(RING_EVENT_IDX),
-            in_order: has(IN_ORDER),
+            indirect: has(features::INDIRECT_DESC),
+            event_idx: has(features::EVENT_IDX),
+            in_order: has(features::IN_ORDER),
             chain_limit: QueueConfig::CHAIN_LIMIT,
         })
     }

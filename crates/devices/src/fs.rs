@@ -11,7 +11,7 @@ use fuse::fs::FileSystem;
 use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use guestmem::Window;
-use virtqueue::{Early, Queue, Served, Violation};
+use virtqueue::{Early, Queue, Served, Violation, features};
 
 use self::helpers::Helpers;
 use self::kept::Kept;
@@ -33,16 +33,6 @@ const FORGET_REST: Duration = Duration::from_micros(200);
 
 /// Threads for reads that wait, of all queues together: as many as a disk likes to have requests at a time.
 const HELPERS: usize = 16;
-
-/// Ring features, all of which the `virtqueue` crate implements (VIRTIO 1.1 6).
-const RING_INDIRECT_DESC: u64 = 1 << 28;
-const RING_EVENT_IDX: u64 = 1 << 29;
-const VERSION_1: u64 = 1 << 32;
-const RING_PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
-/// A kick may carry the ring position. It reaches us as a plain kick, since vhost-user has no room for it, and the device
-/// may ignore it (VIRTIO 1.1 2.7.23): offering the bit is safe.
-const NOTIFICATION_DATA: u64 = 1 << 38;
 
 /// How the device presents itself.
 #[derive(Clone, Debug)]
@@ -106,11 +96,10 @@ impl<F: FileSystem> FsDevice<F> {
 
 impl<F: FileSystem + 'static> Device for FsDevice<F> {
     fn features(&self) -> u64 {
-        let rings = RING_INDIRECT_DESC | RING_EVENT_IDX | VERSION_1 | IN_ORDER | NOTIFICATION_DATA;
         if self.options.packed {
-            rings | RING_PACKED
+            features::IMPLEMENTED
         } else {
-            rings
+            features::IMPLEMENTED & !features::RING_PACKED
         }
     }
 

@@ -22,6 +22,7 @@
 mod chain;
 mod config;
 mod driver;
+pub mod features;
 #[cfg(test)]
 mod interleavings;
 mod layout;

@@ -1,11 +1,10 @@
 //! What a connection takes and refuses, without a front end.
 
 use rstest::rstest;
+use virtqueue::features::VERSION_1;
 
 use super::*;
 use crate::{Lane, Waker};
-
-const VERSION_1: u64 = 1 << 32;
 
 /// Offers few features, and has no queues.
 struct Plain;

@@ -146,12 +146,10 @@ mod tests {
     use backend::{Device, Lane, Waker};
     use driver::{Guest, Options};
     use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+    use virtqueue::features::{EVENT_IDX, VERSION_1};
     use virtqueue::{Early, Served, Violation};
 
     use super::*;
-
-    const EVENT_IDX: u64 = 1 << 29;
-    const VERSION_1: u64 = 1 << 32;
 
     /// Takes messages once it is told to.
     #[derive(Debug, Default)]
