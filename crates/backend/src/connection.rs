@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use guestmem::{Memory, RegionConfig, VIEW_LENGTH, Window, WindowAreas};
+use guestmem::{Memory, RegionConfig, WindowAreas};
 use rustix::fs::{FileType, fstat};
 use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
@@ -13,15 +13,20 @@ use vhost_user::channel::Channel;
 use vhost_user::message::{MemoryRegion, VringAddress};
 use virtqueue::features;
 
+use crate::lane::LaneHandle;
 use crate::vring::{Surroundings, Vring, VringError};
-use crate::window::ChannelWindow;
-use crate::{Device, Options};
+use crate::window::Windows;
+use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, Setup};
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
 
 /// What a front end may acknowledge although it was not offered. QEMU 11.1 does so with RING_RESET and resets queues itself.
 const IGNORED: u64 = features::TRANSPORT & !features::BINDING;
+
+/// No guest's memory lies in a longer file: no machine has physical addresses of more bits (RISC-V 56, others 52). A longer one shows
+/// what is no memory at all.
+const MEMORY_FILE_MOST: u64 = 1 << 56;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.
@@ -34,8 +39,12 @@ const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
 pub(crate) struct Connection<'d> {
     device: &'d dyn Device,
     options: Options,
-    /// What the guest acknowledged of the device's features.
+    /// What the guest acknowledged of the features that were offered.
     features: u64,
+    /// The lanes of the device since it was started.
+    lanes: Vec<LaneHandle>,
+    /// The device is to be started, ahead of a queue while none runs: it never was, or what it was started with has changed.
+    unstarted: bool,
     memory: Memory,
     regions: usize,
     /// What windows show the guest, this device's or another's: QEMU announces what it has mapped as if it were guest memory. The
@@ -47,8 +56,9 @@ pub(crate) struct Connection<'d> {
     negotiated: ProtocolFeatures,
     /// Kept open for as long as the connection: the front end may take its end for a sign of life.
     channel: Option<Channel>,
-    /// Has the channel instead.
-    window: Option<Arc<ChannelWindow>>,
+    /// Have the channel instead.
+    window: Option<Arc<Windows>>,
+    config_changes: ConfigChanges,
     /// Device and inode of the files of memory.
     memory_files: HashSet<(u64, u64)>,
     /// The log has the reason why there is no window.
@@ -68,8 +78,10 @@ pub(crate) enum Refusal {
     Memory(#[from] guestmem::Error),
     #[error("queue {index}: {source}")]
     Vring { index: u32, source: VringError },
-    #[error("the device's configuration space is read-only")]
-    ConfigReadOnly,
+    #[error(transparent)]
+    Config(#[from] ConfigRefused),
+    #[error("cannot start the device: {0}")]
+    Start(#[source] std::io::Error),
     #[error("cannot prepare the channel: {0}")]
     Channel(#[source] rustix::io::Errno),
 }
@@ -81,6 +93,8 @@ impl<'d> Connection<'d> {
             device,
             options,
             features: 0,
+            lanes: Vec::new(),
+            unstarted: true,
             memory: Memory::empty().with_windows(&windows),
             regions: 0,
             windows,
@@ -89,6 +103,7 @@ impl<'d> Connection<'d> {
             negotiated: ProtocolFeatures::empty(),
             channel: None,
             window: None,
+            config_changes: ConfigChanges::default(),
             memory_files: HashSet::new(),
             explained: false,
         }
@@ -120,6 +135,34 @@ impl<'d> Connection<'d> {
     fn use_memory(&mut self, memory: Memory, regions: usize) {
         self.hurried(|connection| connection.vrings.iter().for_each(|vring| vring.set_memory(&memory)));
         (self.memory, self.regions) = (memory, regions);
+        if !self.unstarted {
+            self.device.memory_changed(&self.memory);
+        }
+    }
+
+    /// Starts the device if that is due.
+    fn start_device(&mut self) -> Result<(), Refusal> {
+        let dead = self.lanes.iter().any(LaneHandle::is_dead);
+        if !(self.unstarted || dead) || self.vrings.iter().any(Vring::is_running) {
+            return Ok(());
+        }
+        self.lanes.clear();
+        let setup = Setup {
+            features: self.features,
+            memory: self.memory.clone(),
+            config: self.config_changes.clone(),
+            windows: self
+                .window
+                .as_ref()
+                .map_or_else(Vec::new, |windows| windows.by_region()),
+        };
+        let mut lanes = Lanes::default();
+        self.device.start(&setup, &mut lanes).map_err(Refusal::Start)?;
+        let poll = self.options.poll;
+        let lanes = lanes.0.into_iter().map(|planned| LaneHandle::new(planned, poll));
+        self.lanes = lanes.collect();
+        self.unstarted = false;
+        Ok(())
     }
 
     /// Whether a region shows a file in a window, ours or that of another device: QEMU tells every device of each mapping.
@@ -128,7 +171,7 @@ impl<'d> Connection<'d> {
     /// them: memory is reached that way as well, only more slowly.
     fn is_in_window(&mut self, file: &OwnedFd) -> bool {
         let Ok(stat) = fstat(file) else { return false };
-        if u64::try_from(stat.st_size) == Ok(VIEW_LENGTH)
+        if u64::try_from(stat.st_size).is_ok_and(|size| size > MEMORY_FILE_MOST)
             || self.window.as_ref().is_some_and(|window| window.shows(file))
         {
             return true;
@@ -143,24 +186,17 @@ impl<'d> Connection<'d> {
         false
     }
 
-    fn close_window(&mut self) {
-        if let Some(window) = self.window.take() {
-            self.device.set_window(None);
-            window.close();
-        }
-    }
-
     /// Tells once why a device that has a window goes without.
     fn explain_no_window(&mut self) {
-        if self.device.window_size() == 0 || self.window.is_some() || self.explained {
+        if self.device.shared_memory().is_empty() || self.window.is_some() || self.explained {
             return;
         }
         self.explained = true;
         let missing = WINDOW_NEEDS - self.negotiated;
         if missing.is_empty() {
-            warn!("DAX is off: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
+            warn!("no shared memory: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
         } else {
-            warn!("DAX is off: the front end does not know protocol features {missing:?}");
+            warn!("no shared memory: the front end does not know protocol features {missing:?}");
         }
     }
 }
@@ -168,8 +204,14 @@ impl<'d> Connection<'d> {
 impl Drop for Connection<'_> {
     /// Nobody is left to answer, so lanes that wait for it go first.
     fn drop(&mut self) {
-        self.hurried(|connection| connection.vrings.clear());
-        self.close_window();
+        self.hurried(|connection| {
+            connection.vrings.clear();
+            connection.lanes.clear();
+        });
+        if let Some(window) = &self.window {
+            window.close();
+        }
+        self.config_changes.end();
     }
 }
 
@@ -177,7 +219,12 @@ impl Handler for Connection<'_> {
     type Error = Refusal;
 
     fn features(&mut self) -> u64 {
-        self.device.features()
+        let rings = if self.options.packed {
+            features::IMPLEMENTED
+        } else {
+            features::IMPLEMENTED & !features::RING_PACKED
+        };
+        self.device.features() & !features::TRANSPORT | rings
     }
 
     fn set_protocol_features(&mut self, features: ProtocolFeatures) {
@@ -185,11 +232,17 @@ impl Handler for Connection<'_> {
     }
 
     fn shared_memory(&mut self) -> Vec<u64> {
-        vec![self.device.window_size()]
+        let mut sizes = Vec::new();
+        for (id, size) in self.device.shared_memory() {
+            let id = usize::from(id);
+            sizes.resize(sizes.len().max(id + 1), 0);
+            sizes[id] = size;
+        }
+        sizes
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
-        let offered = self.device.features();
+        let offered = self.features();
         let unknown = features & !offered;
         if unknown & !IGNORED != 0 {
             return Err(Refusal::NotOffered(unknown & !IGNORED));
@@ -197,7 +250,9 @@ impl Handler for Connection<'_> {
         if unknown != 0 {
             info!("ignoring features {unknown:#x}: the front end acknowledged them, but they were not offered");
         }
-        self.features = features & offered;
+        let acknowledged = features & offered;
+        self.unstarted |= acknowledged != self.features;
+        self.features = acknowledged;
         if rings_start_enabled {
             self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(true)));
         }
@@ -281,15 +336,22 @@ impl Handler for Connection<'_> {
 
     fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
         self.explain_no_window();
+        // A running ring goes on with the new descriptor.
+        self.vring_base(index)?;
+        self.start_device()?;
         let memory = self.memory.clone();
         let around = Surroundings {
             index: index as u16,
-            device: self.device,
             memory: &memory,
             features: self.features,
-            poll: self.options.poll,
         };
-        self.on_vring(index, |vring| vring.start(file, &around))
+        self.hurried(|connection| {
+            let Self { vrings, lanes, .. } = connection;
+            let lane = lanes.iter_mut().find(|lane| lane.has(around.index));
+            let vring = &mut vrings[index as usize];
+            let started = vring.start(file, lane, &around);
+            started.map_err(|source| Refusal::Vring { index, source })
+        })
     }
 
     fn set_vring_call(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
@@ -315,21 +377,26 @@ impl Handler for Connection<'_> {
         Ok(config)
     }
 
-    fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {
-        Err(Refusal::ConfigReadOnly)
+    fn set_config(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refusal> {
+        Ok(self.device.set_config(offset, bytes)?)
     }
 
     fn set_channel(&mut self, channel: Channel) -> Result<(), Refusal> {
-        self.close_window();
-        let size = self.device.window_size();
-        if size == 0 || !self.negotiated.contains(WINDOW_NEEDS) {
+        let own = channel.try_clone().map_err(Refusal::Channel)?;
+        self.config_changes.tell_by(own);
+        if let Some(window) = &self.window {
+            window.use_channel(channel);
+            return Ok(());
+        }
+        let regions = self.device.shared_memory();
+        if regions.is_empty() || !self.negotiated.contains(WINDOW_NEEDS) {
             self.channel = Some(channel);
             return Ok(());
         }
-        let window = Arc::new(ChannelWindow::new(size, channel).map_err(Refusal::Channel)?);
-        info!(size, "DAX is on");
-        self.device.set_window(Some(Arc::clone(&window) as Arc<dyn Window>));
-        self.window = Some(window);
+        let window = Windows::new(&regions, channel).map_err(Refusal::Channel)?;
+        info!(?regions, "the guest has shared memory");
+        self.window = Some(Arc::new(window));
+        self.unstarted = true;
         Ok(())
     }
 
@@ -353,6 +420,8 @@ impl Handler for Connection<'_> {
             if let Some(window) = &connection.window {
                 window.forget();
             }
+            connection.lanes.clear();
+            connection.unstarted = true;
             connection.device.reset();
         });
         self.status = 0;

@@ -9,12 +9,16 @@ mod connection;
 mod device;
 mod early;
 mod event;
+mod files;
 mod lane;
 mod polling;
+mod queues;
 mod server;
 mod vring;
 mod window;
 
-pub use device::{Device, Lane, Waker};
+pub use device::{ConfigChanges, ConfigRefused, Device, Lane, Lanes, Setup, Waker};
+pub use files::{Files, Interest};
 pub use polling::Polling;
+pub use queues::Queues;
 pub use server::{Error, Options, serve};

@@ -17,10 +17,22 @@ use crate::connection::Connection;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a device is served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Offer packed rings; the guest then uses them if its VMM lets it.
+    pub packed: bool,
     /// How long a lane looks at its empty ring before it sleeps, if requests have come that soon. Zero: it sleeps at once.
     pub poll: Duration,
+}
+
+impl Default for Options {
+    /// All that rings can be, and no polling.
+    fn default() -> Self {
+        Self {
+            packed: true,
+            poll: Duration::ZERO,
+        }
+    }
 }
 
 /// Why the server can go on no longer.
@@ -52,7 +64,7 @@ pub fn serve(
             Ok((stream, _)) => {
                 info!("a front end connected");
                 let ended = run(Session::new(stream), device, options, stop);
-                device.reset();
+                device.end();
                 if ended? == Woken::Stop {
                     return Ok(());
                 }

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use guestmem::Memory;
 use tracing::{debug, warn};
@@ -10,8 +9,8 @@ use vhost_user::message::VringAddress;
 use virtqueue::{ConfigError, QueueConfig, features};
 
 use crate::event::{Event, never_blocking};
-use crate::lane::{LaneHandle, Start};
-use crate::{Device, Waker};
+use crate::lane::{LaneHandle, Port};
+use crate::queues::NewRing;
 
 /// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
 #[derive(Default)]
@@ -23,7 +22,7 @@ pub(crate) struct Vring {
     call: Option<Arc<Event>>,
     error: Option<Arc<Event>>,
     enabled: bool,
-    lane: Option<LaneHandle>,
+    lane: Option<Port>,
 }
 
 /// Why a ring cannot be configured or started.
@@ -41,6 +40,8 @@ pub(crate) enum VringError {
     Config(#[from] ConfigError),
     #[error("cannot prepare the descriptor: {0}")]
     Descriptor(#[source] rustix::io::Errno),
+    #[error("the device has no lane for this queue")]
+    NoLane,
     #[error("cannot start a thread for the ring: {0}")]
     Thread(#[source] std::io::Error),
 }
@@ -48,11 +49,8 @@ pub(crate) enum VringError {
 /// What a ring needs from the connection to start.
 pub(crate) struct Surroundings<'a> {
     pub(crate) index: u16,
-    pub(crate) device: &'a dyn Device,
     pub(crate) memory: &'a Memory,
     pub(crate) features: u64,
-    /// See `Options::poll`.
-    pub(crate) poll: Duration,
 }
 
 impl Vring {
@@ -110,37 +108,42 @@ impl Vring {
         }
     }
 
-    /// Starts the ring with this kick descriptor; a running ring goes on with it.
-    pub(crate) fn start(&mut self, kick: Option<OwnedFd>, around: &Surroundings<'_>) -> Result<(), VringError> {
-        self.stop(around.index);
+    /// Starts the stopped ring with this kick descriptor.
+    pub(crate) fn start(
+        &mut self,
+        kick: Option<OwnedFd>,
+        lane: Option<&mut LaneHandle>,
+        around: &Surroundings<'_>,
+    ) -> Result<(), VringError> {
         let kick = kick.ok_or(VringError::NoKick)?;
         never_blocking(&kick).map_err(VringError::Descriptor)?;
         let config = self.config(around)?;
         let queue = config.start(around.memory)?;
         debug!(queue = around.index, ?config, "the ring starts");
-        let waker = Waker::new().map_err(VringError::Thread)?;
-        let start = Start {
+        let lane = lane.ok_or(VringError::NoLane)?;
+        let ring = NewRing {
             index: around.index,
             queue,
             memory: around.memory.clone(),
-            lane: around.device.lane(around.index, around.features, &waker),
-            waker,
             kick,
             call: self.call.clone(),
             error: self.error.clone(),
             enabled: self.enabled,
-            poll: around.poll,
         };
-        self.lane = Some(LaneHandle::start(start).map_err(VringError::Thread)?);
+        self.lane = Some(lane.start(ring).map_err(VringError::Thread)?);
         Ok(())
     }
 
     /// Stops the ring if it runs; the number with which SET_VRING_BASE would resume it.
     pub(crate) fn stop(&mut self, index: u16) -> u32 {
         if let Some(lane) = self.lane.take() {
-            match lane.stop() {
-                Ok(position) => self.base = Some(position),
-                Err(error) => warn!(queue = index, "{error}"),
+            match lane.stop().map(|ring| ring.queue.position()) {
+                Some(Ok(position)) => self.base = Some(position),
+                Some(Err(error)) => warn!(queue = index, "the position of this queue is lost: {error}"),
+                None => warn!(
+                    queue = index,
+                    "the lane of this queue ended in a panic; its position is lost"
+                ),
             }
         }
         self.base.unwrap_or(0)
