@@ -13,10 +13,11 @@ use vhost_user::channel::Channel;
 use vhost_user::message::{MemoryRegion, VringAddress};
 use virtqueue::features;
 
+use crate::counters::Counters;
 use crate::lane::LaneHandle;
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::Windows;
-use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, Setup};
+use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, QueueStatus, Setup, Status};
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
@@ -107,6 +108,21 @@ impl<'d> Connection<'d> {
             memory_files: HashSet::new(),
             explained: false,
         }
+    }
+
+    pub(crate) fn status_of_queues(&self) -> Status {
+        let queue = |vring: &Vring| QueueStatus {
+            running: vring.is_running(),
+            counts: vring.counters().now(),
+        };
+        Status {
+            features: self.features,
+            queues: self.vrings.iter().map(queue).collect(),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Arc<[Arc<Counters>]> {
+        self.vrings.iter().map(Vring::counters).collect()
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring, Refusal> {
@@ -212,6 +228,7 @@ impl Drop for Connection<'_> {
             window.close();
         }
         self.config_changes.end();
+        self.device.end();
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod counters;
 mod device;
 mod early;
 mod event;
@@ -14,11 +15,14 @@ mod lane;
 mod polling;
 mod queues;
 mod server;
+mod session;
 mod vring;
 mod window;
 
+pub use counters::Counts;
 pub use device::{ConfigChanges, ConfigRefused, Device, Lane, Lanes, Setup, Waker};
 pub use files::{Files, Interest};
 pub use polling::Polling;
 pub use queues::Queues;
 pub use server::{Error, Options, serve};
+pub use session::{Ended, QueueStatus, Session, Status, Watch};

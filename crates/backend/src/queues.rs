@@ -2,14 +2,16 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use guestmem::Memory;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use tracing::{error, warn};
-use virtqueue::{Chain, Early, Outcome, Pending, Queue, Served, Violation};
+use virtqueue::{Chain, Early, Outcome, Pending, Queue, Served, Violation, Work};
 
 use crate::Waker;
+use crate::counters::Counters;
 use crate::early::Experience;
 use crate::event::Event;
 
@@ -46,6 +48,9 @@ pub(crate) struct Ring {
     /// Chains that were kept are complete, and the driver may have to be told.
     completed: bool,
     early: Experience,
+    counters: Arc<Counters>,
+    /// What of the queue's work is counted.
+    counted: Work,
 }
 
 /// What a ring starts with.
@@ -57,6 +62,7 @@ pub(crate) struct NewRing {
     pub(crate) call: Option<Arc<Event>>,
     pub(crate) error: Option<Arc<Event>>,
     pub(crate) enabled: bool,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Queues {
@@ -129,6 +135,7 @@ impl Queues {
     pub(crate) fn tell_of_completed(&mut self) {
         for ring in self.rings.iter_mut().filter(|ring| ring.completed) {
             ring.completed = false;
+            ring.count();
             if ring.queue.interrupt_wanted() {
                 ring.interrupt();
             }
@@ -146,6 +153,7 @@ impl Ring {
             call,
             error,
             enabled,
+            counters,
         } = new;
         Ring {
             index,
@@ -161,6 +169,8 @@ impl Ring {
             unreachable: false,
             completed: false,
             early: Experience::new(),
+            counters,
+            counted: Work::default(),
         }
     }
 
@@ -180,10 +190,13 @@ impl Ring {
             queue,
             call,
             early,
+            counters,
             ..
         } = self;
-        let mut interrupt = || early.watch(|| interrupt(*index, call.as_deref()));
+        let mut interrupt = || early.watch(|| interrupt(*index, call.as_deref(), counters));
+        let start = Instant::now();
         let early = Early {
+            start,
             end: &waker.0.commanded,
             after,
             interrupt: &mut interrupt,
@@ -198,11 +211,30 @@ impl Ring {
             self.interrupt();
         }
         (self.more, self.put_back) = (served.more, served.put_back);
+        if self.count() {
+            let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.counters.busy_nanoseconds.add(time);
+        }
+    }
+
+    /// Counts what was done; whether chains were served.
+    fn count(&mut self) -> bool {
+        let work = self.queue.work();
+        let before = std::mem::replace(&mut self.counted, work);
+        if work == before {
+            return false;
+        }
+        self.counters.requests.add(work.chains - before.chains);
+        self.counters.bytes.add(work.bytes.wrapping_sub(before.bytes));
+        work.chains > before.chains
     }
 
     fn take_kick(&mut self, events: PollFlags) -> bool {
         match drain(&self.kick) {
-            Drained::Signal => true,
+            Drained::Signal => {
+                self.counters.kicks.add(1);
+                true
+            }
             Drained::Nothing if !events.intersects(PollFlags::NVAL | PollFlags::ERR | PollFlags::HUP) => false,
             // A file that is always readable, or a pipe without a writer, would keep this thread busy for ever.
             Drained::Nothing | Drained::Broken => {
@@ -241,6 +273,7 @@ impl Ring {
 
     pub(crate) fn fail(&mut self) {
         self.failed = true;
+        self.counters.errors.add(1);
         if let Some(error) = &self.error {
             error.signal(self.index, "error");
         }
@@ -258,12 +291,13 @@ impl Ring {
     }
 
     pub(crate) fn interrupt(&self) {
-        interrupt(self.index, self.call.as_deref());
+        interrupt(self.index, self.call.as_deref(), &self.counters);
     }
 }
 
-fn interrupt(queue: u16, call: Option<&Event>) {
+fn interrupt(queue: u16, call: Option<&Event>, counters: &Counters) {
     if let Some(call) = call {
+        counters.interrupts.add(1);
         call.signal(queue, "call");
     }
 }

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
 use virtqueue::{ConfigError, QueueConfig, features};
 
+use crate::counters::Counters;
 use crate::event::{Event, never_blocking};
 use crate::lane::{LaneHandle, Port};
 use crate::queues::NewRing;
@@ -23,6 +24,7 @@ pub(crate) struct Vring {
     error: Option<Arc<Event>>,
     enabled: bool,
     lane: Option<Port>,
+    counters: Arc<Counters>,
 }
 
 /// Why a ring cannot be configured or started.
@@ -98,6 +100,11 @@ impl Vring {
         }
     }
 
+    /// What the queue has done, also in earlier runs.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.lane.is_some()
     }
@@ -129,6 +136,7 @@ impl Vring {
             call: self.call.clone(),
             error: self.error.clone(),
             enabled: self.enabled,
+            counters: Arc::clone(&self.counters),
         };
         self.lane = Some(lane.start(ring).map_err(VringError::Thread)?);
         Ok(())
@@ -155,6 +163,7 @@ impl Vring {
         *self = Self {
             call: self.call.take(),
             error: self.error.take(),
+            counters: Arc::clone(&self.counters),
             ..Self::default()
         };
     }

@@ -94,6 +94,7 @@ impl World {
             call: None,
             error: None,
             enabled: true,
+            counters: Arc::default(),
         };
         let lane = handle.start(ring).unwrap();
         World {

@@ -3,3 +3,4 @@
 mod control;
 mod echo;
 mod lanes;
+mod session;
