@@ -14,6 +14,7 @@ mod files;
 mod lane;
 mod polling;
 mod queues;
+mod saved;
 mod server;
 mod session;
 mod vring;
@@ -24,5 +25,6 @@ pub use device::{ConfigChanges, ConfigRefused, Device, Lane, Lanes, Setup, Waker
 pub use files::{Files, Interest};
 pub use polling::Polling;
 pub use queues::Queues;
+pub use saved::{NotSaved, Saved};
 pub use server::{Error, Options, serve};
-pub use session::{Ended, QueueStatus, Session, Status, Watch};
+pub use session::{Ended, QueueStatus, ResumeError, Session, Status, Watch};

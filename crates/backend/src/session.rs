@@ -1,15 +1,18 @@
 //! A session: one front end, from its first message to its end, as a value that its owner runs and asks.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tracing::{debug, warn};
+use vhost_user::ProtocolFeatures;
 use vhost_user::backend::{self as protocol, Served};
+use vhost_user::socket::Socket;
 
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::server::{Woken, wait};
-use crate::{Counts, Device, Error, Options};
+use crate::{Counts, Device, Error, Options, Saved};
 
 /// A front end and what it has set up. Dropping it stops the queues and tells the device of the end.
 pub struct Session<'d> {
@@ -43,6 +46,11 @@ pub struct QueueStatus {
     /// What it has done, in all its runs.
     pub counts: Counts,
 }
+
+/// Why a session cannot go on here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot resume the session: {0}")]
+pub struct ResumeError(String);
 
 /// Reads the counts of a session from another thread, while it runs and after.
 #[derive(Clone, Debug)]
@@ -84,6 +92,36 @@ impl<'d> Session<'d> {
                 }
             }
         }
+    }
+
+    /// Stops all queues, with all chains complete that were taken, and gives what another process takes to go on where this one was:
+    /// the front end and the driver notice nothing. Mappings of shared memory are taken out. State of the device is not in
+    /// it, nor what windows of other devices show the guest.
+    pub fn stop(mut self) -> io::Result<Saved> {
+        let connection = self.connection.save()?;
+        let (socket, negotiated) = self.protocol.into_parts();
+        let (stream, bytes, files) = socket.into_parts();
+        Ok(Saved {
+            stream,
+            arrived: (bytes, files),
+            negotiated: negotiated.bits(),
+            connection,
+        })
+    }
+
+    /// Goes on with a session that was stopped, here or in another process, for a device of the same kind. Its queues run when this
+    /// returns.
+    pub fn resume(saved: Saved, device: &'d dyn Device, options: Options) -> Result<Session<'d>, ResumeError> {
+        let (bytes, files) = saved.arrived;
+        let negotiated = ProtocolFeatures::from_bits_truncate(saved.negotiated);
+        let mut connection = Connection::new(device, options);
+        let restored = connection.restore(saved.connection, negotiated);
+        restored.map_err(|refusal| ResumeError(refusal.to_string()))?;
+        let socket = Socket::from_parts(saved.stream, bytes, files);
+        Ok(Session {
+            protocol: protocol::Session::resume(socket, negotiated),
+            connection,
+        })
     }
 
     /// What it has come to.

@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::event::{Event, never_blocking};
 use crate::lane::{LaneHandle, Port};
 use crate::queues::NewRing;
+use crate::saved::SavedQueue;
 
 /// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
 #[derive(Default)]
@@ -155,6 +156,37 @@ impl Vring {
             }
         }
         self.base.unwrap_or(0)
+    }
+
+    /// Stops the ring and gives all that it takes to go on with it.
+    pub(crate) fn save(&mut self, index: u16) -> SavedQueue {
+        let kick = self.lane.take().and_then(|lane| {
+            let ring = lane.stop();
+            match ring.as_ref().map(|ring| ring.queue.position()) {
+                Some(Ok(position)) => self.base = Some(position),
+                _ => warn!(queue = index, "the position of this queue is lost"),
+            }
+            Some(ring?.kick)
+        });
+        let file = |event: Option<Arc<Event>>| event.and_then(Arc::into_inner).map(Event::into_descriptor);
+        SavedQueue {
+            size: self.size,
+            base: self.base,
+            address: self.address,
+            enabled: self.enabled,
+            kick,
+            call: file(self.call.take()),
+            error: file(self.error.take()),
+        }
+    }
+
+    /// Has what another has left; gives the kick descriptor of a ring that ran.
+    pub(crate) fn restore(&mut self, saved: SavedQueue) -> Result<Option<OwnedFd>, VringError> {
+        self.idle()?;
+        (self.size, self.base, self.address) = (saved.size, saved.base, saved.address);
+        self.enabled = saved.enabled;
+        (self.call, self.error) = (event(saved.call)?, event(saved.error)?);
+        Ok(saved.kick)
     }
 
     /// As before the first message, but for the descriptors: front ends send those once.

@@ -343,6 +343,15 @@ impl Windows {
         self.shared.lock().forget();
     }
 
+    /// Takes out all mappings and gives the channel up, for another to make windows of it.
+    pub(crate) fn give_up(&self) -> Option<Channel> {
+        for window in &self.regions {
+            // What is not unmapped now the front end refuses to map over.
+            let _logged = window.clear();
+        }
+        self.shared.lock().channel.take()
+    }
+
     /// The connection has ended.
     pub(crate) fn close(&self) {
         let mut inner = self.shared.lock();

@@ -37,6 +37,11 @@ impl Channel {
         }
     }
 
+    /// Gives the socket back. An answer that is owed comes to whoever takes it over.
+    pub fn into_stream(self) -> OwnedFd {
+        self.socket.into_parts().0
+    }
+
     /// Another handle on the same channel, for [`config_changed`](Self::config_changed), to which no answer comes.
     pub fn try_clone(&self) -> Result<Self, Errno> {
         let stream = rustix::io::fcntl_dupfd_cloexec(self.socket.as_fd(), 0)?;

@@ -2,5 +2,6 @@
 
 mod control;
 mod echo;
+mod handover;
 mod lanes;
 mod session;
