@@ -4,29 +4,31 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use guestmem::{Memory, RegionConfig, VIEW_LENGTH, Window, WindowAreas};
+use guestmem::{Memory, RegionConfig, WindowAreas};
 use rustix::fs::{FileType, fstat};
 use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
 use vhost_user::message::{MemoryRegion, VringAddress};
+use virtqueue::features;
 
+use crate::counters::Counters;
+use crate::lane::LaneHandle;
+use crate::saved::SavedConnection;
 use crate::vring::{Surroundings, Vring, VringError};
-use crate::window::ChannelWindow;
-use crate::{Device, Options};
+use crate::window::Windows;
+use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, QueueStatus, Setup, Status};
 
 /// Regions of guest memory, one for each slot that KVM has by default.
 const MEMORY_SLOTS: usize = 509;
 
-/// Feature bits of rings and transports (VIRTIO 1.2 2.2: bits 24 to 40, with 41 to 49 reserved for more) that a front end may
-/// acknowledge although they were not offered. QEMU 11.1 does so with bit 40 (RING_RESET) and resets queues itself.
-const TRANSPORT: u64 = ((1 << 50) - (1 << 24)) & !NOT_TO_BE_IGNORED;
+/// What a front end may acknowledge although it was not offered. QEMU 11.1 does so with RING_RESET and resets queues itself.
+const IGNORED: u64 = features::TRANSPORT & !features::BINDING;
 
-/// Exceptions from these: a front end that sets LOG_ALL relies on a log of the pages that are written, and loses them in a migration
-/// without; and bits that change the meaning of rings or addresses (INDIRECT_DESC, EVENT_IDX, ACCESS_PLATFORM, RING_PACKED,
-/// IN_ORDER). If the device ignored one that the driver uses, requests would hang or overwrite the wrong memory.
-const NOT_TO_BE_IGNORED: u64 = 1 << 26 | 1 << 28 | 1 << 29 | 1 << 33 | 1 << 34 | 1 << 35;
+/// No guest's memory lies in a longer file: no machine has physical addresses of more bits (RISC-V 56, others 52). A longer one shows
+/// what is no memory at all.
+const MEMORY_FILE_MOST: u64 = 1 << 56;
 
 /// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
 /// mapped yet.
@@ -39,8 +41,12 @@ const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
 pub(crate) struct Connection<'d> {
     device: &'d dyn Device,
     options: Options,
-    /// What the guest acknowledged of the device's features.
+    /// What the guest acknowledged of the features that were offered.
     features: u64,
+    /// The lanes of the device since it was started.
+    lanes: Vec<LaneHandle>,
+    /// The device is to be started, ahead of a queue while none runs: it never was, or what it was started with has changed.
+    unstarted: bool,
     memory: Memory,
     regions: usize,
     /// What windows show the guest, this device's or another's: QEMU announces what it has mapped as if it were guest memory. The
@@ -52,8 +58,9 @@ pub(crate) struct Connection<'d> {
     negotiated: ProtocolFeatures,
     /// Kept open for as long as the connection: the front end may take its end for a sign of life.
     channel: Option<Channel>,
-    /// Has the channel instead.
-    window: Option<Arc<ChannelWindow>>,
+    /// Have the channel instead.
+    window: Option<Arc<Windows>>,
+    config_changes: ConfigChanges,
     /// Device and inode of the files of memory.
     memory_files: HashSet<(u64, u64)>,
     /// The log has the reason why there is no window.
@@ -73,8 +80,10 @@ pub(crate) enum Refusal {
     Memory(#[from] guestmem::Error),
     #[error("queue {index}: {source}")]
     Vring { index: u32, source: VringError },
-    #[error("the device's configuration space is read-only")]
-    ConfigReadOnly,
+    #[error(transparent)]
+    Config(#[from] ConfigRefused),
+    #[error("cannot start the device: {0}")]
+    Start(#[source] std::io::Error),
     #[error("cannot prepare the channel: {0}")]
     Channel(#[source] rustix::io::Errno),
 }
@@ -86,6 +95,8 @@ impl<'d> Connection<'d> {
             device,
             options,
             features: 0,
+            lanes: Vec::new(),
+            unstarted: true,
             memory: Memory::empty().with_windows(&windows),
             regions: 0,
             windows,
@@ -94,9 +105,78 @@ impl<'d> Connection<'d> {
             negotiated: ProtocolFeatures::empty(),
             channel: None,
             window: None,
+            config_changes: ConfigChanges::default(),
             memory_files: HashSet::new(),
             explained: false,
         }
+    }
+
+    pub(crate) fn status_of_queues(&self) -> Status {
+        let queue = |vring: &Vring| QueueStatus {
+            running: vring.is_running(),
+            counts: vring.counters().now(),
+        };
+        Status {
+            features: self.features,
+            queues: self.vrings.iter().map(queue).collect(),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Arc<[Arc<Counters>]> {
+        self.vrings.iter().map(Vring::counters).collect()
+    }
+
+    /// Stops all queues and takes out what goes on elsewhere. Nothing is left but to be dropped.
+    pub(crate) fn save(&mut self) -> std::io::Result<SavedConnection> {
+        let memory = self.memory.configs()?;
+        let queues = self.hurried(|connection| {
+            let vrings = (0..).zip(&mut connection.vrings);
+            vrings.map(|(index, vring)| vring.save(index)).collect()
+        });
+        self.config_changes.end();
+        let channel = match &self.window {
+            Some(window) => window.give_up(),
+            None => self.channel.take(),
+        };
+        let region = |config: RegionConfig| {
+            let region = MemoryRegion {
+                guest_address: config.guest_address,
+                size: config.size,
+                user_address: config.user_address,
+                mmap_offset: config.file_offset,
+            };
+            (region, config.file)
+        };
+        Ok(SavedConnection {
+            features: self.features,
+            status: self.status,
+            channel: channel.map(Channel::into_stream),
+            memory: memory.into_iter().map(region).collect(),
+            queues,
+        })
+    }
+
+    /// Goes on with what another has saved, ahead of the first message.
+    pub(crate) fn restore(&mut self, saved: SavedConnection, negotiated: ProtocolFeatures) -> Result<(), Refusal> {
+        self.negotiated = negotiated;
+        self.set_features(saved.features, false)?;
+        self.status = saved.status;
+        if !saved.memory.is_empty() {
+            self.set_memory_table(saved.memory)?;
+        }
+        if let Some(channel) = saved.channel {
+            self.set_channel(Channel::new(channel))?;
+        }
+        let mut kicks = Vec::new();
+        for (index, queue) in (0..).zip(saved.queues) {
+            let restored = self.vring(index)?.restore(queue);
+            let kick = restored.map_err(|source| Refusal::Vring { index, source })?;
+            kicks.extend(kick.map(|kick| (index, kick)));
+        }
+        for (index, kick) in kicks {
+            self.set_vring_kick(index, Some(kick))?;
+        }
+        Ok(())
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring, Refusal> {
@@ -125,6 +205,34 @@ impl<'d> Connection<'d> {
     fn use_memory(&mut self, memory: Memory, regions: usize) {
         self.hurried(|connection| connection.vrings.iter().for_each(|vring| vring.set_memory(&memory)));
         (self.memory, self.regions) = (memory, regions);
+        if !self.unstarted {
+            self.device.memory_changed(&self.memory);
+        }
+    }
+
+    /// Starts the device if that is due.
+    fn start_device(&mut self) -> Result<(), Refusal> {
+        let dead = self.lanes.iter().any(LaneHandle::is_dead);
+        if !(self.unstarted || dead) || self.vrings.iter().any(Vring::is_running) {
+            return Ok(());
+        }
+        self.lanes.clear();
+        let setup = Setup {
+            features: self.features,
+            memory: self.memory.clone(),
+            config: self.config_changes.clone(),
+            windows: self
+                .window
+                .as_ref()
+                .map_or_else(Vec::new, |windows| windows.by_region()),
+        };
+        let mut lanes = Lanes::default();
+        self.device.start(&setup, &mut lanes).map_err(Refusal::Start)?;
+        let poll = self.options.poll;
+        let lanes = lanes.0.into_iter().map(|planned| LaneHandle::new(planned, poll));
+        self.lanes = lanes.collect();
+        self.unstarted = false;
+        Ok(())
     }
 
     /// Whether a region shows a file in a window, ours or that of another device: QEMU tells every device of each mapping.
@@ -133,7 +241,7 @@ impl<'d> Connection<'d> {
     /// them: memory is reached that way as well, only more slowly.
     fn is_in_window(&mut self, file: &OwnedFd) -> bool {
         let Ok(stat) = fstat(file) else { return false };
-        if u64::try_from(stat.st_size) == Ok(VIEW_LENGTH)
+        if u64::try_from(stat.st_size).is_ok_and(|size| size > MEMORY_FILE_MOST)
             || self.window.as_ref().is_some_and(|window| window.shows(file))
         {
             return true;
@@ -148,24 +256,17 @@ impl<'d> Connection<'d> {
         false
     }
 
-    fn close_window(&mut self) {
-        if let Some(window) = self.window.take() {
-            self.device.set_window(None);
-            window.close();
-        }
-    }
-
     /// Tells once why a device that has a window goes without.
     fn explain_no_window(&mut self) {
-        if self.device.window_size() == 0 || self.window.is_some() || self.explained {
+        if self.device.shared_memory().is_empty() || self.window.is_some() || self.explained {
             return;
         }
         self.explained = true;
         let missing = WINDOW_NEEDS - self.negotiated;
         if missing.is_empty() {
-            warn!("DAX is off: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
+            warn!("no shared memory: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
         } else {
-            warn!("DAX is off: the front end does not know protocol features {missing:?}");
+            warn!("no shared memory: the front end does not know protocol features {missing:?}");
         }
     }
 }
@@ -173,8 +274,15 @@ impl<'d> Connection<'d> {
 impl Drop for Connection<'_> {
     /// Nobody is left to answer, so lanes that wait for it go first.
     fn drop(&mut self) {
-        self.hurried(|connection| connection.vrings.clear());
-        self.close_window();
+        self.hurried(|connection| {
+            connection.vrings.clear();
+            connection.lanes.clear();
+        });
+        if let Some(window) = &self.window {
+            window.close();
+        }
+        self.config_changes.end();
+        self.device.end();
     }
 }
 
@@ -182,7 +290,12 @@ impl Handler for Connection<'_> {
     type Error = Refusal;
 
     fn features(&mut self) -> u64 {
-        self.device.features()
+        let rings = if self.options.packed {
+            features::IMPLEMENTED
+        } else {
+            features::IMPLEMENTED & !features::RING_PACKED
+        };
+        self.device.features() & !features::TRANSPORT | rings
     }
 
     fn set_protocol_features(&mut self, features: ProtocolFeatures) {
@@ -190,19 +303,27 @@ impl Handler for Connection<'_> {
     }
 
     fn shared_memory(&mut self) -> Vec<u64> {
-        vec![self.device.window_size()]
+        let mut sizes = Vec::new();
+        for (id, size) in self.device.shared_memory() {
+            let id = usize::from(id);
+            sizes.resize(sizes.len().max(id + 1), 0);
+            sizes[id] = size;
+        }
+        sizes
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
-        let offered = self.device.features();
+        let offered = self.features();
         let unknown = features & !offered;
-        if unknown & !TRANSPORT != 0 {
-            return Err(Refusal::NotOffered(unknown & !TRANSPORT));
+        if unknown & !IGNORED != 0 {
+            return Err(Refusal::NotOffered(unknown & !IGNORED));
         }
         if unknown != 0 {
             info!("ignoring features {unknown:#x}: the front end acknowledged them, but they were not offered");
         }
-        self.features = features & offered;
+        let acknowledged = features & offered;
+        self.unstarted |= acknowledged != self.features;
+        self.features = acknowledged;
         if rings_start_enabled {
             self.hurried(|connection| connection.vrings.iter_mut().for_each(|vring| vring.enable(true)));
         }
@@ -286,15 +407,22 @@ impl Handler for Connection<'_> {
 
     fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
         self.explain_no_window();
+        // A running ring goes on with the new descriptor.
+        self.vring_base(index)?;
+        self.start_device()?;
         let memory = self.memory.clone();
         let around = Surroundings {
             index: index as u16,
-            device: self.device,
             memory: &memory,
             features: self.features,
-            poll: self.options.poll,
         };
-        self.on_vring(index, |vring| vring.start(file, &around))
+        self.hurried(|connection| {
+            let Self { vrings, lanes, .. } = connection;
+            let lane = lanes.iter_mut().find(|lane| lane.has(around.index));
+            let vring = &mut vrings[index as usize];
+            let started = vring.start(file, lane, &around);
+            started.map_err(|source| Refusal::Vring { index, source })
+        })
     }
 
     fn set_vring_call(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
@@ -320,21 +448,26 @@ impl Handler for Connection<'_> {
         Ok(config)
     }
 
-    fn set_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Refusal> {
-        Err(Refusal::ConfigReadOnly)
+    fn set_config(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refusal> {
+        Ok(self.device.set_config(offset, bytes)?)
     }
 
     fn set_channel(&mut self, channel: Channel) -> Result<(), Refusal> {
-        self.close_window();
-        let size = self.device.window_size();
-        if size == 0 || !self.negotiated.contains(WINDOW_NEEDS) {
+        let own = channel.try_clone().map_err(Refusal::Channel)?;
+        self.config_changes.tell_by(own);
+        if let Some(window) = &self.window {
+            window.use_channel(channel);
+            return Ok(());
+        }
+        let regions = self.device.shared_memory();
+        if regions.is_empty() || !self.negotiated.contains(WINDOW_NEEDS) {
             self.channel = Some(channel);
             return Ok(());
         }
-        let window = Arc::new(ChannelWindow::new(size, channel).map_err(Refusal::Channel)?);
-        info!(size, "DAX is on");
-        self.device.set_window(Some(Arc::clone(&window) as Arc<dyn Window>));
-        self.window = Some(window);
+        let window = Windows::new(&regions, channel).map_err(Refusal::Channel)?;
+        info!(?regions, "the guest has shared memory");
+        self.window = Some(Arc::new(window));
+        self.unstarted = true;
         Ok(())
     }
 
@@ -358,6 +491,8 @@ impl Handler for Connection<'_> {
             if let Some(window) = &connection.window {
                 window.forget();
             }
+            connection.lanes.clear();
+            connection.unstarted = true;
             connection.device.reset();
         });
         self.status = 0;

@@ -1,49 +1,154 @@
-//! What a device is to this crate: a control plane that answers questions, and a lane for each started queue.
+//! The device contract: a control plane that answers questions, and lanes that serve its queues.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guestmem::Window;
+use guestmem::{Memory, Window};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tracing::debug;
-use virtqueue::{Early, Queue, Served, Violation};
+use vhost_user::channel::Channel;
+
+use crate::{Files, Queues};
+
+/// The most queues of a lane.
+pub(crate) const QUEUES_MOST: usize = 16;
 
 /// Control plane of a device. It outlives its front ends: one value serves one virtual machine after the other.
 pub trait Device: Send + Sync {
-    /// Feature bits of the device and its rings, as the guest may see them; this crate adds those of vhost-user.
-    fn features(&self) -> u64;
+    /// Feature bits of the device's own: 0 to 23 and from 50 on. This crate offers those of rings and transports.
+    fn features(&self) -> u64 {
+        0
+    }
 
     /// Number of virtqueues.
     fn queue_count(&self) -> u16;
 
-    /// The configuration space, whole.
+    /// The configuration space, whole. A driver may read any part of it, and beyond its end, where it finds zeros.
     fn config(&self) -> Vec<u8>;
 
-    /// The data path of queue `index`, which is about to start with the feature bits that the guest acknowledged. `waker` is for
-    /// whoever finishes chains that the lane keeps.
-    fn lane(&self, index: u16, acknowledged: u64, waker: &Waker) -> Box<dyn Lane>;
-
-    /// Bytes of shared memory region 0, into which the device maps files for the guest (VIRTIO 1.2 2.10); 0: there is none.
-    fn window_size(&self) -> u64 {
-        0
+    /// The driver writes `bytes` at `offset` of the configuration space. Neither fits it for certain.
+    fn set_config(&self, _offset: u32, _bytes: &[u8]) -> Result<(), ConfigRefused> {
+        Err(ConfigRefused("the device's configuration space is read-only"))
     }
 
-    /// The window of the front end that has just connected. `None`: it has gone, and the window with it.
-    fn set_window(&self, _window: Option<Arc<dyn Window>>) {}
+    /// Shared memory regions (VIRTIO 1.2 2.10): the id of each and its bytes, not 0.
+    fn shared_memory(&self) -> Vec<(u8, u64)> {
+        Vec::new()
+    }
 
-    /// The guest reset the device, or its front end went away. No lane runs meanwhile.
+    /// Starts with what the front end has set up, ahead of the first queue: adds a lane for each group of queues that is to be
+    /// served by one thread. Queues without a lane are never served.
+    ///
+    /// The lanes are dropped when the session ends, when the device is reset, and ahead of another start, if what was set up has
+    /// changed while no queue ran. A pause of all queues keeps them.
+    fn start(&self, setup: &Setup, lanes: &mut Lanes) -> io::Result<()>;
+
+    /// The guest's memory is another one from now on. All lanes have left the old one.
+    fn memory_changed(&self, _memory: &Memory) {}
+
+    /// The guest reset the device. No lane runs meanwhile.
     fn reset(&self);
+
+    /// The front end went away, and its windows with it. No lane runs any more.
+    fn end(&self) {
+        self.reset();
+    }
 }
 
-/// Data path of one queue, on a thread of its own.
+/// Why a device takes no such bytes of configuration space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigRefused(pub &'static str);
+
+/// What a device is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Feature bits that were offered and acknowledged, with those of the rings.
+    pub features: u64,
+    /// The guest's memory so far; [`Device::memory_changed`] has what becomes of it.
+    pub memory: Memory,
+    /// Tells the guest of changes of the configuration space.
+    pub config: ConfigChanges,
+    pub(crate) windows: Vec<(u8, Arc<dyn Window>)>,
+}
+
+impl Setup {
+    /// The window of a shared memory region. `None`: the device has no such region, or the front end cannot map files.
+    #[must_use]
+    pub fn window(&self, region: u8) -> Option<Arc<dyn Window>> {
+        let found = self.windows.iter().find(|(id, _)| *id == region);
+        found.map(|(_, window)| Arc::clone(window))
+    }
+}
+
+/// Tells the front end, from any thread, that the configuration space has changed.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigChanges(Arc<Mutex<Option<Channel>>>);
+
+impl ConfigChanges {
+    /// The guest is told, and reads it again. `false`: the front end has no way to be told.
+    pub fn announce(&self) -> bool {
+        let channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(channel) = &*channel else { return false };
+        let told = channel.config_changed();
+        if let Err(error) = &told {
+            debug!(%error, "cannot tell of a change of the configuration space");
+        }
+        told.is_ok()
+    }
+
+    pub(crate) fn tell_by(&self, channel: Channel) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+    }
+
+    pub(crate) fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// The lanes that a device wants.
+#[derive(Default)]
+pub struct Lanes(pub(crate) Vec<PlannedLane>);
+
+pub(crate) struct PlannedLane {
+    pub(crate) queues: Vec<u16>,
+    pub(crate) waker: Waker,
+    pub(crate) lane: Box<dyn Lane>,
+}
+
+impl Lanes {
+    /// Has one thread serve these queues, 16 at most, by what `make` gives. `waker` is for whoever has news for the lane.
+    pub fn add<L: Lane + 'static>(&mut self, queues: &[u16], make: impl FnOnce(&Waker) -> L) -> io::Result<()> {
+        if queues.len() > QUEUES_MOST {
+            return Err(io::Error::other("too many queues for one lane"));
+        }
+        let waker = Waker::new()?;
+        let lane = Box::new(make(&waker));
+        self.0.push(PlannedLane {
+            queues: queues.to_vec(),
+            waker,
+            lane,
+        });
+        Ok(())
+    }
+}
+
+/// Data path of one or several queues, on a thread of its own while one of them runs.
 pub trait Lane: Send {
-    /// Serves what is available, within a bound of its own: `more` in the answer asks to be called again at once. `early` is for
-    /// [`Queue::serve_early`].
-    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation>;
+    /// Queue `index` may have something to serve: hands its chains out by [`Queues::serve`].
+    fn serve(&mut self, index: u16, queues: &mut Queues);
+
+    /// Files of the lane's own, which wake it.
+    fn files(&self) -> Option<&Files> {
+        None
+    }
+
+    /// What was added to [`Lane::files`] under this number is ready. It is said again until it is ready no more.
+    fn ready(&mut self, _file: u64, _queues: &mut Queues) {}
 
     /// How long the lane may rest after it has served, with kicks off, before it looks for more: what nobody waits for needs no prompt
     /// answer, and comes cheaper many at a time. Zero: it does not rest, and may poll instead.
@@ -51,17 +156,17 @@ pub trait Lane: Send {
         Duration::ZERO
     }
 
-    /// Completes the chains that were kept and are finished by now. Called when the lane was woken, also while the ring is disabled.
-    fn complete(&mut self, _queue: &mut Queue) {}
+    /// Completes the chains that were kept and are finished by now. Called when the lane was woken, also while rings are disabled.
+    fn complete(&mut self, _queues: &mut Queues) {}
 
-    /// Completes all chains that were kept, and waits for those that are not finished: the ring is about to stop, or to move to other
-    /// memory.
-    fn settle(&mut self, queue: &mut Queue) {
-        self.complete(queue);
+    /// Completes all chains of queue `index` that were kept, and waits for those that are not finished: the ring is about to stop, or
+    /// to move to other memory.
+    fn settle(&mut self, _index: u16, queues: &mut Queues) {
+        self.complete(queues);
     }
 }
 
-/// Wakes a lane, from any thread: it then completes what it kept, and looks at its queue.
+/// Wakes a lane, from any thread: it then completes what it kept, and looks at its queues.
 #[derive(Clone, Debug)]
 pub struct Waker(pub(crate) Arc<Wakening>);
 
@@ -85,7 +190,7 @@ impl Waker {
         })))
     }
 
-    /// Wakes the lane, if it still runs.
+    /// Wakes the lane, if it runs.
     pub fn wake(&self) {
         signal(&self.0.descriptor);
         self.0.raised.store(true, Ordering::Release);

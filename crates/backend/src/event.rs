@@ -31,6 +31,10 @@ impl Event {
         })
     }
 
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
+    }
+
     /// Signals once. If the counter or pipe is full (EAGAIN), earlier signals are still unread, which is as good. Any other error, such
     /// as EPIPE if the reader is gone, is logged once and ends the use of the descriptor. Rust programs ignore SIGPIPE.
     pub(crate) fn signal(&self, queue: u16, what: &'static str) {

@@ -1,10 +1,11 @@
-//! The one event loop: a thread that owns one started queue, its kick, its call and its error descriptor.
+//! The one event loop: a thread that owns the started queues of a lane, with their kick, call and error descriptors.
 //!
 //! The control plane talks to it by commands and waits for the answer, so that after a command nothing of the old state is in
 //! use any more: no ring access after a stop (vhost-user "Starting and stopping rings"), none to a region that was removed.
+//! The thread begins with the first queue of the lane and ends with the last.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -14,150 +15,210 @@ use std::time::Duration;
 use guestmem::Memory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tracing::{error, warn};
-use virtqueue::{Early, InFlight, Queue, Served, Violation};
+use tracing::error;
 
-use crate::early::Experience;
+use crate::device::{PlannedLane, QUEUES_MOST};
 use crate::event::Event;
+use crate::files::Ready;
 use crate::polling::Polling;
+use crate::queues::{NewRing, Queues, Ring, drain};
 use crate::{Lane, Waker};
 
-/// What a lane thread is started with.
-pub(crate) struct Start {
-    /// Queue index, for messages.
-    pub(crate) index: u16,
-    pub(crate) queue: Queue,
-    /// What the queue was started with.
-    pub(crate) memory: Memory,
-    pub(crate) lane: Box<dyn Lane>,
-    pub(crate) waker: Waker,
-    pub(crate) kick: OwnedFd,
-    pub(crate) call: Option<Arc<Event>>,
-    pub(crate) error: Option<Arc<Event>>,
-    pub(crate) enabled: bool,
-    /// See `Options::poll`.
-    pub(crate) poll: Duration,
-}
+/// With its wake-up and its files.
+const WATCHED_MOST: usize = QUEUES_MOST + 2;
 
-/// The control plane's end of a lane. Dropping it stops the thread.
+type Answer = SyncSender<Option<Ring>>;
+
+/// The control plane's end of a lane. Dropping it waits for the end of the thread, which comes with the last [`Port`].
 pub(crate) struct LaneHandle {
-    commands: Sender<(Command, SyncSender<()>)>,
+    queues: Vec<u16>,
     waker: Waker,
-    thread: Option<JoinHandle<Queue>>,
+    /// See `Options::poll`.
+    poll: Duration,
+    state: State,
 }
 
-/// Why a stopped ring has no position to resume from.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Lost {
-    #[error("the lane of this queue ended in a panic; its position is lost")]
-    Panic,
-    #[error("the position of this queue is lost: {0}")]
-    InFlight(#[from] InFlight),
+enum State {
+    /// No queue runs.
+    Idle(Box<dyn Lane>),
+    Running {
+        commands: Sender<(Command, Answer)>,
+        thread: JoinHandle<Box<dyn Lane>>,
+        /// One for each queue that runs.
+        ports: Arc<()>,
+    },
+    /// The thread has ended in a panic.
+    Dead,
+}
+
+/// The control plane's end of one running queue. Dropping it stops the queue.
+pub(crate) struct Port {
+    index: u16,
+    commands: Sender<(Command, Answer)>,
+    waker: Waker,
+    stopped: bool,
+    _counted: Arc<()>,
 }
 
 enum Command {
-    Call(Option<Arc<Event>>),
-    Error(Option<Arc<Event>>),
-    Enable(bool),
-    Memory(Memory),
-    Stop,
+    Start(Box<Ring>),
+    Call(u16, Option<Arc<Event>>),
+    Error(u16, Option<Arc<Event>>),
+    Enable(u16, bool),
+    Memory(u16, Memory),
+    Stop(u16),
 }
 
 impl LaneHandle {
-    /// Starts the thread. It looks at the queue at once: buffers may be waiting from before (a resumed ring).
-    pub(crate) fn start(start: Start) -> io::Result<LaneHandle> {
-        let index = start.index;
-        let waker = start.waker.clone();
-        let (commands, inbox) = channel();
-        let rest = start.lane.rest();
-        let polling = Polling::new(if rest.is_zero() { start.poll } else { Duration::ZERO });
-        let runner = Runner {
-            start,
-            inbox,
-            more: true,
-            failed: false,
-            unreachable: false,
-            early: Experience::new(),
-            polling,
-            rest,
-            resting: false,
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("lane-{index}"))
-            .spawn(move || runner.run())?;
-        Ok(LaneHandle {
-            commands,
+    pub(crate) fn new(planned: PlannedLane, poll: Duration) -> LaneHandle {
+        let PlannedLane { queues, waker, lane } = planned;
+        LaneHandle {
+            queues,
             waker,
-            thread: Some(thread),
-        })
+            poll,
+            state: State::Idle(lane),
+        }
     }
 
-    /// Uses another call descriptor, and signals it once: an interrupt may have gone to the old one unseen.
-    pub(crate) fn set_call(&self, call: Option<Arc<Event>>) {
-        self.send(Command::Call(call));
+    /// Whether this lane serves queue `index`.
+    pub(crate) fn has(&self, index: u16) -> bool {
+        self.queues.contains(&index)
     }
 
-    /// Uses another error descriptor.
-    pub(crate) fn set_error(&self, error: Option<Arc<Event>>) {
-        self.send(Command::Error(error));
+    /// Whether another start of the device would help.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state, State::Dead)
     }
 
-    /// Enables or disables the ring; while disabled no buffer is taken.
-    pub(crate) fn enable(&self, enabled: bool) {
-        self.send(Command::Enable(enabled));
+    /// Starts a queue. The lane looks at it at once: buffers may be waiting from before (a resumed ring).
+    pub(crate) fn start(&mut self, new: NewRing) -> io::Result<Port> {
+        self.join_if_ended();
+        let (index, ring) = (new.index, Ring::new(new));
+        if let State::Running { commands, ports, .. } = &self.state {
+            let port = self.port(index, commands, ports);
+            port.send(Command::Start(Box::new(ring)));
+            return Ok(port);
+        }
+        let State::Idle(lane) = std::mem::replace(&mut self.state, State::Dead) else {
+            return Err(io::Error::other("the lane of this queue ended in a panic"));
+        };
+        let (commands, inbox) = channel();
+        // By this way the lane survives where no thread can be made.
+        let (hand, takes) = sync_channel(1);
+        let (waker, poll) = (self.waker.clone(), self.poll);
+        let run = move || match takes.recv() {
+            Ok(lane) => Runner::new(lane, ring, waker, poll, inbox).run(),
+            Err(_) => unreachable!("the lane is sent as soon as the thread is there"),
+        };
+        let first = self.queues.first().copied().unwrap_or(index);
+        let thread = std::thread::Builder::new().name(format!("lane-{first}")).spawn(run);
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => {
+                self.state = State::Idle(lane);
+                return Err(error);
+            }
+        };
+        let _has_room_for_one = hand.send(lane);
+        let ports = Arc::new(());
+        let port = self.port(index, &commands, &ports);
+        self.state = State::Running {
+            commands,
+            thread,
+            ports,
+        };
+        Ok(port)
     }
 
-    /// Uses another snapshot of guest memory.
-    pub(crate) fn set_memory(&self, memory: &Memory) {
-        self.send(Command::Memory(memory.clone()));
+    fn port(&self, index: u16, commands: &Sender<(Command, Answer)>, ports: &Arc<()>) -> Port {
+        Port {
+            index,
+            commands: commands.clone(),
+            waker: self.waker.clone(),
+            stopped: false,
+            _counted: Arc::clone(ports),
+        }
     }
 
-    /// Has the lane look at its queue: a chain that it put back may be served now.
-    pub(crate) fn look_again(&self) {
-        self.waker.wake();
-    }
-
-    /// Stops the thread and gives the position to resume from (GET_VRING_BASE).
-    pub(crate) fn stop(mut self) -> Result<u32, Lost> {
-        Ok(self.join().ok_or(Lost::Panic)?.position()?)
-    }
-
-    /// `None` if the thread has died, or was joined before.
-    fn join(&mut self) -> Option<Queue> {
-        let thread = self.thread.take()?;
-        self.send(Command::Stop);
-        thread.join().ok()
-    }
-
-    fn send(&self, command: Command) {
-        let (done, answered) = sync_channel(1);
-        if self.commands.send((command, done)).is_ok() {
-            self.waker.0.commanded.store(true, Ordering::Release);
-            self.waker.wake();
-            // An error means that the thread is gone, which `join` reports.
-            let _gone = answered.recv();
+    /// Takes the lane back from a thread that has no queue any more, or has died.
+    fn join_if_ended(&mut self) {
+        let ended = match &self.state {
+            State::Running { thread, ports, .. } => Arc::strong_count(ports) == 1 || thread.is_finished(),
+            State::Idle(_) | State::Dead => false,
+        };
+        if ended && let State::Running { thread, .. } = std::mem::replace(&mut self.state, State::Dead) {
+            self.state = thread.join().map_or(State::Dead, State::Idle);
         }
     }
 }
 
 impl Drop for LaneHandle {
     fn drop(&mut self) {
-        self.join();
+        if let State::Running { commands, thread, .. } = std::mem::replace(&mut self.state, State::Dead) {
+            drop(commands);
+            let _ended_in_a_panic_or_not = thread.join();
+        }
+    }
+}
+
+impl Port {
+    /// Uses another call descriptor, and signals it once: an interrupt may have gone to the old one unseen.
+    pub(crate) fn set_call(&self, call: Option<Arc<Event>>) {
+        self.send(Command::Call(self.index, call));
+    }
+
+    /// Uses another error descriptor.
+    pub(crate) fn set_error(&self, error: Option<Arc<Event>>) {
+        self.send(Command::Error(self.index, error));
+    }
+
+    /// Enables or disables the ring; while disabled no buffer is taken.
+    pub(crate) fn enable(&self, enabled: bool) {
+        self.send(Command::Enable(self.index, enabled));
+    }
+
+    /// Uses another snapshot of guest memory.
+    pub(crate) fn set_memory(&self, memory: &Memory) {
+        self.send(Command::Memory(self.index, memory.clone()));
+    }
+
+    /// Has the lane look at its queues: a chain that it put back may be served now.
+    pub(crate) fn look_again(&self) {
+        self.waker.wake();
+    }
+
+    /// Stops the queue and gives it back. `None`: the lane has ended in a panic.
+    pub(crate) fn stop(mut self) -> Option<Ring> {
+        self.stopped = true;
+        self.send(Command::Stop(self.index))
+    }
+
+    fn send(&self, command: Command) -> Option<Ring> {
+        let (done, answered) = sync_channel(1);
+        self.commands.send((command, done)).ok()?;
+        self.waker.0.commanded.store(true, Ordering::Release);
+        self.waker.wake();
+        answered.recv().ok()?
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if !self.stopped {
+            self.send(Command::Stop(self.index));
+        }
     }
 }
 
 struct Runner {
-    start: Start,
-    inbox: Receiver<(Command, SyncSender<()>)>,
-    /// There may be buffers that no kick will tell of.
-    more: bool,
-    /// The driver broke the rules, the ring's memory is lost, or the kick descriptor is unusable: the queue serves no more.
-    failed: bool,
-    /// The ring is in no region of the present memory table. Front ends remove and add regions one by one when they change
-    /// them, so it may come back.
-    unreachable: bool,
-    early: Experience,
+    lane: Box<dyn Lane>,
+    queues: Queues,
+    waker: Waker,
+    inbox: Receiver<(Command, Answer)>,
+    ready: Ready,
     polling: Polling,
+    /// A poll has ended: the rings are served once more, to find what it found or to ask for kicks.
+    again: bool,
     /// See [`Lane::rest`].
     rest: Duration,
     /// It rests when it has nothing to do, instead of waiting for a kick.
@@ -169,253 +230,226 @@ struct Runner {
 struct Woken {
     /// The control plane has a command, or means that there is something to serve, or a chain that was kept is finished.
     command: bool,
-    kick: bool,
+    /// A file of the lane's own is ready.
+    files: bool,
 }
 
 impl Runner {
-    fn run(mut self) -> Queue {
+    fn new(
+        lane: Box<dyn Lane>,
+        ring: Ring,
+        waker: Waker,
+        poll: Duration,
+        inbox: Receiver<(Command, Answer)>,
+    ) -> Runner {
+        let rest = lane.rest();
+        let mut queues = Queues::new(waker.clone());
+        queues.rings.push(ring);
+        Runner {
+            lane,
+            queues,
+            waker,
+            inbox,
+            ready: Ready::new(),
+            polling: Polling::new(if rest.is_zero() { poll } else { Duration::ZERO }),
+            again: false,
+            rest,
+            resting: false,
+        }
+    }
+
+    fn run(mut self) -> Box<dyn Lane> {
         loop {
-            let busy = self.ready() && self.more;
-            let woken = if busy && self.polling.is_on() && !self.is_woken() {
-                Woken::default()
-            } else {
-                self.wait(self.ready(), busy)
-            };
+            let busy = self.is_busy();
+            let skips = busy && self.polling.is_on() && !self.is_woken() && self.lane.files().is_none();
+            let woken = if skips { Woken::default() } else { self.wait(busy) };
             if woken.command {
-                self.complete(|lane, queue| lane.complete(queue));
-                if self.obey() == Next::Stop {
-                    return self.start.queue;
+                self.complete(|lane, queues| lane.complete(queues));
+                self.obey();
+                if self.queues.rings.is_empty() {
+                    return self.lane;
                 }
+                self.queues.rings.iter_mut().for_each(|ring| ring.more = true);
             }
-            self.more |= woken.kick || woken.command || self.resting;
-            if self.ready() && self.more {
-                self.more = self.serve();
+            if woken.files {
+                self.serve_files();
+            }
+            if self.again || self.resting {
+                let open = self.queues.rings.iter_mut().filter(|ring| ring.is_open());
+                open.for_each(|ring| ring.more = true);
+            }
+            if self.queues.rings.iter().any(|ring| ring.is_ready() && ring.more) {
+                self.serve();
             }
         }
     }
 
-    fn ready(&self) -> bool {
-        self.start.enabled && !self.failed && !self.unreachable
+    fn is_busy(&self) -> bool {
+        let mut rings = self.queues.rings.iter();
+        rings.any(|ring| ring.is_ready() && (ring.more || self.again && !ring.put_back))
     }
 
-    /// Waits for a command or a kick, or for the end of a rest; not at all when there is more to serve.
-    fn wait(&mut self, kicks: bool, at_once: bool) -> Woken {
-        self.start.waker.0.raised.swap(false, Ordering::AcqRel);
-        let rests = kicks && self.resting;
+    /// Waits for a command, a kick or a file, or for the end of a rest; not at all when there is more to serve.
+    fn wait(&mut self, at_once: bool) -> Woken {
+        self.waker.0.raised.swap(false, Ordering::AcqRel);
+        let rests = self.resting && self.queues.rings.iter().any(Ring::is_ready);
         let limit = match (at_once, rests) {
             (true, _) => Some(Duration::ZERO),
             (false, true) => Some(self.rest),
             (false, false) => None,
         };
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let mut descriptors = [
-            PollFd::new(&self.start.waker.0.descriptor, PollFlags::IN),
-            PollFd::new(&self.start.kick, PollFlags::IN),
-        ];
         let sleep = self.polling.sleep().filter(|_| !at_once);
-        let watched = &mut descriptors[..if kicks && !rests { 2 } else { 1 }];
+
+        let waker = PollFd::new(&self.waker.0.descriptor, PollFlags::IN);
+        let mut descriptors: [PollFd<'_>; WATCHED_MOST] = std::array::from_fn(|_| waker.clone());
+        let mut count = 1;
+        let kicks = self.queues.rings.iter().filter(|ring| ring.is_ready() && !rests);
+        for ring in kicks.take(QUEUES_MOST) {
+            descriptors[count] = PollFd::new(&ring.kick, PollFlags::IN);
+            count += 1;
+        }
+        let files = self.lane.files();
+        if let Some(files) = files {
+            descriptors[count] = PollFd::from_borrowed_fd(files.as_fd(), PollFlags::IN);
+            count += 1;
+        }
+        let watched = &mut descriptors[..count];
         match poll(watched, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => {
                 // Nothing is known to be ready; `obey` finds out about commands without blocking.
-                error!(queue = self.start.index, %errno, "cannot wait for kicks");
+                error!(%errno, "a lane cannot wait for kicks");
                 return Woken {
                     command: true,
-                    kick: false,
+                    files: false,
                 };
             }
         }
-        let command = !watched[0].revents().is_empty();
-        let kick = watched.get(1).map_or(PollFlags::empty(), PollFd::revents);
-        if command {
-            let _emptied = drain(&self.start.waker.0.descriptor);
+        let woken = Woken {
+            command: !watched[0].revents().is_empty(),
+            files: files.is_some() && !watched[count - 1].revents().is_empty(),
+        };
+        let mut events = [PollFlags::empty(); WATCHED_MOST];
+        for (event, descriptor) in events.iter_mut().zip(watched.iter()) {
+            *event = descriptor.revents();
         }
-        if let Some(sleep) = sleep.filter(|_| !kick.is_empty()) {
+        if woken.command {
+            let _emptied = drain(&self.waker.0.descriptor);
+        }
+        let kicks = if rests {
+            &[][..]
+        } else {
+            &events[1..count - usize::from(files.is_some())]
+        };
+        let kicked = self.queues.take_kicks(kicks);
+        if let Some(sleep) = sleep.filter(|_| kicked) {
             self.polling.slept(sleep.elapsed());
         }
-        Woken {
-            command,
-            kick: !kick.is_empty() && self.kicked(kick),
-        }
+        woken
     }
 
     /// Whether `wait` has a command, without a system call.
     fn is_woken(&self) -> bool {
-        self.start.waker.0.raised.load(Ordering::Acquire)
+        self.waker.0.raised.load(Ordering::Acquire)
     }
 
-    fn kicked(&mut self, events: PollFlags) -> bool {
-        match drain(&self.start.kick) {
-            Drained::Signal => true,
-            Drained::Nothing if !events.intersects(PollFlags::NVAL | PollFlags::ERR | PollFlags::HUP) => false,
-            // A file that is always readable, or a pipe without a writer, would keep this thread busy for ever.
-            Drained::Nothing | Drained::Broken => {
-                warn!(
-                    queue = self.start.index,
-                    "the kick descriptor is broken; this queue is out of service"
-                );
-                self.fail();
-                false
+    fn serve_files(&mut self) {
+        let count = match self.lane.files().map(|files| self.ready.look(files)) {
+            Some(Ok(count)) => count,
+            None | Some(Err(Errno::INTR)) => 0,
+            Some(Err(errno)) => {
+                error!(%errno, "a lane cannot tell which of its files are ready");
+                0
             }
+        };
+        for number in (0..count).filter_map(|position| self.ready.number(position)) {
+            self.lane.ready(number, &mut self.queues);
         }
+        self.queues.tell_of_completed();
     }
 
-    fn obey(&mut self) -> Next {
-        self.start.waker.0.commanded.swap(false, Ordering::AcqRel);
+    fn obey(&mut self) {
+        self.waker.0.commanded.swap(false, Ordering::AcqRel);
         while let Ok((command, done)) = self.inbox.try_recv() {
-            match command {
-                Command::Call(call) => {
-                    self.start.call = call;
-                    self.interrupt();
-                }
-                Command::Error(error) => self.start.error = error,
-                Command::Enable(enabled) => {
-                    self.start.enabled = enabled;
-                    self.more = true;
-                }
-                Command::Memory(memory) => {
-                    self.complete(|lane, queue| lane.settle(queue));
-                    // After an error the queue holds its old memory, and must not touch it.
-                    let replaced = self.start.queue.replace_memory(&memory);
-                    if let Err(error) = &replaced {
-                        warn!(queue = self.start.index, %error, "the ring is not in the new memory; this queue waits for it");
-                    }
-                    self.unreachable = replaced.is_err();
-                    self.start.memory = memory;
-                    self.more = true;
-                }
-                Command::Stop => {
-                    self.complete(|lane, queue| lane.settle(queue));
-                    return Next::Stop;
-                }
-            }
+            let answer = self.act(command);
             // The control plane waits for this, and is never gone before.
-            let _gone = done.send(());
+            let _gone = done.send(answer);
         }
-        Next::Go
+    }
+
+    fn act(&mut self, command: Command) -> Option<Ring> {
+        match command {
+            Command::Start(ring) => self.queues.rings.push(*ring),
+            Command::Call(index, call) => {
+                let ring = self.queues.ring(index)?;
+                ring.call = call;
+                ring.interrupt();
+            }
+            Command::Error(index, error) => self.queues.ring(index)?.error = error,
+            Command::Enable(index, enabled) => self.queues.ring(index)?.enabled = enabled,
+            Command::Memory(index, memory) => {
+                self.settle(index);
+                self.queues.ring(index)?.use_memory(memory);
+            }
+            Command::Stop(index) => {
+                self.settle(index);
+                let position = self.queues.rings.iter().position(|ring| ring.index == index)?;
+                return Some(self.queues.rings.swap_remove(position));
+            }
+        }
+        None
+    }
+
+    fn settle(&mut self, index: u16) {
+        if self.queues.ring(index).is_some_and(|ring| ring.queue.in_flight() > 0) {
+            self.complete(|lane, queues| lane.settle(index, queues));
+        }
     }
 
     /// Has the lane complete chains that it kept. Where there are some, the ring is where the queue believes it to be: no memory is
     /// replaced before they are complete.
-    fn complete(&mut self, complete: impl FnOnce(&mut dyn Lane, &mut Queue)) {
-        let before = self.start.queue.in_flight();
-        if before == 0 {
-            return;
-        }
-        complete(&mut *self.start.lane, &mut self.start.queue);
-        if self.start.queue.in_flight() < before && self.start.queue.interrupt_wanted() {
-            self.interrupt();
+    fn complete(&mut self, complete: impl FnOnce(&mut dyn Lane, &mut Queues)) {
+        if self.queues.rings.iter().any(|ring| ring.queue.in_flight() > 0) {
+            complete(&mut *self.lane, &mut self.queues);
+            self.queues.tell_of_completed();
         }
     }
 
-    /// Serves one bounded batch, and waits for the next while it is worth it; whether to go on at once.
-    fn serve(&mut self) -> bool {
+    /// Serves one bounded batch of each queue that may have something, and waits for the next while it is worth it.
+    fn serve(&mut self) {
         let polled = self.polling.is_on();
         // A rest follows what is served now; one that nothing came in was the last.
-        self.resting = !self.rest.is_zero() && self.start.queue.has_available();
-        self.start.queue.set_polled(polled || self.resting);
-        let Served { more, put_back, .. } = self.serve_batch();
+        self.resting = !self.rest.is_zero() && self.queues.has_available(Ring::is_ready);
+        self.queues.polled = polled || self.resting;
+        self.again = false;
+        for position in 0..self.queues.rings.len() {
+            let ring = &mut self.queues.rings[position];
+            if ring.is_ready() && ring.more {
+                (ring.more, ring.put_back) = (false, false);
+                let index = ring.index;
+                self.lane.serve(index, &mut self.queues);
+            }
+        }
+        self.queues.tell_of_completed();
+        let rings = &self.queues.rings;
+        let open = rings.iter().any(Ring::is_open);
         // What was put back is served when the lane is woken.
-        self.resting &= !put_back && !self.failed;
-        if more || put_back || self.failed || !polled {
-            return more;
+        self.resting &= open;
+        if !polled || !open || rings.iter().any(|ring| ring.is_ready() && ring.more) {
+            self.again = polled && open;
+            return;
         }
-        let Self { start, polling, .. } = self;
-        let raised = &start.waker.0.raised;
-        polling.run(|| start.queue.has_available(), || raised.load(Ordering::Acquire));
-        // In vain: the ring is served once more, to ask for kicks.
-        true
-    }
-
-    fn serve_batch(&mut self) -> Served {
-        let Start {
-            index,
-            lane,
-            queue,
-            call,
-            waker,
-            ..
-        } = &mut self.start;
-        let after = self.early.patience();
-        let mut interrupt = || self.early.watch(|| interrupt(*index, call.as_deref()));
-        let early = Early {
-            end: &waker.0.commanded,
-            after,
-            interrupt: &mut interrupt,
-        };
-        let served = lane.serve(queue, early);
-        self.log_lost_memory();
-        match served {
-            Ok(served) => {
-                if served.interrupt {
-                    self.interrupt();
-                }
-                served
-            }
-            Err(violation) => {
-                let queue = self.start.index;
-                if violation == Violation::MemoryLost {
-                    error!(queue, %violation, "this queue is out of service until it is reset");
-                } else {
-                    warn!(queue, %violation, "the driver broke the rules of the ring; this queue is out of service until it is reset");
-                }
-                if self.start.queue.interrupt_wanted() {
-                    self.interrupt();
-                }
-                self.fail();
-                Served::default()
-            }
-        }
-    }
-
-    /// One line a region, by whichever queue comes first.
-    fn log_lost_memory(&self) {
-        while let Some(lost) = self.start.memory.take_loss() {
-            error!(
-                queue = self.start.index,
-                "lost {lost}; requests with buffers in this region fail, and queues in it go out of service"
-            );
-        }
-    }
-
-    fn fail(&mut self) {
-        self.failed = true;
-        if let Some(error) = &self.start.error {
-            error.signal(self.start.index, "error");
-        }
-    }
-
-    fn interrupt(&self) {
-        interrupt(self.start.index, self.start.call.as_deref());
-    }
-}
-
-fn interrupt(queue: u16, call: Option<&Event>) {
-    if let Some(call) = call {
-        call.signal(queue, "call");
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Next {
-    Go,
-    Stop,
-}
-
-/// What reading an event descriptor found.
-enum Drained {
-    Signal,
-    Nothing,
-    Broken,
-}
-
-/// Empties an eventfd, or takes some signals off a pipe.
-fn drain(descriptor: &OwnedFd) -> Drained {
-    match rustix::io::retry_on_intr(|| rustix::io::read(descriptor, &mut [0; 8])) {
-        Ok(0) => Drained::Broken,
-        Ok(_) => Drained::Signal,
-        Err(Errno::AGAIN) => Drained::Nothing,
-        Err(_) => Drained::Broken,
+        let Self {
+            queues, polling, waker, ..
+        } = self;
+        let raised = &waker.0.raised;
+        polling.run(
+            || queues.has_available(Ring::is_open),
+            || raised.load(Ordering::Acquire),
+        );
+        // In vain: the rings are served once more, to ask for kicks.
+        self.again = true;
     }
 }
 

@@ -6,15 +6,25 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod counters;
 mod device;
 mod early;
 mod event;
+mod files;
 mod lane;
 mod polling;
+mod queues;
+mod saved;
 mod server;
+mod session;
 mod vring;
 mod window;
 
-pub use device::{Device, Lane, Waker};
+pub use counters::Counts;
+pub use device::{ConfigChanges, ConfigRefused, Device, Lane, Lanes, Setup, Waker};
+pub use files::{Files, Interest};
 pub use polling::Polling;
+pub use queues::Queues;
+pub use saved::{NotSaved, Saved};
 pub use server::{Error, Options, serve};
+pub use session::{Ended, QueueStatus, ResumeError, Session, Status, Watch};

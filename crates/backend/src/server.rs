@@ -7,20 +7,30 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tracing::{debug, info, warn};
-use vhost_user::backend::{Served, Session};
+use tracing::{info, warn};
 
-use crate::Device;
-use crate::connection::Connection;
+use crate::{Device, Ended, Session};
 
 /// How long to wait after a connection could not be accepted, for lack of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a device is served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Offer packed rings; the guest then uses them if its VMM lets it.
+    pub packed: bool,
     /// How long a lane looks at its empty ring before it sleeps, if requests have come that soon. Zero: it sleeps at once.
     pub poll: Duration,
+}
+
+impl Default for Options {
+    /// All that rings can be, and no polling.
+    fn default() -> Self {
+        Self {
+            packed: true,
+            poll: Duration::ZERO,
+        }
+    }
 }
 
 /// Why the server can go on no longer.
@@ -51,9 +61,7 @@ pub fn serve(
         match listener.accept() {
             Ok((stream, _)) => {
                 info!("a front end connected");
-                let ended = run(Session::new(stream), device, options, stop);
-                device.reset();
-                if ended? == Woken::Stop {
+                if Session::new(stream, device, options).run(stop)? == Ended::Stopped {
                     return Ok(());
                 }
                 info!("the front end is gone; waiting for the next");
@@ -70,36 +78,14 @@ pub fn serve(
     }
 }
 
-/// Runs one session to its end. The rings are stopped when this returns.
-fn run(mut session: Session, device: &dyn Device, options: Options, stop: BorrowedFd<'_>) -> Result<Woken, Error> {
-    let mut connection = Connection::new(device, options);
-    loop {
-        match session.serve(&mut connection) {
-            Ok(Served::Granted(request)) => debug!("{request}"),
-            Ok(Served::Refused(request, refusal)) => warn!("{request} refused: {refusal}"),
-            Ok(Served::Malformed(malformed)) => warn!("{malformed}"),
-            Ok(Served::Closed) => return Ok(Woken::Ready),
-            Ok(Served::Pending) => {
-                if wait(session.as_fd(), stop, None)? == Woken::Stop {
-                    return Ok(Woken::Stop);
-                }
-            }
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "the connection is lost");
-                return Ok(Woken::Ready);
-            }
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Woken {
+pub(crate) enum Woken {
     Ready,
     Stop,
 }
 
 /// Waits until `descriptor` has something, the time is up, or `stop` is readable, which goes first.
-fn wait(descriptor: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<&Timespec>) -> Result<Woken, Error> {
+pub(crate) fn wait(descriptor: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<&Timespec>) -> Result<Woken, Error> {
     let mut descriptors = [
         PollFd::from_borrowed_fd(stop, PollFlags::IN),
         PollFd::from_borrowed_fd(descriptor, PollFlags::IN),

@@ -2,22 +2,17 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use guestmem::Memory;
 use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
-use virtqueue::{ConfigError, QueueConfig};
+use virtqueue::{ConfigError, QueueConfig, features};
 
+use crate::counters::Counters;
 use crate::event::{Event, never_blocking};
-use crate::lane::{LaneHandle, Start};
-use crate::{Device, Waker};
-
-/// VIRTIO feature bits that decide about a ring (VIRTIO 1.1 6).
-const RING_INDIRECT_DESC: u64 = 1 << 28;
-const RING_EVENT_IDX: u64 = 1 << 29;
-const RING_PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
+use crate::lane::{LaneHandle, Port};
+use crate::queues::NewRing;
+use crate::saved::SavedQueue;
 
 /// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
 #[derive(Default)]
@@ -29,7 +24,8 @@ pub(crate) struct Vring {
     call: Option<Arc<Event>>,
     error: Option<Arc<Event>>,
     enabled: bool,
-    lane: Option<LaneHandle>,
+    lane: Option<Port>,
+    counters: Arc<Counters>,
 }
 
 /// Why a ring cannot be configured or started.
@@ -47,6 +43,8 @@ pub(crate) enum VringError {
     Config(#[from] ConfigError),
     #[error("cannot prepare the descriptor: {0}")]
     Descriptor(#[source] rustix::io::Errno),
+    #[error("the device has no lane for this queue")]
+    NoLane,
     #[error("cannot start a thread for the ring: {0}")]
     Thread(#[source] std::io::Error),
 }
@@ -54,11 +52,8 @@ pub(crate) enum VringError {
 /// What a ring needs from the connection to start.
 pub(crate) struct Surroundings<'a> {
     pub(crate) index: u16,
-    pub(crate) device: &'a dyn Device,
     pub(crate) memory: &'a Memory,
     pub(crate) features: u64,
-    /// See `Options::poll`.
-    pub(crate) poll: Duration,
 }
 
 impl Vring {
@@ -106,6 +101,11 @@ impl Vring {
         }
     }
 
+    /// What the queue has done, also in earlier runs.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.lane.is_some()
     }
@@ -116,40 +116,77 @@ impl Vring {
         }
     }
 
-    /// Starts the ring with this kick descriptor; a running ring goes on with it.
-    pub(crate) fn start(&mut self, kick: Option<OwnedFd>, around: &Surroundings<'_>) -> Result<(), VringError> {
-        self.stop(around.index);
+    /// Starts the stopped ring with this kick descriptor.
+    pub(crate) fn start(
+        &mut self,
+        kick: Option<OwnedFd>,
+        lane: Option<&mut LaneHandle>,
+        around: &Surroundings<'_>,
+    ) -> Result<(), VringError> {
         let kick = kick.ok_or(VringError::NoKick)?;
         never_blocking(&kick).map_err(VringError::Descriptor)?;
         let config = self.config(around)?;
         let queue = config.start(around.memory)?;
         debug!(queue = around.index, ?config, "the ring starts");
-        let waker = Waker::new().map_err(VringError::Thread)?;
-        let start = Start {
+        let lane = lane.ok_or(VringError::NoLane)?;
+        let ring = NewRing {
             index: around.index,
             queue,
             memory: around.memory.clone(),
-            lane: around.device.lane(around.index, around.features, &waker),
-            waker,
             kick,
             call: self.call.clone(),
             error: self.error.clone(),
             enabled: self.enabled,
-            poll: around.poll,
+            counters: Arc::clone(&self.counters),
         };
-        self.lane = Some(LaneHandle::start(start).map_err(VringError::Thread)?);
+        self.lane = Some(lane.start(ring).map_err(VringError::Thread)?);
         Ok(())
     }
 
     /// Stops the ring if it runs; the number with which SET_VRING_BASE would resume it.
     pub(crate) fn stop(&mut self, index: u16) -> u32 {
         if let Some(lane) = self.lane.take() {
-            match lane.stop() {
-                Ok(position) => self.base = Some(position),
-                Err(error) => warn!(queue = index, "{error}"),
+            match lane.stop().map(|ring| ring.queue.position()) {
+                Some(Ok(position)) => self.base = Some(position),
+                Some(Err(error)) => warn!(queue = index, "the position of this queue is lost: {error}"),
+                None => warn!(
+                    queue = index,
+                    "the lane of this queue ended in a panic; its position is lost"
+                ),
             }
         }
         self.base.unwrap_or(0)
+    }
+
+    /// Stops the ring and gives all that it takes to go on with it.
+    pub(crate) fn save(&mut self, index: u16) -> SavedQueue {
+        let kick = self.lane.take().and_then(|lane| {
+            let ring = lane.stop();
+            match ring.as_ref().map(|ring| ring.queue.position()) {
+                Some(Ok(position)) => self.base = Some(position),
+                _ => warn!(queue = index, "the position of this queue is lost"),
+            }
+            Some(ring?.kick)
+        });
+        let file = |event: Option<Arc<Event>>| event.and_then(Arc::into_inner).map(Event::into_descriptor);
+        SavedQueue {
+            size: self.size,
+            base: self.base,
+            address: self.address,
+            enabled: self.enabled,
+            kick,
+            call: file(self.call.take()),
+            error: file(self.error.take()),
+        }
+    }
+
+    /// Has what another has left; gives the kick descriptor of a ring that ran.
+    pub(crate) fn restore(&mut self, saved: SavedQueue) -> Result<Option<OwnedFd>, VringError> {
+        self.idle()?;
+        (self.size, self.base, self.address) = (saved.size, saved.base, saved.address);
+        self.enabled = saved.enabled;
+        (self.call, self.error) = (event(saved.call)?, event(saved.error)?);
+        Ok(saved.kick)
     }
 
     /// As before the first message, but for the descriptors: front ends send those once.
@@ -158,6 +195,7 @@ impl Vring {
         *self = Self {
             call: self.call.take(),
             error: self.error.take(),
+            counters: Arc::clone(&self.counters),
             ..Self::default()
         };
     }
@@ -179,7 +217,7 @@ impl Vring {
                 .ok_or(VringError::NotInMemory { part, address })
         };
         let has = |bit| around.features & bit != 0;
-        let packed = has(RING_PACKED);
+        let packed = has(features::RING_PACKED);
         Ok(QueueConfig {
             packed,
             size: self.size,
@@ -187,9 +225,9 @@ impl Vring {
             driver: guest("driver area", address.available)?,
             device: guest("device area", address.used)?,
             base: self.base.unwrap_or(QueueConfig::fresh_base(packed)),
-            indirect: has(RING_INDIRECT_DESC),
-            event_idx: has(RING_EVENT_IDX),
-            in_order: has(IN_ORDER),
+            indirect: has(features::INDIRECT_DESC),
+            event_idx: has(features::EVENT_IDX),
+            in_order: has(features::IN_ORDER),
             chain_limit: QueueConfig::CHAIN_LIMIT,
         })
     }

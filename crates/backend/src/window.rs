@@ -17,9 +17,6 @@ use tracing::{debug, warn};
 use vhost_user::channel::{Channel, Wait};
 use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
 
-/// The id of the one region that a device has here (VIRTIO 1.2 5.11.6.4: the DAX window is region 0).
-const REGION: u8 = 0;
-
 /// How long the front end may take for one answer: it maps a file, no more.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -113,6 +110,11 @@ impl Table {
         self.mappings.clear();
         self.leaving.clear();
         self.disown(|_| true);
+    }
+
+    /// Whether nothing is mapped, or still to be.
+    fn is_empty(&self) -> bool {
+        self.mappings.is_empty() && self.leaving.is_empty() && self.remainders.is_empty() && self.unfinished.is_none()
     }
 
     /// Has no mapping of this kind made that is still to be made.
@@ -239,16 +241,20 @@ fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> 
     })
 }
 
-/// The window of one connection, changed over its channel.
+/// The windows of one connection, one for each shared memory region of the device.
 #[derive(Debug)]
-pub(crate) struct ChannelWindow {
-    size: u64,
+pub(crate) struct Windows {
+    shared: Arc<Shared>,
+    regions: Vec<Arc<RegionWindow>>,
+}
+
+/// What all windows of a connection have in common.
+#[derive(Debug)]
+struct Shared {
     inner: Mutex<Inner>,
-    /// Device and inode of every file that was mapped since the window was last cleared. Apart from `inner`, which is locked while
+    /// Device and inode of every file that was mapped since all windows were last clear. Apart from `inner`, which is locked while
     /// the front end is asked.
     files: Mutex<HashSet<(u64, u64)>>,
-    /// Who may have mappings. Apart from `inner` too: most owners that are released have none.
-    owners: Mutex<HashSet<u64>>,
     /// Readable while nobody may wait for the front end, since the front end waits for us.
     hurry: OwnedFd,
     /// How many are in a hurry.
@@ -257,71 +263,130 @@ pub(crate) struct ChannelWindow {
 
 #[derive(Debug)]
 struct Inner {
-    table: Table,
+    /// One for each region.
+    tables: Vec<(u8, Table)>,
     /// `None` once the connection has ended.
     channel: Option<Channel>,
 }
 
-impl ChannelWindow {
-    pub(crate) fn new(size: u64, channel: Channel) -> rustix::io::Result<ChannelWindow> {
-        Ok(ChannelWindow {
-            size,
+/// The window of one region, changed over the channel.
+#[derive(Debug)]
+struct RegionWindow {
+    shared: Arc<Shared>,
+    /// Its place among the tables.
+    position: usize,
+    size: u64,
+    /// Who may have mappings. Apart from the table: most owners that are released have none.
+    owners: Mutex<HashSet<u64>>,
+}
+
+impl Windows {
+    /// Windows for regions of these ids and sizes.
+    pub(crate) fn new(regions: &[(u8, u64)], channel: Channel) -> Result<Self, rustix::io::Errno> {
+        let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
-                table: Table::default(),
+                tables: regions.iter().map(|(id, _)| (*id, Table::default())).collect(),
                 channel: Some(channel),
             }),
             files: Mutex::default(),
-            owners: Mutex::default(),
             hurry: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             hurried: AtomicU64::new(0),
-        })
+        });
+        let window = |(position, (_, size)): (usize, &(u8, u64))| {
+            Arc::new(RegionWindow {
+                shared: Arc::clone(&shared),
+                position,
+                size: *size,
+                owners: Mutex::default(),
+            })
+        };
+        let regions = regions.iter().enumerate().map(window).collect();
+        Ok(Self { shared, regions })
+    }
+
+    /// What a device sees of them, by the ids of their regions.
+    pub(crate) fn by_region(&self) -> Vec<(u8, Arc<dyn Window>)> {
+        let inner = self.shared.lock();
+        let ids = inner.tables.iter().map(|(id, _)| *id);
+        let windows = self.regions.iter().map(|window| Arc::clone(window) as Arc<dyn Window>);
+        ids.zip(windows).collect()
     }
 
     /// Runs `act` while nobody waits for an answer of the front end, which waits for `act`. A request that is under way is called
     /// off, and goes on when it is made again.
     pub(crate) fn in_a_hurry<T>(&self, act: impl FnOnce() -> T) -> T {
-        if self.hurried.fetch_add(1, Ordering::SeqCst) == 0 {
-            let _full_is_readable_too = rustix::io::write(&self.hurry, &1_u64.to_ne_bytes());
+        let Shared { hurry, hurried, .. } = &*self.shared;
+        if hurried.fetch_add(1, Ordering::SeqCst) == 0 {
+            let _full_is_readable_too = rustix::io::write(hurry, &1_u64.to_ne_bytes());
         }
         let result = act();
-        if self.hurried.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let _empty_is_what_is_wanted = rustix::io::read(&self.hurry, &mut [0; 8]);
+        if hurried.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _empty_is_what_is_wanted = rustix::io::read(hurry, &mut [0; 8]);
         }
         result
     }
 
-    /// Whether the window has, or had, a part of this file.
+    /// Whether a window has, or had, a part of this file.
     pub(crate) fn shows(&self, file: &OwnedFd) -> bool {
-        identity(file).is_some_and(|identity| self.files().contains(&identity))
+        identity(file).is_some_and(|identity| self.shared.files().contains(&identity))
     }
 
-    fn files(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn owners(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The front end asks for another channel, behind which nothing is mapped.
+    pub(crate) fn use_channel(&self, channel: Channel) {
+        let mut inner = self.shared.lock();
+        inner.forget();
+        inner.channel = Some(channel);
     }
 
     /// The front end has dropped all mappings, as it does when the device is reset.
     pub(crate) fn forget(&self) {
-        self.lock().table.forget();
+        self.shared.lock().forget();
+    }
+
+    /// Takes out all mappings and gives the channel up, for another to make windows of it.
+    pub(crate) fn give_up(&self) -> Option<Channel> {
+        for window in &self.regions {
+            // What is not unmapped now the front end refuses to map over.
+            let _logged = window.clear();
+        }
+        self.shared.lock().channel.take()
     }
 
     /// The connection has ended.
     pub(crate) fn close(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.shared.lock();
         inner.channel = None;
-        inner.table.forget();
-        let Counts { mapped, unmapped } = inner.table.counts;
-        debug!(mapped, unmapped, "DAX window closed");
+        inner.forget();
+        for (region, table) in &inner.tables {
+            let Counts { mapped, unmapped } = table.counts;
+            debug!(region, mapped, unmapped, "shared memory closed");
+        }
+    }
+}
+
+impl Shared {
+    fn files(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Runs `change` if the range lies in the window and the connection lives.
+impl Inner {
+    fn forget(&mut self) {
+        self.tables.iter_mut().for_each(|(_, table)| table.forget());
+    }
+}
+
+impl RegionWindow {
+    fn owners(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `change` if the range lies in the window and the connection lives. What another region's table waits to hear of is
+    /// settled first, since the channel tells it once.
     fn change(
         &self,
         offset: u64,
@@ -332,21 +397,31 @@ impl ChannelWindow {
             Some(end) if length > 0 && end <= self.size => {}
             _ => return Err(WindowError::OutOfRange),
         }
-        let mut inner = self.lock();
-        let Inner { table, channel } = &mut *inner;
+        let mut inner = self.shared.lock();
+        let Inner { tables, channel } = &mut *inner;
         let channel = channel.as_mut().ok_or(WindowError::Unanswered)?;
         let mut mapper = OverChannel {
+            region: 0,
             channel,
             wait: Wait {
                 limit: ANSWER_LIMIT,
-                stop: Some(self.hurry.as_fd()),
+                stop: Some(self.shared.hurry.as_fd()),
             },
         };
+        let unfinished = tables.iter_mut().enumerate();
+        let unfinished =
+            unfinished.filter(|(position, (_, table))| *position != self.position && table.unfinished.is_some());
+        for (_, (region, table)) in unfinished {
+            mapper.region = *region;
+            table.settle(&mut mapper)?;
+        }
+        let (region, table) = &mut tables[self.position];
+        mapper.region = *region;
         change(table, &mut mapper)
     }
 }
 
-impl Window for ChannelWindow {
+impl Window for RegionWindow {
     fn size(&self) -> u64 {
         self.size
     }
@@ -354,7 +429,7 @@ impl Window for ChannelWindow {
     fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError> {
         // First, since the front end may announce the mapping as memory before it answers.
         let identity = identity(&mapping.file).ok_or(WindowError::Refused)?;
-        self.files().insert(identity);
+        self.shared.files().insert(identity);
         self.owners().insert(mapping.owner);
         self.change(mapping.offset, mapping.length, |table, mapper| {
             table.map(mapping, mapper)
@@ -378,10 +453,14 @@ impl Window for ChannelWindow {
     fn clear(&self) -> Result<(), WindowError> {
         self.owners().clear();
         self.change(0, self.size, |table, mapper| table.clear(mapper))
-            .inspect_err(|error| debug!(%error, "DAX window not cleared yet"))?;
-        let Counts { mapped, unmapped } = self.lock().table.counts;
-        self.files().clear();
-        debug!(mapped, unmapped, "DAX window cleared");
+            .inspect_err(|error| debug!(%error, "shared memory not cleared yet"))?;
+        let inner = self.shared.lock();
+        if inner.tables.iter().all(|(_, table)| table.is_empty()) {
+            self.shared.files().clear();
+        }
+        let (region, table) = &inner.tables[self.position];
+        let Counts { mapped, unmapped } = table.counts;
+        debug!(region, mapped, unmapped, "shared memory cleared");
         Ok(())
     }
 }
@@ -392,18 +471,21 @@ fn identity(file: &OwnedFd) -> Option<(u64, u64)> {
 }
 
 struct OverChannel<'c> {
+    region: u8,
     channel: &'c mut Channel,
     wait: Wait<'c>,
 }
 
 impl Mapper for OverChannel<'_> {
     fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
-        let answer = self.channel.map(&shared(mapping), mapping.file.as_fd(), self.wait);
+        let answer = self
+            .channel
+            .map(&shared(self.region, mapping), mapping.file.as_fd(), self.wait);
         answer.map_err(|error| told("map", &error))
     }
 
     fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError> {
-        let answer = self.channel.unmap(&shared(mapping), self.wait);
+        let answer = self.channel.unmap(&shared(self.region, mapping), self.wait);
         answer.map_err(|error| told("unmap", &error))
     }
 
@@ -415,9 +497,9 @@ impl Mapper for OverChannel<'_> {
     }
 }
 
-fn shared(mapping: &WindowMapping) -> SharedMapping {
+fn shared(region: u8, mapping: &WindowMapping) -> SharedMapping {
     SharedMapping {
-        region: REGION,
+        region,
         padding: [0; 7],
         file_offset: mapping.file_offset,
         offset: mapping.offset,
@@ -434,7 +516,7 @@ fn told(action: &str, error: &vhost_user::Error) -> WindowError {
         }
         vhost_user::Error::CalledOff => WindowError::CalledOff,
         error => {
-            warn!(%error, "cannot {action} in the DAX window");
+            warn!(%error, "cannot {action} in shared memory");
             WindowError::Unanswered
         }
     }

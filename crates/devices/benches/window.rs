@@ -62,7 +62,6 @@ fn main() -> Result<ExitCode> {
         tag: "share".into(),
         request_queues: 1,
         window_size: LENGTH,
-        packed: true,
     };
     let fs = Passthrough::new(&share, passthrough::Options::default())?;
     let device = FsDevice::new(options, Server::new(fs))?;

@@ -3,15 +3,14 @@
 mod helpers;
 mod kept;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend::{Device, Lane, Waker};
+use backend::{Device, Lane, Lanes, Queues, Setup};
 use fuse::fs::FileSystem;
 use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
-use guestmem::Window;
-use virtqueue::{Early, Queue, Served, Violation};
 
 use self::helpers::Helpers;
 use self::kept::Kept;
@@ -24,8 +23,8 @@ pub const REQUEST_QUEUES_MAX: u16 = 64;
 /// Index of the queue for FORGET and INTERRUPT (VIRTIO 1.2 5.11.2).
 const HIPRIO: u16 = 0;
 
-/// Chains served before the lane looks at its commands again.
-const BATCH: u32 = 64;
+/// Id of the shared memory region for DAX (VIRTIO 1.2 5.11.4).
+const WINDOW: u8 = 0;
 
 /// FORGETs are left alone for so long after others were served: with one for each file that is removed, the wake-ups would cost more
 /// than they do. A queue of 64 then takes 300,000 a second.
@@ -33,16 +32,6 @@ const FORGET_REST: Duration = Duration::from_micros(200);
 
 /// Threads for reads that wait, of all queues together: as many as a disk likes to have requests at a time.
 const HELPERS: usize = 16;
-
-/// Ring features, all of which the `virtqueue` crate implements (VIRTIO 1.1 6).
-const RING_INDIRECT_DESC: u64 = 1 << 28;
-const RING_EVENT_IDX: u64 = 1 << 29;
-const VERSION_1: u64 = 1 << 32;
-const RING_PACKED: u64 = 1 << 34;
-const IN_ORDER: u64 = 1 << 35;
-/// A kick may carry the ring position. It reaches us as a plain kick, since vhost-user has no room for it, and the device
-/// may ignore it (VIRTIO 1.1 2.7.23): offering the bit is safe.
-const NOTIFICATION_DATA: u64 = 1 << 38;
 
 /// How the device presents itself.
 #[derive(Clone, Debug)]
@@ -53,8 +42,6 @@ pub struct FsOptions {
     pub request_queues: u16,
     /// Bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0: no DAX.
     pub window_size: u64,
-    /// Offer packed rings; the guest then uses them if its VMM lets it.
-    pub packed: bool,
 }
 
 /// Linux maps files in ranges of 2 MiB; what is left of a window cannot be used.
@@ -105,15 +92,6 @@ impl<F: FileSystem> FsDevice<F> {
 }
 
 impl<F: FileSystem + 'static> Device for FsDevice<F> {
-    fn features(&self) -> u64 {
-        let rings = RING_INDIRECT_DESC | RING_EVENT_IDX | VERSION_1 | IN_ORDER | NOTIFICATION_DATA;
-        if self.options.packed {
-            rings | RING_PACKED
-        } else {
-            rings
-        }
-    }
-
     fn queue_count(&self) -> u16 {
         1 + self.options.request_queues
     }
@@ -126,26 +104,32 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
         config
     }
 
-    fn lane(&self, index: u16, _acknowledged: u64, waker: &Waker) -> Box<dyn Lane> {
-        let server = Arc::clone(&self.server);
-        if index == HIPRIO {
-            return Box::new(HighPriorityLane { server });
+    fn shared_memory(&self) -> Vec<(u8, u64)> {
+        match self.options.window_size {
+            0 => Vec::new(),
+            size => vec![(WINDOW, size)],
         }
-        Box::new(RequestLane {
-            server,
-            kept: Kept::new(Arc::clone(&self.helpers), waker.clone()),
-        })
     }
 
-    fn window_size(&self) -> u64 {
-        self.options.window_size
-    }
-
-    fn set_window(&self, window: Option<Arc<dyn Window>>) {
-        self.server.set_window(window);
+    fn start(&self, setup: &Setup, lanes: &mut Lanes) -> io::Result<()> {
+        self.server.set_window(setup.window(WINDOW));
+        let server = || Arc::clone(&self.server);
+        lanes.add(&[HIPRIO], |_| HighPriorityLane { server: server() })?;
+        for index in 1..self.queue_count() {
+            lanes.add(&[index], |waker| RequestLane {
+                server: server(),
+                kept: Kept::new(Arc::clone(&self.helpers), index, waker.clone()),
+            })?;
+        }
+        Ok(())
     }
 
     fn reset(&self) {
+        self.server.reset();
+    }
+
+    fn end(&self) {
+        self.server.set_window(None);
         self.server.reset();
     }
 }
@@ -156,14 +140,14 @@ struct HighPriorityLane<F> {
 }
 
 impl<F: FileSystem> Lane for HighPriorityLane<F> {
-    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
-        queue.serve_early(BATCH, early, |mut chain| {
+    fn serve(&mut self, index: u16, queues: &mut Queues) {
+        queues.serve(index, |mut chain| {
             match self.server.dispatch_high_priority(&mut chain.reader, &mut chain.writer) {
                 Answer::Done(written) => chain.done(written),
                 // Nothing that the server takes from this queue waits for data.
                 Answer::PutOff | Answer::Later(_) => chain.put_back(),
             }
-        })
+        });
     }
 
     fn rest(&self) -> Duration {
@@ -178,8 +162,8 @@ struct RequestLane<F> {
 }
 
 impl<F: FileSystem + 'static> Lane for RequestLane<F> {
-    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
-        queue.serve_early(BATCH, early, |mut chain| {
+    fn serve(&mut self, index: u16, queues: &mut Queues) {
+        queues.serve(index, |mut chain| {
             let on_wait = if self.kept.is_full() {
                 OnWait::Stay
             } else {
@@ -195,14 +179,14 @@ impl<F: FileSystem + 'static> Lane for RequestLane<F> {
                     outcome
                 }
             }
-        })
+        });
     }
 
-    fn complete(&mut self, queue: &mut Queue) {
-        self.kept.complete(queue);
+    fn complete(&mut self, queues: &mut Queues) {
+        self.kept.complete(queues);
     }
 
-    fn settle(&mut self, queue: &mut Queue) {
-        self.kept.settle(queue);
+    fn settle(&mut self, _index: u16, queues: &mut Queues) {
+        self.kept.settle(queues);
     }
 }

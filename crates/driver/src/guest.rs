@@ -9,12 +9,10 @@ use guestmem::Memory;
 use vhost_user::ProtocolFeatures;
 use vhost_user::frontend::Frontend;
 use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, VringAddress};
+use virtqueue::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED, VERSION_1};
 
 use crate::ram::{self, Allocator};
 use crate::{Error, Queue, Window};
-
-const VERSION_1: u64 = 1 << 32;
-const RING_PACKED: u64 = 1 << 34;
 
 /// What kind of guest to be.
 #[derive(Clone, Debug)]
@@ -55,7 +53,7 @@ impl Default for Options {
             fewer_queues: false,
             queue_size: 128,
             packed: false,
-            features: 1 << 28 | 1 << 29,
+            features: INDIRECT_DESC | EVENT_IDX,
             protocol_features: ProtocolFeatures::all(),
             indirect: true,
             descriptor_bytes: 1 << 16,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use guestmem::Memory;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use virtqueue::{Buffer, DriverQueue, QueueConfig, Token};
+use virtqueue::{Buffer, DriverQueue, QueueConfig, Token, features};
 
 use crate::Error;
 use crate::guest::Options;
@@ -53,18 +53,19 @@ struct Posted {
 
 impl Queue {
     /// Lays out the ring, still unknown to the device.
-    pub(crate) fn plan(index: u16, options: &Options, features: u64, ram: &mut Allocator) -> Plan {
-        let has = |bit: u32| features >> bit & 1 != 0;
+    pub(crate) fn plan(index: u16, options: &Options, acknowledged: u64, ram: &mut Allocator) -> Plan {
+        let has = |bit| acknowledged & bit != 0;
+        let packed = has(features::RING_PACKED);
         let mut config = QueueConfig {
-            packed: has(34),
+            packed,
             size: options.queue_size,
             descriptor: 0,
             driver: 0,
             device: 0,
-            base: QueueConfig::fresh_base(has(34)),
-            indirect: has(28),
-            event_idx: has(29),
-            in_order: has(35),
+            base: QueueConfig::fresh_base(packed),
+            indirect: has(features::INDIRECT_DESC),
+            event_idx: has(features::EVENT_IDX),
+            in_order: has(features::IN_ORDER),
             chain_limit: QueueConfig::CHAIN_LIMIT,
         };
         ram.place_ring(&mut config);

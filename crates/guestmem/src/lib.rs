@@ -33,5 +33,5 @@ pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
 pub use sigbus::is_any_memory_lost;
-pub use window::{VIEW_LENGTH, Window, WindowError, WindowMapping};
+pub use window::{Window, WindowError, WindowMapping};
 pub use window_area::WindowAreas;

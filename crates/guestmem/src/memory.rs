@@ -71,6 +71,11 @@ impl Memory {
         Memory::of(regions, self.windows.clone())
     }
 
+    /// What each region was mapped from, with another descriptor of its file.
+    pub fn configs(&self) -> io::Result<Vec<RegionConfig>> {
+        self.regions.iter().map(|region| region.config()).collect()
+    }
+
     /// Fresh zeroed memory of `size` bytes from `guest_address` on, and the file to share it with another process, which cannot
     /// shorten it: its memory would be lost here. The user address equals the guest address.
     pub fn memfd(name: &str, size: u64, guest_address: u64) -> Result<(Memory, OwnedFd), Error> {

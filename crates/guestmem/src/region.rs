@@ -130,6 +130,20 @@ impl Region {
         })
     }
 
+    /// What it was mapped from, with another descriptor of the file.
+    pub(crate) fn config(&self) -> io::Result<RegionConfig> {
+        let Some(file) = self.mapping.file_offset() else {
+            return Err(io::Error::other("a region without a file"));
+        };
+        Ok(RegionConfig {
+            guest_address: self.guest_address,
+            size: self.size,
+            user_address: self.user_address,
+            file: file.file().try_clone()?.into(),
+            file_offset: file.start() + self.lead as u64,
+        })
+    }
+
     /// The host address of the region's byte `offset`, which must be less than its size (else the pointer is one that
     /// must not be used).
     pub(crate) fn host(&self, offset: u64) -> *mut u8 {

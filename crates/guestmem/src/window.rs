@@ -4,10 +4,6 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The length that a file shows if it is a view of another, made to be mapped into a window: the last multiple of 2 MiB, which Linux
-/// maps at once, that a file can have. No guest's memory lies in such a file.
-pub const VIEW_LENGTH: u64 = (i64::MAX as u64) & !((2 << 20) - 1);
-
 /// A part of a file, and where the guest is to find it in the window. All numbers in bytes, multiples of the page size.
 #[derive(Clone, Debug)]
 pub struct WindowMapping {

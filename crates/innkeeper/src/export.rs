@@ -68,7 +68,6 @@ pub(crate) fn device(
         tag: tag.into(),
         request_queues: export.num_queues,
         window_size: export.dax.map_or(0, |size| size.0),
-        packed: export.ring != Ring::Split,
     };
     let server = Server::new(file_system);
     let server = match failures {
@@ -86,6 +85,7 @@ pub(crate) fn serve(
     stop: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     let options = backend::Options {
+        packed: export.ring != Ring::Split,
         poll: Duration::from_micros(export.poll_us.into()),
     };
     backend::serve(listener, device, options, stop).map_err(|error| Error::Serve { reason: whole(&error) })

@@ -113,6 +113,16 @@ impl Session {
         }
     }
 
+    /// Ends it without closing anything: the socket, and the protocol features in use.
+    pub fn into_parts(self) -> (Socket, ProtocolFeatures) {
+        (self.socket, self.negotiated)
+    }
+
+    /// Goes on with a socket on which protocol features are in use.
+    pub fn resume(socket: Socket, negotiated: ProtocolFeatures) -> Self {
+        Self { socket, negotiated }
+    }
+
     /// Handles the next message if it has arrived, and answers it. Never waits. An error ends the session.
     pub fn serve<H: Handler>(&mut self, handler: &mut H) -> Result<Served<H::Error>, Error> {
         let message = match self.socket.try_receive()? {

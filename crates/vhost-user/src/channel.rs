@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::Error;
@@ -34,6 +35,17 @@ impl Channel {
             socket: Socket::new(stream),
             owed: None,
         }
+    }
+
+    /// Gives the socket back. An answer that is owed comes to whoever takes it over.
+    pub fn into_stream(self) -> OwnedFd {
+        self.socket.into_parts().0
+    }
+
+    /// Another handle on the same channel, for [`config_changed`](Self::config_changed), to which no answer comes.
+    pub fn try_clone(&self) -> Result<Self, Errno> {
+        let stream = rustix::io::fcntl_dupfd_cloexec(self.socket.as_fd(), 0)?;
+        Ok(Self::new(stream))
     }
 
     /// Tells the frontend that the configuration space has changed, so that it tells the driver.

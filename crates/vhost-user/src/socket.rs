@@ -70,6 +70,16 @@ impl Socket {
         }
     }
 
+    /// The stream, with what has arrived of a message.
+    pub fn into_parts(self) -> (OwnedFd, Vec<u8>, Vec<OwnedFd>) {
+        (self.stream, self.arrived, self.files)
+    }
+
+    /// The reverse of [`into_parts`](Self::into_parts).
+    pub fn from_parts(stream: OwnedFd, arrived: Vec<u8>, files: Vec<OwnedFd>) -> Self {
+        Self { stream, arrived, files }
+    }
+
     /// Takes what has arrived, without waiting: a peer that stops in the middle of a message blocks nobody.
     pub fn try_receive(&mut self) -> Result<Incoming, Error> {
         loop {

@@ -22,6 +22,7 @@
 mod chain;
 mod config;
 mod driver;
+pub mod features;
 #[cfg(test)]
 mod interleavings;
 mod layout;
@@ -36,5 +37,5 @@ mod words;
 pub use chain::{Chain, Outcome, Pending};
 pub use config::{ConfigError, QueueConfig};
 pub use driver::{Buffer, DriverQueue, Fault, PostError, Table, Token};
-pub use queue::{Early, InFlight, Queue, Served};
+pub use queue::{Early, InFlight, Queue, Served, Work};
 pub use violation::Violation;

@@ -41,8 +41,19 @@ pub struct Served {
     pub put_back: bool,
 }
 
+/// What a queue has done since it was started.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Chains taken off the ring.
+    pub chains: u64,
+    /// Bytes that they had to read, and bytes written to them.
+    pub bytes: u64,
+}
+
 /// What happens although the batch is not done: a driver that waits for what is done is interrupted, and the batch may be ended.
 pub struct Early<'a> {
+    /// When the batch starts.
+    pub start: Instant,
     /// Once it is set, the batch ends behind the chain at work.
     pub end: &'a AtomicBool,
     /// How long a batch may keep it waiting, from its start or the last interrupt; looked at after each chain.
@@ -94,8 +105,12 @@ impl Queue {
         early: Early<'_>,
         each: impl FnMut(Chain<'_>) -> Outcome,
     ) -> Result<Served, Violation> {
-        let Early { end, after, interrupt } = early;
-        let mut since = Instant::now();
+        let Early {
+            start: mut since,
+            end,
+            after,
+            interrupt,
+        } = early;
         core!(&mut self.format, core => {
             let look = |core: &mut Core<_>| {
                 if end.load(Ordering::Relaxed) {
@@ -136,6 +151,11 @@ impl Queue {
     /// them first.
     pub fn position(&self) -> Result<u32, InFlight> {
         core!(&self.format, core => core.position())
+    }
+
+    /// What was done so far.
+    pub fn work(&self) -> Work {
+        core!(&self.format, core => core.work())
     }
 
     /// Chains kept and not completed.

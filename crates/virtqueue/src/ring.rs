@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::Violation;
 use crate::chain::{Buffers, Chain, Claim, Ending, Outcome, Pending, Ticket};
 use crate::order::Order;
-use crate::queue::{InFlight, Served};
+use crate::queue::{InFlight, Served, Work};
 use guestmem::{Memory, Reader, Writer, is_any_memory_lost};
 
 /// What the two ring formats disagree about. Everything else is written once, in [`Core`].
@@ -40,6 +40,8 @@ pub(crate) struct Core<R> {
     number: u64,
     /// Chains taken off the ring so far.
     taken: u64,
+    /// Bytes that they had to read, and bytes written to them.
+    bytes: u64,
     /// Chains kept and not completed yet.
     in_flight: u32,
     /// With `IN_ORDER`, the chains that wait for an earlier one.
@@ -57,6 +59,7 @@ impl<R: Ring> Core<R> {
             buffers: Buffers::new(memory),
             number,
             taken: 0,
+            bytes: 0,
             in_flight: 0,
             order,
             retired: false,
@@ -141,6 +144,7 @@ impl<R: Ring> Core<R> {
         }
         self.ring.advance(claim.span);
         self.taken += 1;
+        self.bytes = self.bytes.wrapping_add(self.buffers.readable.total() as u64);
         let space = self.buffers.writable.total();
         if let Some(order) = &mut self.order {
             order.admit(claim, space);
@@ -183,6 +187,13 @@ impl<R: Ring> Core<R> {
         }
     }
 
+    pub(crate) fn work(&self) -> Work {
+        Work {
+            chains: self.taken,
+            bytes: self.bytes,
+        }
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -203,6 +214,7 @@ impl<R: Ring> Core<R> {
     #[inline]
     fn finish(&mut self, ticket: &Ticket, written: u32, space: usize) {
         let written = u32::try_from(space).map_or(written, |space| written.min(space));
+        self.bytes = self.bytes.wrapping_add(written.into());
         match &mut self.order {
             None => self.ring.push_used(ticket.claim.id, written, ticket.claim.span),
             Some(order) => order.finish(ticket.sequence, written, &mut self.ring),

@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use rstest::rstest;
+use std::os::fd::OwnedFd;
+
 use rustix::event::{EventfdFlags, eventfd};
-use virtqueue::{Buffer, DriverQueue, QueueConfig, Violation};
+use virtqueue::{Buffer, DriverQueue, QueueConfig};
 
 use super::*;
+use crate::Lanes;
 use crate::device::signal;
 
 /// Longer than any test.
@@ -27,12 +30,12 @@ struct Counting {
 }
 
 impl Lane for Counting {
-    fn serve(&mut self, queue: &mut Queue, early: Early<'_>) -> Result<Served, Violation> {
+    fn serve(&mut self, index: u16, queues: &mut Queues) {
         self.turns.fetch_add(1, SeqCst);
-        queue.serve_early(64, early, |chain| {
+        queues.serve(index, |chain| {
             thread::sleep(self.work);
             chain.done(8)
-        })
+        });
     }
 
     fn rest(&self) -> Duration {
@@ -44,7 +47,8 @@ impl Lane for Counting {
 struct World {
     driver: DriverQueue,
     kick: OwnedFd,
-    lane: LaneHandle,
+    lane: Port,
+    _handle: LaneHandle,
     turns: Arc<AtomicUsize>,
 }
 
@@ -74,27 +78,30 @@ impl World {
         let driver = config.drive(&memory).unwrap();
         let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
         let turns = Arc::new(AtomicUsize::new(0));
-        let lane = LaneHandle::start(Start {
+        let mut lanes = Lanes::default();
+        let counting = Counting {
+            turns: Arc::clone(&turns),
+            rest,
+            work,
+        };
+        lanes.add(&[0], |_| counting).unwrap();
+        let mut handle = LaneHandle::new(lanes.0.remove(0), poll);
+        let ring = NewRing {
             index: 0,
             queue: config.start(&memory).unwrap(),
             memory: memory.clone(),
-            lane: Box::new(Counting {
-                turns: Arc::clone(&turns),
-                rest,
-                work,
-            }),
-            waker: Waker::new().unwrap(),
             kick: kick.try_clone().unwrap(),
             call: None,
             error: None,
             enabled: true,
-            poll,
-        })
-        .unwrap();
+            counters: Arc::default(),
+        };
+        let lane = handle.start(ring).unwrap();
         World {
             driver,
             kick,
             lane,
+            _handle: handle,
             turns,
         }
     }

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use backend::Waker;
+use backend::{Queues, Waker};
 use guestmem::Writer;
 use tracing::error;
-use virtqueue::{Pending, Queue};
+use virtqueue::Pending;
 
 use super::helpers::Helpers;
 
@@ -17,6 +17,8 @@ const MOST: usize = 256;
 pub(crate) struct Kept {
     helpers: Arc<Helpers>,
     returns: Arc<Returns>,
+    /// The queue that they are of.
+    queue: u16,
     /// Handed out and not completed.
     out: usize,
 }
@@ -30,8 +32,8 @@ struct Returns {
 }
 
 impl Kept {
-    /// `waker` is that of the lane.
-    pub(crate) fn new(helpers: Arc<Helpers>, waker: Waker) -> Kept {
+    /// For chains of `queue`. `waker` is that of its lane.
+    pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, waker: Waker) -> Kept {
         let returns = Returns {
             finished: Mutex::default(),
             news: Condvar::new(),
@@ -40,6 +42,7 @@ impl Kept {
         Kept {
             helpers,
             returns: Arc::new(returns),
+            queue,
             out: 0,
         }
     }
@@ -57,19 +60,19 @@ impl Kept {
     }
 
     /// Completes what is finished.
-    pub(crate) fn complete(&mut self, queue: &mut Queue) {
+    pub(crate) fn complete(&mut self, queues: &mut Queues) {
         let finished = std::mem::take(&mut *self.returns.finished.lock().unwrap_or_else(PoisonError::into_inner));
         self.out -= finished.len();
         for (pending, written) in finished {
-            queue.complete(pending, written);
+            queues.complete(self.queue, pending, written);
         }
     }
 
     /// Waits for all, and completes them.
-    pub(crate) fn settle(&mut self, queue: &mut Queue) {
+    pub(crate) fn settle(&mut self, queues: &mut Queues) {
         while self.out > 0 {
             self.returns.wait();
-            self.complete(queue);
+            self.complete(queues);
         }
     }
 }

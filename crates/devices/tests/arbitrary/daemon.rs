@@ -41,7 +41,6 @@ impl Daemon {
             window_size,
             tag: "share".into(),
             request_queues: 1,
-            packed: true,
         };
         let device = FsDevice::new(options, Server::new(fs)).expect("a device");
         let listener = UnixListener::bind(directory.path().join("socket")).expect("a socket");

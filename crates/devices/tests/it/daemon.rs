@@ -61,7 +61,6 @@ impl Daemon {
             window_size,
             tag: "share".into(),
             request_queues,
-            packed: true,
         };
         let device = FsDevice::new(options, Server::new(fs)).unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();

@@ -14,6 +14,7 @@ use vhost_user::frontend::Frontend;
 use vhost_user::message::{FLAG_NEED_REPLY, FLAG_REPLY, MemoryRegion, PROTOCOL_FEATURES, VringAddress, VringState};
 use vhost_user::socket::{Socket, Timeout};
 use vhost_user::{ProtocolFeatures, RequestCode};
+use virtqueue::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED, RING_RESET, VERSION_1};
 use virtqueue::{Buffer, DriverQueue, QueueConfig};
 use zerocopy::IntoBytes;
 
@@ -180,7 +181,7 @@ fn the_handshake_of_user_mode_linux_ends_in_requests_that_are_served(#[values(fa
         acknowledged: false,
     };
     vmm.tell(RequestCode::SetOwner, &[], &[]);
-    let features = 0x1_7000_0000 | if packed { 1 << 34 } else { 0 };
+    let features = 0x1_7000_0000 | if packed { RING_PACKED } else { 0 };
     assert_eq!(vmm.number(RequestCode::GetFeatures) & features, features);
     assert_eq!(vmm.number(RequestCode::GetProtocolFeatures) & 0x228, 0x228);
     vmm.tell(RequestCode::SetProtocolFeatures, &[0x228_u64.as_bytes()], &[]);
@@ -372,7 +373,7 @@ fn a_call_pipe_that_nobody_reads_costs_interrupts_only(#[values(false, true)] pa
 #[rstest]
 fn queues_may_be_enabled_before_anything_else_is_known(#[values(false, true)] packed: bool) {
     let daemon = Daemon::sharing(1);
-    let features = 1 << 28 | 1 << 29 | 1 << 32 | if packed { 1 << 34 } else { 0 };
+    let features = INDIRECT_DESC | EVENT_IDX | VERSION_1 | if packed { RING_PACKED } else { 0 };
     let protocol = ProtocolFeatures::REPLY_ACK | ProtocolFeatures::RESET_DEVICE;
     let mut frontend = Frontend::new(UnixStream::connect(daemon.socket()).unwrap(), Some(LIMIT));
     frontend.features().unwrap();
@@ -430,9 +431,13 @@ fn transport_features_may_be_acknowledged_that_were_not_offered(#[values(false, 
     let daemon = Daemon::sharing(1);
     let mut client = daemon.connect(&options(packed, 1));
     let features = client.guest.features();
-    assert_eq!(client.guest.frontend().features().unwrap() & 1 << 40, 0, "not offered");
+    assert_eq!(
+        client.guest.frontend().features().unwrap() & RING_RESET,
+        0,
+        "not offered"
+    );
     let base = client.guest.stop(1).unwrap();
-    let acknowledged = features | 1 << 40 | PROTOCOL_FEATURES;
+    let acknowledged = features | RING_RESET | PROTOCOL_FEATURES;
     client.guest.frontend().set_features(acknowledged).unwrap();
     client.guest.start(1, base).unwrap();
     client.init();

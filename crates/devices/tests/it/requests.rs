@@ -5,12 +5,9 @@ use std::fs;
 use driver::Options;
 use driver::fs::{ROOT, directory_names, field_u32, field_u64};
 use rstest::rstest;
+use virtqueue::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED, VERSION_1};
 
 use crate::daemon::{Daemon, options};
-
-const EVENT_IDX: u64 = 1 << 29;
-const INDIRECT: u64 = 1 << 28;
-const IN_ORDER: u64 = 1 << 35;
 
 #[rstest]
 fn a_guest_makes_writes_reads_and_lists_files(
@@ -75,7 +72,7 @@ fn a_guest_makes_writes_reads_and_lists_files(
 #[rstest]
 fn framing_and_ring_features_make_no_difference(
     #[values(false, true)] packed: bool,
-    #[values(0, INDIRECT, EVENT_IDX, IN_ORDER, INDIRECT | EVENT_IDX | IN_ORDER)] features: u64,
+    #[values(0, INDIRECT_DESC, EVENT_IDX, IN_ORDER, INDIRECT_DESC | EVENT_IDX | IN_ORDER)] features: u64,
     #[values(7, 61, 4096)] descriptor_bytes: u32,
 ) {
     let daemon = Daemon::sharing(1);
@@ -85,7 +82,7 @@ fn framing_and_ring_features_make_no_difference(
         descriptor_bytes,
         ..options(packed, 1)
     });
-    assert_eq!(client.guest.features() & !(1 << 34 | 1 << 32), features);
+    assert_eq!(client.guest.features() & !(RING_PACKED | VERSION_1), features);
     client.init();
     // Enough requests for several laps of the ring.
     for _ in 0..40 {

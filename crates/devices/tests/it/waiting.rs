@@ -11,10 +11,10 @@ use fuse::fs::{Caller, FileSystem, Handle, NodeId, RestOfRead, Result};
 use fuse::wire::{self, InitFlags};
 use guestmem::Writer;
 use rstest::rstest;
+use virtqueue::features::IN_ORDER;
 
 use crate::daemon::{Client, Daemon, options};
 
-const IN_ORDER: u64 = 1 << 35;
 const AT_ONCE: &[u8] = b"what is there at once, ";
 const LATE: &[u8] = b"and what is not";
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use driver::fs::{OUT_HEADER, ROOT, Request, Requests, field_u32, field_u64, opcode, reply};
 use driver::{Guest, Options, Queue, Slot};
 use rustix::process::{getegid, geteuid};
+use virtqueue::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED};
 
 use super::error::Error;
 use super::message::Message;
@@ -22,11 +23,6 @@ const SHAPES: u64 = 16;
 /// FORGETs on their way.
 const FORGETS: u16 = 64;
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Ring features besides VERSION_1, where they are offered: what Linux uses.
-const INDIRECT_DESC: u64 = 1 << 28;
-const EVENT_IDX: u64 = 1 << 29;
-const RING_PACKED: u64 = 1 << 34;
 
 /// What Linux 6.12 asks for on virtio-fs, DAX and SELinux contexts and opens without a message apart: bits 0, 3, 5, 6, 12 to 15, 18, 20 to 23, 25, 27 to 30, 34 to 36,
 /// 38 to 40 (`fuse_send_init`).
@@ -116,6 +112,7 @@ impl Session {
                 fewer_queues: true,
                 // Linux wants a descriptor a page, and QEMU allows 1024.
                 queue_size: 1024,
+                // What Linux uses, where it is offered.
                 features: INDIRECT_DESC | EVENT_IDX | packed,
                 places: DEPTH_MOST + 1,
                 place_size: Slot::place_size(MEBIBYTE, SHAPES),

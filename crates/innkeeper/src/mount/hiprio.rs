@@ -136,6 +136,7 @@ impl Hiprio {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixListener;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -143,15 +144,12 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use backend::{Device, Lane, Waker};
+    use backend::{Device, Lane, Lanes, Queues, Setup, Waker};
     use driver::{Guest, Options};
     use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-    use virtqueue::{Early, Served, Violation};
+    use virtqueue::features::EVENT_IDX;
 
     use super::*;
-
-    const EVENT_IDX: u64 = 1 << 29;
-    const VERSION_1: u64 = 1 << 32;
 
     /// Takes messages once it is told to.
     #[derive(Debug, Default)]
@@ -167,20 +165,21 @@ mod tests {
     }
 
     impl Device for Sluggish {
-        fn features(&self) -> u64 {
-            EVENT_IDX | VERSION_1
-        }
         fn queue_count(&self) -> u16 {
             2
         }
         fn config(&self) -> Vec<u8> {
             Vec::new()
         }
-        fn lane(&self, index: u16, _: u64, waker: &Waker) -> Box<dyn Lane> {
-            if index == 0 {
+        fn start(&self, _: &Setup, lanes: &mut Lanes) -> io::Result<()> {
+            lanes.add(&[0], |waker| {
                 *self.waker.lock().unwrap() = Some(waker.clone());
-            }
-            Box::new(SluggishLane {
+                SluggishLane {
+                    takes: Arc::clone(&self.takes),
+                    taken: Arc::clone(&self.taken),
+                }
+            })?;
+            lanes.add(&[1], |_| SluggishLane {
                 takes: Arc::clone(&self.takes),
                 taken: Arc::clone(&self.taken),
             })
@@ -189,15 +188,15 @@ mod tests {
     }
 
     impl Lane for SluggishLane {
-        fn serve(&mut self, queue: &mut virtqueue::Queue, _: Early<'_>) -> Result<Served, Violation> {
+        fn serve(&mut self, index: u16, queues: &mut Queues) {
             if !self.takes.load(SeqCst) {
-                return Ok(Served::default());
+                return;
             }
-            queue.serve(64, |mut chain| {
+            queues.serve(index, |mut chain| {
                 let message: u64 = chain.reader.read_object().unwrap();
                 self.taken.lock().unwrap().push(message);
                 chain.done(0)
-            })
+            });
         }
     }
 

@@ -21,6 +21,7 @@ use driver::{Guest, Options};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use vhost_user::ProtocolFeatures;
+use virtqueue::features::{EVENT_IDX, RING_PACKED};
 
 use crate::args::Mount;
 use crate::error::Error;
@@ -32,9 +33,6 @@ use worker::{Shared, Trouble, Worker};
 
 /// A daemon that is there answers at once; one that serves somebody else does not.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// VIRTIO_F_EVENT_IDX.
-const EVENT_IDX: u64 = 1 << 29;
-const RING_PACKED: u64 = 1 << 34;
 
 /// Mounts, relays until it is unmounted, and answers the exit status.
 pub(crate) fn run(args: &Mount) -> Result<u8, Error> {

@@ -32,6 +32,7 @@ fn serve(queue: &mut Queue, after: Duration, mut on_interrupt: impl FnMut()) -> 
         on_interrupt();
     };
     let early = Early {
+        start: std::time::Instant::now(),
         end: &AtomicBool::new(false),
         after,
         interrupt: &mut interrupt,
@@ -119,6 +120,7 @@ fn a_batch_that_is_ended_goes_on_with_the_next_call(
     let (_driver, mut queue) = start(&config(packed, in_order));
     let end = AtomicBool::new(false);
     let early = Early {
+        start: std::time::Instant::now(),
         end: &end,
         after: Duration::MAX,
         interrupt: &mut || {},

@@ -207,6 +207,7 @@ impl World {
         }
         let mut interrupt = || {};
         let early = Early {
+            start: std::time::Instant::now(),
             end: &AtomicBool::new(false),
             after: if early { Duration::ZERO } else { Duration::MAX },
             interrupt: &mut interrupt,

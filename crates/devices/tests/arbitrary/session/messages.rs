@@ -2,6 +2,7 @@
 
 use vhost_user::ProtocolFeatures;
 use vhost_user::message::{FLAG_NEED_REPLY, MemoryRegion, RequestCode, VringState};
+use virtqueue::features::VERSION_1;
 use zerocopy::IntoBytes;
 
 use super::files::{CALLS, CHOICES, KICKS, OTHER_RAM, RAM, RAM_SIZE};
@@ -121,7 +122,7 @@ pub(super) fn valid(bytes: &mut Bytes<'_>) -> Sent {
     let payload = match code {
         RequestCode::SetFeatures => {
             let features = match bytes.u8() {
-                0..=199 => 1 << 32 | 1 << 30 | u64::from(bytes.u8() & 3) << 28 | u64::from(bytes.u8() & 3) << 34,
+                0..=199 => VERSION_1 | 1 << 30 | u64::from(bytes.u8() & 3) << 28 | u64::from(bytes.u8() & 3) << 34,
                 _ => bytes.u64(),
             };
             features.to_le_bytes().to_vec()

@@ -2,6 +2,7 @@
 
 use driver::fs::{ROOT, Request, Requests, opcode};
 use vhost_user::message::{RequestCode, VringAddress, VringState};
+use virtqueue::features::{RING_PACKED, VERSION_1};
 use zerocopy::IntoBytes;
 
 use super::files::{CALLS, Files, KICKS, RAM, RAM_SIZE};
@@ -23,8 +24,6 @@ const REPLY_ROOM: u32 = 0x800;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-const VERSION_1: u64 = 1 << 32;
-const PACKED: u64 = 1 << 34;
 const DAX: u64 = 1 << 26 | 1 << 30 | 1 << 33;
 
 pub(super) struct Rings {
@@ -54,7 +53,7 @@ impl Rings {
         let ring = u64::from(choice >> 1 & 3) << 28 | u64::from(choice >> 3 & 1) << 35;
         // Without protocol features (bit 30) rings start enabled.
         let protocol = if choice & 0xf0 == 0xf0 { 0 } else { 1 << 30 };
-        VERSION_1 | protocol | ring | if self.packed { PACKED } else { 0 }
+        VERSION_1 | protocol | ring | if self.packed { RING_PACKED } else { 0 }
     }
 
     /// Everything that starts a queue where the driver is, or nearly so.

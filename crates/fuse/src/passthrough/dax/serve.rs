@@ -9,7 +9,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::mpsc::Sender;
 
-use guestmem::VIEW_LENGTH;
 use rustix::io::{Errno, IoSliceMut, read, write};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tracing::{debug, warn};
@@ -28,6 +27,9 @@ const REQUEST_MAX: usize = 8192;
 const STACK_DEPTH: u32 = 2;
 /// What is said of a view stays true.
 const FOR_EVER: u64 = u32::MAX as u64;
+/// The length of every view: the last multiple of 2 MiB, which Linux maps at once, that a file can have. No guest's memory lies in
+/// so long a file, which is how other devices tell.
+const VIEW_LENGTH: u64 = (i64::MAX as u64) & !((2 << 20) - 1);
 
 /// Serves the connection `device` until its file system is gone; files to view come from `files`. Says through `ready` whether the
 /// kernel can do it. The numbers are the caller's, who keeps them open until then.

@@ -1,0 +1,58 @@
+//! What each queue has done so far: counted by its lane once a batch, and read from anywhere.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counts of one queue since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Chains that the device took.
+    pub requests: u64,
+    /// Bytes that it could read in them and bytes that it wrote.
+    pub bytes: u64,
+    /// How often the queue went out of service.
+    pub errors: u64,
+    /// Wake-ups by the driver. Several kicks in a row are one.
+    pub kicks: u64,
+    /// Interrupts sent to the driver.
+    pub interrupts: u64,
+    /// Time in batches that served something.
+    pub busy: Duration,
+}
+
+/// The same while it is counted. One lane at a time adds to it, so that no addition needs to be atomic.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) kicks: Counter,
+    pub(crate) interrupts: Counter,
+    pub(crate) busy_nanoseconds: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    pub(crate) fn now(&self) -> Counts {
+        Counts {
+            requests: self.requests.get(),
+            bytes: self.bytes.get(),
+            errors: self.errors.get(),
+            kicks: self.kicks.get(),
+            interrupts: self.interrupts.get(),
+            busy: Duration::from_nanos(self.busy_nanoseconds.get()),
+        }
+    }
+}
