@@ -18,6 +18,11 @@ use crate::event::Event;
 /// Chains served before the lane looks at its commands and at its other queues again.
 const BATCH: u32 = 64;
 
+/// From so many chains on, a batch takes long beside a look at the clock.
+const FEW: u64 = 8;
+/// Of the other batches, one in so many is measured.
+const MEASURED_OF_SMALL: u64 = 16;
+
 /// The queues of a lane. Interrupts, polling and broken rings are dealt with in here.
 pub struct Queues {
     pub(crate) rings: Vec<Ring>,
@@ -51,6 +56,8 @@ pub(crate) struct Ring {
     counters: Arc<Counters>,
     /// What of the queue's work is counted.
     counted: Work,
+    /// Batches of few chains so far.
+    small_batches: u64,
 }
 
 /// What a ring starts with.
@@ -171,6 +178,7 @@ impl Ring {
             early: Experience::new(),
             counters,
             counted: Work::default(),
+            small_batches: 0,
         }
     }
 
@@ -211,22 +219,33 @@ impl Ring {
             self.interrupt();
         }
         (self.more, self.put_back) = (served.more, served.put_back);
-        if self.count() {
-            let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.counters.busy_nanoseconds.add(time);
-        }
+        let batches = match self.count() {
+            0 => return,
+            1..FEW => {
+                self.small_batches = self.small_batches.wrapping_add(1);
+                if self.small_batches % MEASURED_OF_SMALL == 1 {
+                    MEASURED_OF_SMALL
+                } else {
+                    return;
+                }
+            }
+            _ => 1,
+        };
+        let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.busy_nanoseconds.add(time.saturating_mul(batches));
     }
 
-    /// Counts what was done; whether chains were served.
-    fn count(&mut self) -> bool {
+    /// Counts what was done; how many chains were served.
+    fn count(&mut self) -> u64 {
         let work = self.queue.work();
         let before = std::mem::replace(&mut self.counted, work);
         if work == before {
-            return false;
+            return 0;
         }
-        self.counters.requests.add(work.chains - before.chains);
+        let chains = work.chains - before.chains;
+        self.counters.requests.add(chains);
         self.counters.bytes.add(work.bytes.wrapping_sub(before.bytes));
-        work.chains > before.chains
+        chains
     }
 
     fn take_kick(&mut self, events: PollFlags) -> bool {
