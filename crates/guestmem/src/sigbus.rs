@@ -49,7 +49,7 @@ static INSTALLED: OnceLock<()> = OnceLock::new();
 static EARLIER_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static EARLIER_FLAGS: AtomicI32 = AtomicI32::new(0);
 
-/// Whether part of any mapping in this process is lost. Only then is [`is_range_lost`] or a look at a mapping of interest: this is one
+/// Whether part of any mapping in this process is lost. Only then is `is_range_lost` or a look at a mapping of interest: this is one
 /// relaxed load. Call it after the access that may have met the loss.
 #[inline]
 pub fn is_any_memory_lost() -> bool {
