@@ -271,7 +271,7 @@ fn listens(socket: &Path) -> Result<bool> {
 }
 
 fn counts_at_last_clear(said: &str) -> Option<WindowCounts> {
-    let line = said.lines().rev().find(|line| line.contains("DAX window cleared"))?;
+    let line = said.lines().rev().find(|line| line.contains("shared memory cleared"))?;
     let field = |name: &str| {
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(name))?;
         value.parse().ok()
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_last_clear_counts() {
-        let said = "DEBUG DAX window cleared mapped=0 unmapped=0\nDEBUG DAX window cleared mapped=32 unmapped=31\nmore";
+        let said = "DEBUG shared memory cleared region=0 mapped=0 unmapped=0\nDEBUG shared memory cleared region=0 mapped=32 unmapped=31\nmore";
         let counts = counts_at_last_clear(said);
         assert_eq!(
             counts,
@@ -297,6 +297,6 @@ mod tests {
                 unmapped: 31
             })
         );
-        assert_eq!(counts_at_last_clear("DAX window closed mapped=1 unmapped=1"), None);
+        assert_eq!(counts_at_last_clear("shared memory closed region=0 mapped=1 unmapped=1"), None);
     }
 }
