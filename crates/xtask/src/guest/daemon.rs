@@ -297,6 +297,9 @@ mod tests {
                 unmapped: 31
             })
         );
-        assert_eq!(counts_at_last_clear("shared memory closed region=0 mapped=1 unmapped=1"), None);
+        assert_eq!(
+            counts_at_last_clear("shared memory closed region=0 mapped=1 unmapped=1"),
+            None
+        );
     }
 }
