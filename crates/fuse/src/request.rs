@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
         }
         // setresuid(2) and its like take -1 as "leave as it is"; a caller of that id would get ours. With FUSE_ALLOW_IDMAP all
         // requests have it but those that create (FUSE 7.41).
-        let unnamed = header.uid == u32::MAX || header.gid == u32::MAX;
+        let unnamed = header.uid == Caller::UNNAMED || header.gid == Caller::UNNAMED;
         if unnamed && !terms.flags.contains(InitFlags::ALLOW_IDMAP) {
             return Err(Errno::EINVAL.rule("the caller has no user or group id"));
         }

@@ -189,12 +189,11 @@ impl Passthrough {
     fn set_length(&self, node: &Node, fd: BorrowedFd<'_>, change: &SetAttr, size: u64) -> Result<()> {
         let length = i64::try_from(size).map_err(|_| Errno::EFBIG.rule("no file can be that long"))?;
         self.prepare_thread()?;
-        let _fsetid = if change.kill_suid_gid {
-            // The same inode as that of the open file.
-            Some(self.credentials.without_fsetid(self.credentials.kill(fd))?)
-        } else {
-            None
-        };
+        // The same inode as that of the open file.
+        let _fsetid = change
+            .kill_suid_gid
+            .then(|| self.credentials.without_fsetid(self.credentials.kill(fd)))
+            .transpose()?;
         match change.handle {
             Some(handle) => {
                 ftruncate(self.files.get(node.id, handle)?.fd(), size).of(|| format!("ftruncate(file, {size})"))

@@ -200,15 +200,10 @@ impl Credentials {
     /// particular. What the file may be used for was decided when it was opened. With `kill` also without CAP_FSETID, see
     /// [`Credentials::without_fsetid`].
     pub(super) fn become_writer(&self, by: Option<u32>, kill: Option<Kill>) -> Result<WriterGuard> {
-        let by = by.filter(|&by| by != u32::MAX).unwrap_or(NOBODY);
-        if !self.is_root() || by == 0 {
-            return Ok(WriterGuard {
-                own: None,
-                loses_capabilities: self.loses_capabilities,
-                _fsetid: kill.map(|kill| self.without_fsetid(kill)).transpose()?,
-                _group: GroupGuard(None),
-            });
-        }
+        let Some(by) = self.other_than_root(by) else {
+            let fsetid = kill.map(|kill| self.without_fsetid(kill)).transpose()?;
+            return Ok(WriterGuard::unchanged(fsetid));
+        };
         let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
         let keep = match kill {
             Some(_) => CapabilitySet::empty(),
@@ -220,20 +215,17 @@ impl Credentials {
     /// Who gives a file attributes or another name until the guard drops, for the blocks that those take: as
     /// [`Credentials::become_writer`], but with all other powers of the daemon, since the guest's kernel has checked permissions.
     pub(super) fn become_namer(&self, by: &Caller) -> Result<WriterGuard> {
-        let by = if by.is_unnamed() { NOBODY } else { by.uid };
-        if !self.is_root() || by == 0 {
-            return Ok(WriterGuard {
-                own: None,
-                loses_capabilities: self.loses_capabilities,
-                _fsetid: None,
-                _group: GroupGuard(None),
-            });
-        }
-        self.become_other(
-            by,
-            CapabilitySet::all().difference(CapabilitySet::SYS_RESOURCE),
-            GroupGuard(None),
-        )
+        let Some(by) = self.other_than_root((!by.is_unnamed()).then_some(by.uid)) else {
+            return Ok(WriterGuard::unchanged(None));
+        };
+        let keep = CapabilitySet::all().difference(CapabilitySet::SYS_RESOURCE);
+        self.become_other(by, keep, GroupGuard(None))
+    }
+
+    /// The id to act under for `by`. `None`: the daemon's own will do, since it is not root, or acts for the guest's root.
+    fn other_than_root(&self, by: Option<u32>) -> Option<u32> {
+        let by = by.filter(|&by| by != Caller::UNNAMED).unwrap_or(NOBODY);
+        (self.is_root() && by != 0).then_some(by)
     }
 
     fn become_other(&self, by: u32, keep: CapabilitySet, group: GroupGuard) -> Result<WriterGuard> {
@@ -263,6 +255,18 @@ pub(super) struct WriterGuard {
     _fsetid: Option<FsetidGuard>,
     /// Dropped once the thread is root again.
     _group: GroupGuard,
+}
+
+impl WriterGuard {
+    /// The thread stays who it is.
+    fn unchanged(fsetid: Option<FsetidGuard>) -> WriterGuard {
+        WriterGuard {
+            own: None,
+            loses_capabilities: true,
+            _fsetid: fsetid,
+            _group: GroupGuard(None),
+        }
+    }
 }
 
 impl Drop for WriterGuard {

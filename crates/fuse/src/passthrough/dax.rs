@@ -114,8 +114,8 @@ impl Passthrough {
     /// For writing wherever the host lets us. Not programs, unless the guest means to write: the host cannot run a program that
     /// is open for writing (ETXTBSY).
     fn open_to_map(&self, path: BorrowedFd<'_>, write: bool) -> Result<(OpenFd, bool)> {
-        let program = attr::stat(path)?.stx_mode & 0o111 != 0;
         let path = CheckedPath::of(&path)?;
+        let program = path.stat().stx_mode & 0o111 != 0;
         if write || !(self.options.readonly || program) {
             match path.open(&self.proc, OFlags::RDWR) {
                 Ok(file) => return Ok((file, true)),

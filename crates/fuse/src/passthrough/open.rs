@@ -39,12 +39,9 @@ impl Passthrough {
         let permit = self.permit()?;
         let fd = node.descriptor()?;
         let path = CheckedPath::of(&fd)?;
-        let _fsetid = if kill_suid_gid {
-            let kill = self.credentials.kill_by(path.stat());
-            Some(self.credentials.without_fsetid(kill)?)
-        } else {
-            None
-        };
+        let _fsetid = kill_suid_gid
+            .then(|| self.credentials.without_fsetid(self.credentials.kill_by(path.stat())))
+            .transpose()?;
         let mut opened = path.open(&self.proc, host);
         if opened.as_ref().err() == Some(&Errno::EPERM) && flags & libc::O_APPEND as u32 != 0 {
             // Append-only files (chattr +a) open in no other way.
