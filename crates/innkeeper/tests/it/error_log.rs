@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use crate::share::Daemon;
 use crate::{assert_refused, complaint, innkeeper};
 
-/// A daemon that shares `data` of a directory, and a guest of user 1000 in a session.
-struct Session {
+/// A daemon that shares `data` of a directory, and a guest in a session.
+pub(crate) struct Session {
     daemon: Daemon,
     guest: Guest,
     requests: Requests,
@@ -25,8 +25,12 @@ impl Session {
         command.arg("share").arg(directory.path().join(shared));
         command.arg("--socket-path").arg(directory.path().join("socket"));
         let daemon = Daemon::run(command.args(options).current_dir(directory.path()), directory);
+        Self::of(daemon, Requests::new(1000, 100))
+    }
+
+    /// Of a daemon that runs.
+    pub(crate) fn of(daemon: Daemon, requests: Requests) -> Self {
         let guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
-        let requests = Requests::new(1000, 100);
         let mut session = Self {
             daemon,
             guest,
@@ -36,7 +40,7 @@ impl Session {
         session
     }
 
-    fn ask(&mut self, request: impl FnOnce(&mut Requests) -> Request) -> Result<Vec<u8>, i32> {
+    pub(crate) fn ask(&mut self, request: impl FnOnce(&mut Requests) -> Request) -> Result<Vec<u8>, i32> {
         let request = request(&mut self.requests);
         let (written, bytes) = self.guest.queues[1]
             .call(&request.readable, request.reply_space)

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
+use crate::error_log::Session;
 use crate::{assert_refused, complaint, innkeeper};
 
 /// An innkeeper that shares, and what it announced.
@@ -148,17 +149,14 @@ fn a_guest_after_another_is_served_on_the_rings_that_were_offered() {
 #[test]
 fn a_write_beyond_the_daemons_limit_of_file_size_costs_that_write_alone() {
     let daemon = Daemon::limited("ulimit -f 1");
-    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
-    let mut requests = Requests::new(0, 0);
-    let mut ask = |request: &driver::fs::Request| {
-        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
-        driver::fs::reply(request, written, &reply).unwrap().map(<[u8]>::to_vec)
-    };
-    ask(&requests.init(31, 0)).unwrap();
-    let created = ask(&requests.create(driver::fs::ROOT, b"file", libc::O_RDWR as u32, 0o644)).unwrap();
+    let mut session = Session::of(daemon, Requests::new(0, 0));
+    let created = session
+        .ask(|requests| requests.create(driver::fs::ROOT, b"file", libc::O_RDWR as u32, 0o644))
+        .unwrap();
     let (node, handle) = (driver::fs::field_u64(&created, 0), driver::fs::field_u64(&created, 128));
-    assert_eq!(ask(&requests.write(node, handle, 1 << 20, b"beyond")), Err(libc::EFBIG));
-    assert!(ask(&requests.write(node, handle, 0, b"within")).is_ok());
+    let mut write = |offset, data: &[u8]| session.ask(|requests| requests.write(node, handle, offset, data));
+    assert_eq!(write(1 << 20, b"beyond"), Err(libc::EFBIG));
+    assert!(write(0, b"within").is_ok());
 }
 
 /// With CAP_SYS_RESOURCE a guest would be above quotas. What one thread keeps, a guest may reach.
@@ -197,17 +195,14 @@ fn a_guest_opens_20000_files_where_the_hard_limit_can_be_raised() {
         eprintln!("skipped: needs CAP_SYS_RESOURCE");
         return;
     }
-    let mut guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
-    let mut requests = Requests::new(0, 0);
-    let mut ask = |request: &driver::fs::Request| {
-        let (written, reply) = guest.queues[1].call(&request.readable, request.reply_space).unwrap();
-        driver::fs::reply(request, written, &reply).unwrap().map(<[u8]>::to_vec)
-    };
-    ask(&requests.init(31, 0)).unwrap();
-    let found = ask(&requests.lookup(driver::fs::ROOT, b"file")).unwrap();
+    let mut session = Session::of(daemon, Requests::new(0, 0));
+    let found = session
+        .ask(|requests| requests.lookup(driver::fs::ROOT, b"file"))
+        .unwrap();
     let node = driver::fs::field_u64(&found, 0);
     for opened in 0..20_000 {
-        assert!(ask(&requests.open(node, 0)).is_ok(), "after {opened} files");
+        let answer = session.ask(|requests| requests.open(node, 0));
+        assert!(answer.is_ok(), "after {opened} files");
     }
 }
 
