@@ -9,15 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
 use fuse::passthrough::DaxFiles;
+use process::arguments::{ACCESS, BASIC, DAX, DIAGNOSIS, Log, PERFORMANCE, Process};
 
 use crate::bench::Bench;
-
-/// Headings that group options in help.
-pub(crate) const BASIC: &str = "Basic";
-const ACCESS: &str = "Access";
-pub(crate) const PERFORMANCE: &str = "Performance";
-const DAX: &str = "DAX";
-const DIAGNOSIS: &str = "Diagnosis";
 
 /// Share host directories with virtual machines over vhost-user
 #[derive(Debug, Parser)]
@@ -340,9 +334,8 @@ pub(crate) struct Mount {
         help_heading = PERFORMANCE,
     )]
     pub(crate) poll_us: u32,
-    /// Least severe messages to log on standard error
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
-    pub(crate) log_level: LogLevel,
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 /// Boot a Linux guest in QEMU from a directory, without a disk image
@@ -476,17 +469,6 @@ pub(crate) struct Export {
     pub(crate) dax_files: Option<DaxFiles>,
 }
 
-/// Options of the innkeeper process itself.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Process {
-    /// Limit of open files, 0 to leave it unchanged [default: 1000000, or the hard limit if it cannot be raised]
-    #[arg(long, value_name = "N", value_parser = parse_open_files, help_heading = PERFORMANCE)]
-    pub(crate) rlimit_nofile: Option<u64>,
-    /// Least severe messages to log on standard error
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
-    pub(crate) log_level: LogLevel,
-}
-
 /// See [`Export::cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cache {
@@ -522,30 +504,6 @@ pub(crate) enum FileHandles {
     Mandatory,
 }
 
-/// See [`Process::log_level`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<LogLevel> for tracing::level_filters::LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Off => Self::OFF,
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
-}
-
 /// A further share of `boot`, written `DIR:TAG`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SharedDirectory {
@@ -566,17 +524,6 @@ impl FromStr for SharedDirectory {
             directory: directory.into(),
             tag: parse_tag(tag)?,
         })
-    }
-}
-
-/// What one share and one machine take, with something for the guest. A machine with more queues or memory takes more, but then
-/// is refused what it asks for, and not the start.
-const FEWEST_OPEN_FILES: u64 = 64;
-
-fn parse_open_files(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(count) if count == 0 || count >= FEWEST_OPEN_FILES => Ok(count),
-        _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it unchanged")),
     }
 }
 

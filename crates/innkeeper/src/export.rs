@@ -13,12 +13,32 @@ use devices::fs::{FsDevice, FsOptions};
 use fuse::failure::Failures;
 use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
 use fuse::server::Server;
+use process::whole;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::thread::CapabilitySet;
 
 use crate::args::{Cache, Export, FileHandles, Ring};
-use crate::capabilities;
 use crate::error::Error;
+
+/// All that requests and the start of a share need. Not among them is CAP_SYS_RESOURCE, with which a guest would write beyond
+/// the hard limits of quotas.
+pub(crate) const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    // chattr +i and +a.
+    .union(CapabilitySet::LINUX_IMMUTABLE)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    // trusted.* and security.*, views, and file handles in a mount namespace of one's own.
+    .union(CapabilitySet::SYS_ADMIN)
+    // Labels of SELinux and Smack.
+    .union(CapabilitySet::MAC_ADMIN)
+    .union(CapabilitySet::MAC_OVERRIDE);
 
 /// A directory that is being shared.
 pub(crate) type Device = FsDevice<Passthrough>;
@@ -103,12 +123,13 @@ pub(crate) fn serve_connected(device: Device, export: &Export) -> Result<OwnedFd
         directory.close()?;
         Ok((listener, socket, eventfd(0, EventfdFlags::CLOEXEC)?))
     };
-    let (listener, socket, never) = connect().map_err(Error::system::<io::Error>("make a socket for QEMU"))?;
+    let (listener, socket, never) = connect().map_err(process::Error::system::<io::Error>("make a socket for QEMU"))?;
     let export = export.clone();
     thread::spawn(move || {
         // This thread and those that it starts alone: else QEMU would get back what its parent lacks, and the kernel would forget
         // to end it with us (PR_SET_PDEATHSIG).
-        let served = capabilities::give_up_what_no_share_needs()
+        let served = process::capabilities::keep(KEPT)
+            .map_err(Error::from)
             .and_then(|()| serve(&listener, &device, &export, never.as_fd()));
         if let Err(error) = served {
             tracing::error!("{error}");
@@ -143,15 +164,4 @@ fn options(export: &Export) -> Options {
         views: export.dax.is_some(),
         ..Options::default()
     }
-}
-
-/// An error with all that led to it.
-pub(crate) fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }

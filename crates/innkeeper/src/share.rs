@@ -1,6 +1,5 @@
 //! `innkeeper share`: one directory on one socket, for one virtual machine after another.
 
-use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -10,16 +9,17 @@ use fuse::failure::Failures;
 use crate::args::Share;
 use crate::error::Error;
 use crate::error_log::ErrorLog;
-use crate::signals::{ENDING, Signals};
-use crate::{capabilities, ending, export, hint, limits, socket};
+use crate::{export, hint};
+use process::signals::{ENDING, Signals};
+use process::{ending, limits, socket};
 
 /// Serves until a signal ends it. Answers the exit status.
 pub(crate) fn run(args: &Share) -> Result<u8, Error> {
     export::check(&args.directory)?;
     let open_files = limits::raise_open_files(args.process.rlimit_nofile)?;
-    capabilities::give_up_what_no_share_needs()?;
+    process::capabilities::keep(export::KEPT)?;
     // Before the first thread, which would take the signals otherwise.
-    let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
+    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     let errors = ErrorLog::open(&args.errors)?;
     let failures = errors.clone().map(|errors| errors as Arc<dyn Failures>);
     let device = export::device(&args.directory, &args.tag, &args.export, failures)?;
@@ -53,8 +53,5 @@ fn announce(args: &Share, listener: &UnixListener, open_files: u64) {
         hint::qemu(&path, &args.tag, &args.export),
         hint::mount(&args.tag, &args.export),
     );
-    let mut stdout = io::stdout();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        tracing::warn!("nobody reads standard output: {error}");
-    }
+    process::say::announce(&text);
 }

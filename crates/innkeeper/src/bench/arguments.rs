@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::contender::Recipe;
 use super::workload::{Task, all};
-use crate::args::{BASIC, PERFORMANCE, Process};
+use process::arguments::{BASIC, PERFORMANCE, Process};
 
 /// Heading of the options that size the files.
 const DATA: &str = "Data";

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::error::Error;
 use super::placement::Processors;
-use crate::boot::qemu::die_with_us;
+use process::child::die_with_us;
 
 /// How long a daemon may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -197,7 +197,7 @@ impl Drop for Contender {
 
 /// Whether somebody listens on a socket; its file is there a moment before.
 fn listens(socket: &Path) -> bool {
-    crate::socket::listeners().iter().any(|bound| bound == socket)
+    process::socket::listeners().iter().any(|bound| bound == socket)
 }
 
 /// Thread ids of a process.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::export::whole;
+use process::whole;
 
 /// An error that ends a measurement.
 #[derive(Debug, thiserror::Error)]

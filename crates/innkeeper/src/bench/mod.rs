@@ -44,7 +44,7 @@ use syscalls::Syscalls;
 use tools::{Missing, Tool, Workshop};
 use workload::{Figure, Task, Unit, Workload};
 
-use crate::signals::{ENDING, Signals};
+use process::signals::{ENDING, Signals};
 
 /// Not counted, before the rounds of each workload.
 const WARM_UP: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ const COUNTED: Duration = Duration::from_millis(100);
 
 /// Measures all that was asked for. Answers the exit status.
 pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
-    crate::limits::raise_open_files(None)?;
+    process::limits::raise_open_files(None)?;
     let interrupt = Interrupt::watch()?;
     match measure(args, &interrupt) {
         Ok(All::Measured) => Ok(0),
@@ -203,7 +203,7 @@ fn measure(args: &Bench, interrupt: &Interrupt) -> Result<All, Error> {
 /// Says what is not measured, while the others are.
 fn warn(missing: &Missing) {
     let names: Vec<String> = missing.tools.iter().map(Tool::to_string).collect();
-    crate::say::say(format_args!(
+    process::say::say(format_args!(
         "not measured: {}, since {}",
         names.join(", "),
         missing.reason

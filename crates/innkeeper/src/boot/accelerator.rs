@@ -76,7 +76,7 @@ fn try_out(qemu: &Path, kernel: &File) -> io::Result<Option<String>> {
     // By descriptor, since what the root calls a path may be another file on the host.
     let kernel = format!("/proc/{}/fd/{}", std::process::id(), kernel.as_raw_fd());
     let mut command = Command::new(qemu);
-    super::qemu::die_with_us(&mut command);
+    process::child::die_with_us(&mut command);
     let mut child = command
         .args([
             "-machine",

@@ -31,9 +31,10 @@ use wiring::{Event, Wiring};
 use crate::args::{Boot, Ring, SharedDirectory};
 use crate::error::Error;
 use crate::error_log::ErrorLog;
-use crate::say::say;
-use crate::signals::{ENDING, Signals};
-use crate::{export, limits};
+use crate::export;
+use process::limits;
+use process::say::say;
+use process::signals::{ENDING, Signals};
 
 /// Boots the guest and stays until it ends. Answers the exit status.
 pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
@@ -61,8 +62,8 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     ));
 
     // Before the first thread, which would take the signals otherwise.
-    let signals =
-        Signals::take(&[&ENDING[..], &[libc::SIGWINCH]].concat()).map_err(Error::system("wait for signals"))?;
+    let signals = Signals::take(&[&ENDING[..], &[libc::SIGWINCH]].concat())
+        .map_err(process::Error::system("wait for signals"))?;
     let errors = ErrorLog::open(&args.errors)?;
     let failures = errors.clone().map(|errors| errors as Arc<dyn Failures>);
     let (console, guest_console) = pair()?;
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &Boot) -> Result<u8, Error> {
     };
     let _raw = raw
         .transpose()
-        .map_err(Error::system("switch the terminal to raw mode"))?;
+        .map_err(process::Error::system("switch the terminal to raw mode"))?;
     let qemu = machine.start(&program)?;
     let wiring = Wiring::start(console, channel, args.verbose, signals)?;
     let ended = supervise(qemu, wiring);
@@ -127,7 +128,7 @@ fn serve(share: &SharedDirectory, args: &Boot, failures: Option<Arc<dyn Failures
 }
 
 fn pair() -> Result<(UnixStream, UnixStream), Error> {
-    UnixStream::pair().map_err(Error::system("make a pair of sockets"))
+    Ok(UnixStream::pair().map_err(process::Error::system("make a pair of sockets"))?)
 }
 
 /// Waits for whatever ends this guest. QEMU is killed on return.

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use process::child::die_with_us;
 
 use super::accelerator::Accelerator;
 use crate::args::Export;
 use crate::channel;
 use crate::error::Error;
-use crate::{hint, signals};
+use crate::hint;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -199,7 +199,7 @@ pub(crate) struct Qemu {
 impl Qemu {
     /// Waits for the end of a QEMU that is about to end by itself.
     pub(crate) fn wait(mut self) -> Result<(), Error> {
-        let status = self.child.wait().map_err(Error::system("wait for QEMU"))?;
+        let status = self.child.wait().map_err(process::Error::system("wait for QEMU"))?;
         let said = self.said.take().and_then(|said| said.join().ok()).unwrap_or_default();
         if status.success() {
             return Ok(());
@@ -223,22 +223,6 @@ impl Drop for Qemu {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Has the kernel kill the child as soon as the calling thread ends, however that comes about. No signal is blocked in the child.
-pub(crate) fn die_with_us(command: &mut Command) {
-    let parent = std::process::id();
-    let tie = move || {
-        signals::unblock_all()?;
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        if getppid().is_none_or(|now| now.as_raw_nonzero().get().cast_unsigned() != parent) {
-            // It died in between, and nobody would tell us any more.
-            return Err(rustix::io::Errno::SRCH.into());
-        }
-        Ok(())
-    };
-    // SAFETY: `tie` makes system calls only and allocates nothing, as is due between fork and exec.
-    unsafe { command.pre_exec(tie) };
 }
 
 /// In the child: the descriptors that were made for it stay open.

@@ -81,7 +81,7 @@ impl Start {
             path: Path::new("/proc/self/exe").into(),
             source,
         })?;
-        let initrd = in_memory(&archive).map_err(Error::system("keep the initramfs in memory"))?;
+        let initrd = in_memory(&archive).map_err(process::Error::system("keep the initramfs in memory"))?;
         let own = [format!("rdinit={}", guest::PROGRAM)];
         Ok(Self {
             initrd: Some(initrd),

@@ -8,7 +8,7 @@ use std::thread;
 use super::terminal::{self, Escape};
 use crate::channel::{Frame, PAYLOAD_BYTES};
 use crate::error::Error;
-use crate::signals::Signals;
+use process::signals::Signals;
 
 /// Events and frames that may wait. Bounded, so that a guest that talks much waits for us and not our memory for it.
 const WAITING: usize = 16;
@@ -51,7 +51,7 @@ impl Wiring {
         let clone = |stream: &UnixStream| {
             stream
                 .try_clone()
-                .map_err(Error::system("share a socket among threads"))
+                .map_err(process::Error::system("share a socket among threads"))
         };
         spawn(&sender, move |events| pass_signals(&signals, events));
         let Some(channel) = channel else {

@@ -31,7 +31,7 @@ impl ErrorLog {
             Some(path) => Output::to_file(file::open(path)?),
             None => {
                 let own = io::stderr().as_fd().try_clone_to_owned();
-                Output::to_standard_error(own.map_err(Error::system("write errors to standard error"))?)
+                Output::to_standard_error(own.map_err(process::Error::system("write errors to standard error"))?)
             }
         };
         let lines = Lines(format);

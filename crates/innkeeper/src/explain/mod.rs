@@ -21,8 +21,8 @@ use why::source::{self, Installed, Source};
 use why::tracefs::guardian;
 
 use crate::args::{Arguments, Filter, Why};
-use crate::say::say;
-use crate::signals::{ENDING, Signals};
+use process::say::say;
+use process::signals::{ENDING, Signals};
 use report::{Report, Seen};
 
 /// The status of failures of innkeeper itself, as a shell has them for a command that is not there.

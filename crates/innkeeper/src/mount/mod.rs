@@ -11,7 +11,7 @@ mod supervisor;
 mod worker;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -25,9 +25,8 @@ use virtqueue::features::{EVENT_IDX, RING_PACKED};
 
 use crate::args::Mount;
 use crate::error::Error;
-use crate::export;
-use crate::signals::{ENDING, Signals};
 use hiprio::Hiprio;
+use process::signals::{ENDING, Signals};
 use supervisor::{End, Supervisor};
 use worker::{Shared, Trouble, Worker};
 
@@ -38,7 +37,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) fn run(args: &Mount) -> Result<u8, Error> {
     let mountpoint = check(&args.mountpoint)?;
     // Before the first thread, which would take the signals otherwise.
-    let signals = Signals::take(&ENDING).map_err(Error::system("wait for signals"))?;
+    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     let device = device::connect().map_err(|errno| Error::NoFuse { source: errno.into() })?;
     let mut guest = connect(args)?;
     let mut queues = std::mem::take(&mut guest.queues).into_iter();
@@ -51,7 +50,9 @@ pub(crate) fn run(args: &Mount) -> Result<u8, Error> {
     session::begin(&device, &mut first)?;
     let mut devices = Vec::new();
     for _ in 1..args.queues {
-        devices.push(device::duplicate(device.as_fd()).map_err(Error::system("open /dev/fuse for one more thread"))?);
+        devices.push(
+            device::duplicate(device.as_fd()).map_err(process::Error::system("open /dev/fuse for one more thread"))?,
+        );
     }
     devices.push(device);
     let shared = Shared {
@@ -150,7 +151,7 @@ fn connect(args: &Mount) -> Result<Guest, Error> {
         },
         other => Error::Daemon {
             socket,
-            reason: export::whole(&other),
+            reason: process::whole(&other),
         },
     })
 }
@@ -167,18 +168,16 @@ fn announce(args: &Mount, mountpoint: &Path, packed: bool) {
         args.socket.display(),
         mountpoint.display(),
     );
-    let mut stdout = io::stdout();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        tracing::warn!("nobody reads standard output: {error}");
-    }
+    process::say::announce(&text);
 }
 
 fn broken(trouble: Trouble) -> Error {
     Error::Relay {
-        reason: export::whole(&trouble),
+        reason: process::whole(&trouble),
     }
 }
 
 fn event() -> Result<OwnedFd, Error> {
-    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(Error::system("make an event descriptor"))
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(process::Error::system("make an event descriptor"))?)
 }

@@ -73,13 +73,13 @@ fn receive(device: &OwnedFd) -> Result<Vec<u8>, Error> {
                 return Ok(request);
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::NOENT) => {}
-            Err(errno) => return Err(Error::system("read the kernel's INIT")(errno)),
+            Err(errno) => return Err(process::Error::system("read the kernel's INIT")(errno).into()),
         }
         let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
         match poll(&mut [PollFd::new(device, PollFlags::IN)], left.as_ref()) {
-            Ok(0) => return Err(Error::system("read the kernel's INIT")(Errno::TIMEDOUT)),
+            Ok(0) => return Err(process::Error::system("read the kernel's INIT")(Errno::TIMEDOUT).into()),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::system("wait for the kernel's INIT")(errno)),
+            Err(errno) => return Err(process::Error::system("wait for the kernel's INIT")(errno).into()),
         }
     }
 }

@@ -15,8 +15,8 @@ use super::device::{self, Detached};
 use super::worker::{Trouble, Worker};
 use super::{broken, event};
 use crate::error::Error;
-use crate::say::say;
-use crate::signals::Signals;
+use process::say::say;
+use process::signals::Signals;
 
 /// How it ended.
 #[derive(Debug)]
@@ -82,7 +82,8 @@ impl Supervisor<'_> {
                 thread.spawn_scoped(scope, move || work(worker, notice))
             });
             let spawned: Result<Vec<_>, _> = spawned.collect();
-            let result = spawned.map_err(Error::system("start a thread")).and_then(|threads| {
+            let started = spawned.map_err(|error| process::Error::system("start a thread")(error).into());
+            let result = started.and_then(|threads| {
                 let end = attach().and_then(|number| self.wait(&ended, count, number));
                 signal(stop);
                 conclude(end?, threads)
@@ -107,7 +108,7 @@ impl Supervisor<'_> {
             match poll(&mut events, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Error::system("wait for the end of the mount")(errno)),
+                Err(errno) => return Err(process::Error::system("wait for the end of the mount")(errno).into()),
             }
             let came: Vec<bool> = events.iter().map(|event| !event.revents().is_empty()).collect();
             if came[2] {
@@ -117,7 +118,7 @@ impl Supervisor<'_> {
                 return Ok(Some(End::DaemonGone));
             }
             if came[1] {
-                self.signals.wait().map_err(Error::system("read a signal"))?;
+                self.signals.wait().map_err(process::Error::system("read a signal"))?;
                 if leaving.is_some() {
                     return Ok(Some(End::Abandoned));
                 }
@@ -146,7 +147,7 @@ impl Supervisor<'_> {
         thread::Builder::new()
             .name("unmount".into())
             .spawn(unmount)
-            .map_err(Error::system("start a thread"))?;
+            .map_err(process::Error::system("start a thread"))?;
         Ok(Leaving { done, result })
     }
 

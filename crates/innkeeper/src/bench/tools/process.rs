@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::boot::qemu::die_with_us;
+use process::child::die_with_us;
 
 /// How often a signal to us is looked for.
 const LOOK: Duration = Duration::from_millis(100);

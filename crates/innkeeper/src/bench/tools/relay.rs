@@ -11,7 +11,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::process;
 use crate::bench::error::Error;
-use crate::boot::qemu::die_with_us;
+use ::process::child::die_with_us;
 
 /// A running `innkeeper mount`. When dropped, it is killed and its mount is taken away.
 #[derive(Debug)]

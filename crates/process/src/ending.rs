@@ -1,8 +1,7 @@
-//! How signals end a share: the first lets the requests at work end, the second does not wait for them.
+//! How signals end a daemon: the first lets the requests at work end, the second does not wait for them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -10,17 +9,17 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::Error;
 use crate::say::say;
 use crate::signals::Signals;
 use crate::socket::SocketFile;
 
-/// After which the user is told what is waited for. Requests take no time unless the host's file system hangs.
+/// After which the user is told what is waited for. Requests take no time unless what the device is made of hangs.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Waits for signals in a thread of its own. Answers what becomes readable with the first; the second removes `file` and ends the
 /// process.
-pub(crate) fn watch(signals: Signals, file: Weak<SocketFile>) -> Result<Arc<OwnedFd>, Error> {
+pub fn watch(signals: Signals, file: Weak<SocketFile>) -> Result<Arc<OwnedFd>, Error> {
     let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::system("make an event"))?;
     let stop = Arc::new(stop);
     let first = Arc::clone(&stop);
@@ -39,16 +38,13 @@ fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Resul
     signals.wait()?;
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
-        say(
-            "the host's file system has not answered a request of the guest yet, which is waited for; another signal ends \
-             innkeeper now",
-        );
+        say("waiting for the host to finish a request of the guest; another signal ends innkeeper at once");
     }
     signals.wait()?;
     if let Some(file) = file.upgrade() {
         file.remove();
     }
-    process::exit(0);
+    std::process::exit(0);
 }
 
 /// Whether another signal comes in time.

@@ -1,4 +1,4 @@
-//! The UNIX socket on which `share` waits for a virtual machine monitor.
+//! The UNIX socket on which a device waits for a virtual machine monitor.
 #![expect(unsafe_code, reason = "an inherited descriptor is taken over by its number")]
 
 use std::ffi::OsStr;
@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::net::sockopt;
 
-use crate::error::Error;
+use crate::Error;
 
 /// `sun_path` has 108 bytes, the closing NUL included (unix(7)).
 const PATH_BYTES: usize = 107;
 
 /// A socket file of ours, removed when dropped.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
 
 /// Creates the socket at `path` and listens on it. Only the owner may connect, and `group` if given.
-pub(crate) fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
+pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketFile), Error> {
     let length = path.as_os_str().len();
     if length > PATH_BYTES {
         return Err(Error::SocketPathTooLong {
@@ -70,7 +70,7 @@ pub(crate) fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, 
 }
 
 /// Takes over descriptor `number`, which whoever started us left listening.
-pub(crate) fn inherit(number: RawFd) -> Result<UnixListener, Error> {
+pub fn inherit(number: RawFd) -> Result<UnixListener, Error> {
     // SAFETY: borrowed only to ask what it is; a closed descriptor answers EBADF.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     let listening = sockopt::socket_domain(descriptor) == Ok(rustix::net::AddressFamily::UNIX)
@@ -85,7 +85,7 @@ pub(crate) fn inherit(number: RawFd) -> Result<UnixListener, Error> {
 }
 
 /// Where `listener` listens, if that has a name in the file system.
-pub(crate) fn path_of(listener: &UnixListener) -> Option<PathBuf> {
+pub fn path_of(listener: &UnixListener) -> Option<PathBuf> {
     listener.local_addr().ok()?.as_pathname().map(Path::to_path_buf)
 }
 
@@ -134,7 +134,7 @@ fn is_listened_on(path: &Path, socket: &Metadata) -> bool {
 
 /// The paths that the listeners of this network namespace were bound to, as they gave them; none if the kernel's table cannot be
 /// read.
-pub(crate) fn listeners() -> Vec<PathBuf> {
+pub fn listeners() -> Vec<PathBuf> {
     let table = fs::read("/proc/net/unix").unwrap_or_default();
     let lines = table.split(|&byte| byte == b'\n');
     lines.filter_map(bound_to).map(Path::to_path_buf).collect()
@@ -179,7 +179,8 @@ impl Drop for SocketFile {
 }
 
 impl SocketFile {
-    pub(crate) fn remove(&self) {
+    /// Removes the file, unless somebody has put another in its place.
+    pub fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {

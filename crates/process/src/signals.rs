@@ -10,22 +10,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// The signals that end innkeeper.
-pub(crate) const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+pub const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// Makes a write beyond RLIMIT_FSIZE fail with EFBIG (setrlimit(2)), which a guest is told, instead of ending the process.
-pub(crate) fn outlive_the_limit_of_file_size() {
+pub fn outlive_the_limit_of_file_size() {
     // SAFETY: SIG_IGN is a valid disposition for this signal; it cannot fail.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Signals that reach only whoever waits here.
 #[derive(Debug)]
-pub(crate) struct Signals(OwnedFd);
+pub struct Signals(OwnedFd);
 
 impl Signals {
     /// Takes `signals` for the calling thread and every thread it starts from now on; to be called before the first.
     /// A signal the process was started to ignore (nohup) stays ignored.
-    pub(crate) fn take(signals: &[i32]) -> io::Result<Self> {
+    pub fn take(signals: &[i32]) -> io::Result<Self> {
         let mut set = empty_set();
         for &signal in signals {
             if !ignored(signal)? {
@@ -48,7 +48,7 @@ impl Signals {
     }
 
     /// Waits for the next of the signals and answers its number.
-    pub(crate) fn wait(&self) -> io::Result<i32> {
+    pub fn wait(&self) -> io::Result<i32> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
         loop {
@@ -74,7 +74,7 @@ impl AsFd for Signals {
 }
 
 /// Blocks no signal any more: for a child between fork and exec, which would inherit our mask. Async-signal-safe.
-pub(crate) fn unblock_all() -> io::Result<()> {
+pub fn unblock_all() -> io::Result<()> {
     let set = empty_set();
     // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
     match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut()) } {

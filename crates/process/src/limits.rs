@@ -5,14 +5,14 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::error::Error;
+use crate::Error;
 
 /// More than guests were seen to need.
 const ENOUGH: u64 = 1_000_000;
 
 /// Raises the limit to `wanted`, or as far as is useful and allowed: beyond the hard limit too, where the process may do that
 /// (CAP_SYS_RESOURCE). 0 leaves it alone. Answers the limit that holds.
-pub(crate) fn raise_open_files(wanted: Option<u64>) -> Result<u64, Error> {
+pub fn raise_open_files(wanted: Option<u64>) -> Result<u64, Error> {
     let now = getrlimit(Resource::Nofile);
     let (soft, hard) = (now.current.unwrap_or(u64::MAX), now.maximum.unwrap_or(u64::MAX));
     match wanted {

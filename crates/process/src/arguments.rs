@@ -1,0 +1,82 @@
+//! Options that every command has, and the headings that group options in help.
+
+use clap::{Args, ValueEnum};
+
+/// What most users need.
+pub const BASIC: &str = "Basic";
+/// Who may do what.
+pub const ACCESS: &str = "Access";
+/// Queues, caches and limits.
+pub const PERFORMANCE: &str = "Performance";
+/// The window into the host's page cache.
+pub const DAX: &str = "DAX";
+/// Logs, and what helps to find a fault.
+pub const DIAGNOSIS: &str = "Diagnosis";
+
+/// Options of the innkeeper process itself.
+#[derive(Clone, Debug, Args)]
+pub struct Process {
+    /// Limit of open files, 0 to leave it unchanged [default: 1000000, or the hard limit if it cannot be raised]
+    #[arg(long, value_name = "N", value_parser = parse_open_files, help_heading = PERFORMANCE)]
+    pub rlimit_nofile: Option<u64>,
+    /// The level of the log.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// The log of the process.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Log {
+    /// Least severe messages to log on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
+    pub log_level: LogLevel,
+}
+
+/// See [`Log::log_level`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(
+    missing_docs,
+    reason = "the levels are the words of help, which shows the names alone"
+)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Log {
+    /// Has everything logged to standard error from this level up. For the start of the process, once.
+    pub fn start(self) {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::level_filters::LevelFilter::from(self.log_level))
+            .with_writer(std::io::stderr)
+            .init();
+    }
+}
+
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::OFF,
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// What one device and one machine take, with something for the guest. A machine with more queues or memory takes more, but then
+/// is refused what it asks for, and not the start.
+const FEWEST_OPEN_FILES: u64 = 64;
+
+fn parse_open_files(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count == 0 || count >= FEWEST_OPEN_FILES => Ok(count),
+        _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it unchanged")),
+    }
+}
