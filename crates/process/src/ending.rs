@@ -38,7 +38,9 @@ fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Resul
     signals.wait()?;
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
-        say("waiting for the host to finish a request of the guest; another signal ends innkeeper at once");
+        say(
+            "the host has not answered a request of the guest yet; another signal ends innkeeper without waiting for it",
+        );
     }
     signals.wait()?;
     if let Some(file) = file.upgrade() {
