@@ -80,3 +80,15 @@ fn parse_open_files(text: &str) -> Result<u64, String> {
         _ => Err(format!("give at least {FEWEST_OPEN_FILES}, or 0 to leave it unchanged")),
     }
 }
+
+/// Bytes, as a number alone or with suffix K, M or G.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 1 << 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 1 << 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit))
+}

@@ -53,6 +53,8 @@ pub(crate) enum Error {
     Output { path: PathBuf, source: io::Error },
     #[error("cannot {doing}: {source}")]
     System { doing: &'static str, source: io::Error },
+    #[error(transparent)]
+    Process(#[from] process::Error),
     /// Not a failure: a signal came.
     #[error("interrupted")]
     Interrupted,

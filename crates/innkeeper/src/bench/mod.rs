@@ -52,7 +52,7 @@ const WARM_UP: Duration = Duration::from_millis(50);
 const COUNTED: Duration = Duration::from_millis(100);
 
 /// Measures all that was asked for. Answers the exit status.
-pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
+pub(crate) fn run(args: &Bench) -> Result<u8, Error> {
     process::limits::raise_open_files(None)?;
     let interrupt = Interrupt::watch()?;
     match measure(args, &interrupt) {
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Bench) -> Result<u8, crate::error::Error> {
         Ok(All::ButMissing) => Ok(1),
         // Whatever went wrong after a signal went wrong because of it.
         Err(_) if interrupt.signal() != 0 => Ok(128 + u8::try_from(interrupt.signal()).unwrap_or(0)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,9 +19,9 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::channel::{Frame, PAYLOAD_BYTES, PORT};
 use super::plan::Plan;
 use super::root::PATIENCE;
-use crate::channel::{Frame, PAYLOAD_BYTES, PORT};
 
 /// What a shell of a fresh system would have.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,7 +1,9 @@
 //! The guest's side of `boot`: innkeeper as the first process of the initramfs. It loads modules, mounts the root, and
 //! becomes the root's init or runs the one command.
 
+pub(crate) mod channel;
 mod command;
+pub(crate) mod places;
 pub(crate) mod plan;
 mod root;
 
@@ -15,18 +17,8 @@ use std::process::Command;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
+use places::{DEV, FAILURE, PROC, PROGRAM, SYS};
 use plan::Plan;
-
-/// Innkeeper's path in the initramfs. The kernel starts it by this name, which nobody else calls innkeeper by.
-pub(crate) const PROGRAM: &str = "/innkeeper-guest-init";
-/// Mount points of the initramfs.
-pub(crate) const PROC: &str = "/proc";
-pub(crate) const SYS: &str = "/sys";
-pub(crate) const DEV: &str = "/dev";
-pub(crate) const NEW_ROOT: &str = "/root";
-
-/// What begins the one line on the console that tells why the guest could not be set up.
-pub(crate) const FAILURE: &str = "innkeeper in the guest: ";
 
 /// `finit_module(2)`: the kernel decompresses the file (Linux 5.17).
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;

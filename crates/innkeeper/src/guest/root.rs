@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount as mount_fs, mount_move};
 use rustix::process::{chdir, chroot};
 
-use super::NEW_ROOT;
+use super::places::NEW_ROOT;
 use super::plan::Plan;
 
 /// How long a device may take to appear after its driver was loaded, in a guest without KVM on a busy host.

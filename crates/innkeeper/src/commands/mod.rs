@@ -1,0 +1,77 @@
+//! The subcommands.
+
+mod boot;
+mod mount;
+mod why;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use process::arguments::Log;
+use process::say::say;
+
+use crate::bench::{self, Bench};
+use crate::serve;
+use crate::serve::devices::Served;
+use boot::args::Boot;
+use mount::args::Mount;
+use why::args::Why;
+
+/// Serve host directories and devices to virtual machines over vhost-user, and explain failures
+#[derive(Debug, Parser)]
+#[command(name = "innkeeper", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Serve(Served),
+    Mount(Mount),
+    Boot(Boot),
+    Bench(Bench),
+    Why(Why),
+}
+
+/// Runs a subcommand. Answers the exit status.
+pub(crate) fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(served) => {
+            let service = served.service();
+            end(service.serving().process.log, 1, || serve::run(service))
+        }
+        Command::Mount(mount) => end(mount.log, 1, || mount::run(&mount)),
+        Command::Boot(boot) => end(boot.process.log, 125, || boot::run(&boot)),
+        Command::Bench(bench) => end(bench.process.log, 1, || bench::run(&bench)),
+        // Without `end`: what that does to signals, the command would inherit.
+        Command::Why(why) => why::run(why),
+    }
+}
+
+/// Does the work of a subcommand; `failed` is the exit status of what innkeeper itself could not do.
+fn end<E: Display>(log: Log, failed: u8, work: impl FnOnce() -> Result<u8, E>) -> ExitCode {
+    log.start();
+    process::signals::outlive_the_limit_of_file_size();
+    match work() {
+        Ok(code) => code.into(),
+        Err(error) => {
+            say(error);
+            failed.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

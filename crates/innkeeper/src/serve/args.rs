@@ -1,0 +1,74 @@
+//! Options that every served device has: its socket, its rings, its process.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use process::arguments::{ACCESS, BASIC, PERFORMANCE, Process};
+
+/// How a device is served on a socket of its own.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Serving {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Let this group (a name or a number) connect to the socket too
+    #[arg(long, value_name = "GROUP", requires = "socket_path", help_heading = ACCESS)]
+    pub(crate) socket_group: Option<String>,
+    #[command(flatten)]
+    pub(crate) rings: Rings,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+/// The socket to which the virtual machine monitor connects.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Endpoint {
+    /// Create this UNIX socket and listen on it; it is removed at the end
+    #[arg(long, value_name = "SOCKET", help_heading = BASIC, display_order = 0)]
+    pub(crate) socket_path: Option<PathBuf>,
+    /// Listen on this inherited descriptor of a listening UNIX socket
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = BASIC, display_order = 0)]
+    pub(crate) fd: Option<RawFd>,
+}
+
+/// The rings of a device's queues. In `boot` this holds for all devices.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Rings {
+    /// Ring formats to offer
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Ring::Auto, help_heading = PERFORMANCE)]
+    pub(crate) ring: Ring,
+    /// Under load, poll for up to N microseconds before sleeping (0 to 1000, 0 turns polling off)
+    ///
+    /// Polling saves both sides a wake-up, and takes processor time that no other thread wants. An idle queue sleeps.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(0..=1000),
+        help_heading = PERFORMANCE,
+    )]
+    pub(crate) poll_us: u32,
+}
+
+impl Rings {
+    /// As `backend` takes it.
+    pub(crate) fn options(self) -> backend::Options {
+        backend::Options {
+            packed: self.ring != Ring::Split,
+            poll: Duration::from_micros(self.poll_us.into()),
+        }
+    }
+}
+
+/// See [`Rings::ring`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ring {
+    /// Offer both and let the virtual machine choose
+    Auto,
+    /// Offer split rings only
+    Split,
+    /// Offer both and print QEMU options that use packed rings
+    Packed,
+}

@@ -1,0 +1,41 @@
+//! A device for the one machine that this process starts.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use backend::Device;
+use process::{capabilities, whole};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::thread::CapabilitySet;
+
+use super::args::Rings;
+use super::error::Error;
+
+/// Serves one machine from a thread that lives as long as the process. Answers the socket to give to it, already
+/// connected: in a directory that nobody else may enter, and gone from there again, so that nothing is left over whatever
+/// becomes of us.
+pub(crate) fn serve(device: Box<dyn Device>, keeps: CapabilitySet, rings: Rings) -> Result<OwnedFd, Error> {
+    let connect = || {
+        let directory = tempfile::Builder::new().prefix("innkeeper-").tempdir()?;
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path)?;
+        let socket = UnixStream::connect(&path)?;
+        directory.close()?;
+        Ok((listener, socket, eventfd(0, EventfdFlags::CLOEXEC)?))
+    };
+    let (listener, socket, never) = connect().map_err(process::Error::system::<io::Error>("make a socket for QEMU"))?;
+    thread::spawn(move || {
+        // This thread and those that it starts alone: else QEMU would get back what its parent lacks, and the kernel would forget
+        // to end it with us (PR_SET_PDEATHSIG).
+        if let Err(error) = capabilities::keep(keeps) {
+            tracing::error!("{error}");
+            return;
+        }
+        if let Err(error) = backend::serve(&listener, &*device, rings.options(), never.as_fd()) {
+            tracing::error!("{}", Error::Serve { reason: whole(&error) });
+        }
+    });
+    Ok(socket.into())
+}

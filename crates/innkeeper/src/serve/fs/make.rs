@@ -1,0 +1,98 @@
+//! The device of a shared directory.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use devices::fs::{FsDevice, FsOptions};
+use fuse::failure::Failures;
+use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
+use fuse::server::Server;
+use process::whole;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::args::{Cache, Export, FileHandles};
+use super::error::Error;
+
+/// Refuses what cannot be shared, in words that tell what to do about it.
+pub(super) fn check(directory: &Path) -> Result<(), Error> {
+    let path = || directory.to_path_buf();
+    match fs::metadata(directory) {
+        Ok(metadata) if !metadata.is_dir() => return Err(Error::NotADirectory { path: path() }),
+        Ok(_) => {}
+        Err(error) => return Err(refusal(directory, error)),
+    }
+    // With the effective user's rights, as every later access.
+    accessat(CWD, directory, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|error| refusal(directory, error.into()))
+}
+
+fn refusal(directory: &Path, source: io::Error) -> Error {
+    let path = directory.to_path_buf();
+    match source.kind() {
+        io::ErrorKind::NotFound => Error::NoDirectory { path },
+        io::ErrorKind::NotADirectory => Error::NotADirectory { path },
+        io::ErrorKind::PermissionDenied => Error::NoPermission {
+            path,
+            user: rustix::process::geteuid().as_raw(),
+        },
+        _ => Error::Directory { path, source },
+    }
+}
+
+/// Makes the device for `directory`. `failures` is told of what the guest is refused.
+pub(super) fn device(
+    directory: &Path,
+    tag: &str,
+    export: &Export,
+    failures: Option<Arc<dyn Failures>>,
+) -> Result<FsDevice<Passthrough>, Error> {
+    let cannot = |error: &dyn std::error::Error| Error::Export {
+        path: directory.into(),
+        reason: whole(error),
+    };
+    let file_system = Passthrough::new(directory, options(export)).map_err(|error| cannot(&error))?;
+    if export.allow_idmap && !file_system.changes_identity() {
+        tracing::warn!("--allow-idmap has no effect: a daemon that is not root makes all files its own");
+    }
+    let options = FsOptions {
+        tag: tag.into(),
+        request_queues: export.num_queues,
+        window_size: export.dax.map_or(0, |size| size.0),
+    };
+    let server = Server::new(file_system);
+    let server = match failures {
+        Some(failures) => server.tell(failures),
+        None => server,
+    };
+    FsDevice::new(options, server).map_err(|error| cannot(&error))
+}
+
+fn options(export: &Export) -> Options {
+    Options {
+        cache: match export.cache {
+            Cache::Never => CacheMode::Never,
+            Cache::Metadata => CacheMode::Metadata,
+            Cache::Auto => CacheMode::Auto,
+            Cache::Always => CacheMode::Always,
+        },
+        inode_file_handles: match export.inode_file_handles {
+            FileHandles::Never => InodeHandles::Never,
+            FileHandles::Prefer => InodeHandles::Prefer,
+            FileHandles::Mandatory => InodeHandles::Mandatory,
+        },
+        readonly: export.readonly,
+        xattr: !export.no_xattr,
+        posix_acl: export.posix_acl,
+        announce_submounts: !export.no_announce_submounts,
+        writeback: export.writeback,
+        allow_mmap: export.allow_mmap,
+        allow_direct_io: export.allow_direct_io,
+        allow_idmap: export.allow_idmap,
+        allow_project_ids: export.allow_project_ids,
+        dax_files: export.dax_files.clone(),
+        views: export.dax.is_some(),
+        ..Options::default()
+    }
+}
