@@ -5,6 +5,8 @@
 //!
 //! The other end may be hostile: whatever it sends becomes a typed value or an error, never a panic.
 
+#![forbid(unsafe_code)]
+
 pub mod backend;
 pub mod channel;
 mod error;

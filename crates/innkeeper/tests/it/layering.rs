@@ -1,41 +1,11 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-/// Each crate, and which of ours it may import. A crate that stands alone imports nothing.
-const LAYERS: [(&str, &[&str]); 13] = [
-    ("guestmem", &[]),
-    ("virtqueue", &["guestmem"]),
-    ("vhost-user", &[]),
-    ("fuse", &["guestmem"]),
-    ("backend", &["guestmem", "virtqueue", "vhost-user"]),
-    ("devices", &["guestmem", "virtqueue", "fuse", "backend"]),
-    ("driver", &["guestmem", "virtqueue", "vhost-user"]),
-    ("process", &[]),
-    ("why", &[]),
-    ("mute-thread", &[]),
-    (
-        "innkeeper",
-        &[
-            "guestmem",
-            "virtqueue",
-            "vhost-user",
-            "fuse",
-            "backend",
-            "devices",
-            "driver",
-            "process",
-            "why",
-        ],
-    ),
-    ("xtask", &["why"]),
-    ("exercise", &[]),
-];
-
-/// Crates that can be trusted with hostile rings because the compiler checks every access of theirs.
-const SAFE: [&str; 3] = ["virtqueue", "backend", "devices"];
+/// Crates that can be trusted with hostile rings and messages because the compiler checks every access of theirs.
+const SAFE: [&str; 4] = ["virtqueue", "vhost-user", "backend", "devices"];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -49,12 +19,38 @@ fn names() -> BTreeSet<String> {
         .collect()
 }
 
-fn allowed(name: &str) -> &'static [&'static str] {
-    LAYERS
-        .iter()
-        .find(|(layer, _)| *layer == name)
-        .unwrap_or_else(|| panic!("{name} has no place in the layers"))
-        .1
+fn page(name: &str) -> String {
+    fs::read_to_string(crates().join("..").join(name)).unwrap()
+}
+
+/// The table of crates in ARCHITECTURE.md: each crate, and which of ours it may import.
+fn layers() -> BTreeMap<String, BTreeSet<String>> {
+    let page = page("ARCHITECTURE.md");
+    let table = page
+        .split("| crate |")
+        .nth(1)
+        .expect("ARCHITECTURE.md has a table of crates");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        // The middle column may have anything in it but a bar.
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, _, imports] = cells[..] else {
+            panic!("not a row of three cells: {row}")
+        };
+        let imports = imports.split(',').map(|import| import.trim().trim_matches('`'));
+        let imports = imports.filter(|&import| import != "-").map(str::to_owned);
+        (name.trim_matches('`').to_owned(), imports.collect())
+    })
+    .collect()
+}
+
+/// Which of our crates may be imported by one.
+fn allowed(name: &str) -> BTreeSet<String> {
+    let layers = layers();
+    let found = layers.get(name);
+    found
+        .unwrap_or_else(|| panic!("{name} is not in the table of ARCHITECTURE.md"))
+        .clone()
 }
 
 fn manifest(name: &str) -> Table {
@@ -110,16 +106,68 @@ fn paths_of(code: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn every_crate_imports_only_what_its_layer_may() {
+fn the_table_has_all_crates_and_what_each_imports() {
+    assert_eq!(layers().into_keys().collect::<BTreeSet<_>>(), names());
     for name in names() {
         let manifest = manifest(&name);
-        for section in ["dependencies", "build-dependencies"] {
-            for import in ours(&manifest, section) {
-                assert!(
-                    allowed(&name).contains(&import.as_str()),
-                    "{name} must not import {import}"
-                );
+        let sections = ["dependencies", "build-dependencies"].map(|section| ours(&manifest, section));
+        let imports: BTreeSet<_> = sections.into_iter().flatten().collect();
+        assert_eq!(
+            imports,
+            allowed(&name),
+            "what {name} imports by its manifest and may by the table"
+        );
+    }
+}
+
+#[test]
+fn in_the_program_only_mounts_drive_daemons() {
+    let source = crates().join("innkeeper/src");
+    for file in sources(&source) {
+        let of_mount = ["bench", "commands/mount"]
+            .iter()
+            .any(|own| file.starts_with(source.join(own)));
+        assert!(
+            of_mount || !paths_of(&code(&file)).contains("driver"),
+            "{} names driver",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn only_xtask_knows_where_set_up_keeps_its_downloads() {
+    for name in names().into_iter().filter(|name| name != "xtask") {
+        for file in sources(&crates().join(&name).join("src")) {
+            let text = fs::read_to_string(&file).unwrap();
+            for word in ["INNKEEPER_CACHE", ".cache/innkeeper", "xtask setup"] {
+                assert!(!text.contains(word), "{} names {word}", file.display());
             }
+        }
+    }
+}
+
+/// A path may leave out `crates/`, `src/`, and what comes before them.
+#[test]
+fn every_file_that_the_pages_name_exists() {
+    let mut there: Vec<String> = Vec::new();
+    for name in names() {
+        let files = sources(&crates().join(&name)).into_iter().map(|file| {
+            let relative = file.strip_prefix(crates()).unwrap().to_str().unwrap();
+            format!("/crates/{relative}")
+        });
+        there.extend(files);
+    }
+    there.extend(there.clone().iter().map(|path| path.replace("/src/", "/")));
+    for page_name in ["ARCHITECTURE.md", "SECURITY.md"] {
+        let page = page(page_name);
+        let words = page.split('`').skip(1).step_by(2);
+        for word in words.filter(|word| word.ends_with(".rs") && !word.contains(['*', ' '])) {
+            let end = format!("/{word}");
+            assert!(
+                there.iter().any(|path| path.ends_with(&end)),
+                "{page_name} names {word}"
+            );
         }
     }
 }
@@ -170,7 +218,7 @@ fn no_source_names_a_crate_above_its_layer() {
                     .iter()
                     .any(|place| place.join(format!("{first}.rs")).exists() || place.join(first).is_dir());
                 assert!(
-                    !ours || local || allowed(&name).contains(&import.as_str()),
+                    !ours || local || allowed(&name).contains(&import),
                     "{}: {line}",
                     file.display()
                 );

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 pub(crate) enum Error {
     #[error("cannot find {program}; install it (Debian: apt-get install qemu-system-x86) or name it with --qemu")]
     NoQemu { program: String },
-    #[error("no QEMU here supports DAX, which needs QEMU 11.1; name one with --qemu or run `cargo xtask setup`")]
-    NoQemuForDax,
+    #[error(
+        "{program} does not support DAX, which needs QEMU 11.1; name another with --qemu, or omit --dax",
+        program = .program.display()
+    )]
+    NoQemuForDax { program: PathBuf },
     #[error("cannot run {program}: {source}; name a QEMU with --qemu", program = .program.display())]
     RunQemu { program: PathBuf, source: io::Error },
     #[error("QEMU ended before the guest did ({status}): {said}")]

@@ -68,27 +68,14 @@ pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf, Error> {
     })
 }
 
-/// Finds a QEMU with shared memory for devices (11.1): the one named, else the one in PATH, else the one of `cargo xtask setup`.
+/// Finds a QEMU with shared memory for devices (11.1): the one named, else the one in PATH.
 pub(crate) fn find_for_dax(named: Option<&Path>) -> Result<PathBuf, Error> {
-    let candidates = match named {
-        Some(_) => vec![find(named)?],
-        None => find(None).into_iter().chain(prepared()).collect(),
-    };
-    let found = candidates.into_iter().find(|program| knows_generic_device(program));
-    found.ok_or(Error::NoQemuForDax)
-}
-
-/// Where `cargo xtask setup` puts its newer QEMU.
-fn prepared() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let cache = set("INNKEEPER_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|home| home.join("innkeeper")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/innkeeper")))?;
-    Some(cache.join("qemu-11/qemu-system-x86_64-11")).filter(|program| program.is_file())
+    let program = find(named)?;
+    if knows_generic_device(&program) {
+        Ok(program)
+    } else {
+        Err(Error::NoQemuForDax { program })
+    }
 }
 
 /// QEMU does not list the device, but tells about its options.
