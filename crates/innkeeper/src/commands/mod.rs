@@ -13,7 +13,7 @@ use process::say::say;
 
 use crate::bench::{self, Bench};
 use crate::serve;
-use crate::serve::devices::Served;
+use crate::serve::Served;
 use boot::args::Boot;
 use mount::args::Mount;
 use why::args::Why;
@@ -41,7 +41,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(served) => {
             let service = served.service();
-            end(service.serving().process.log, 1, || serve::run(service))
+            end(service.serving().process.log, 1, || serve::daemon::run(service))
         }
         Command::Mount(mount) => end(mount.log, 1, || mount::run(&mount)),
         Command::Boot(boot) => end(boot.process.log, 125, || boot::run(&boot)),

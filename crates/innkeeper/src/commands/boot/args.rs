@@ -7,8 +7,8 @@ use std::str::FromStr;
 use clap::Args;
 use process::arguments::{BASIC, DIAGNOSIS, Process, bytes};
 
+use crate::serve::Attachments;
 use crate::serve::args::Rings;
-use crate::serve::devices::Attachments;
 
 /// Boot a Linux guest in QEMU from a directory, without a disk image
 ///

@@ -1,22 +1,17 @@
-//! The one list of the devices that innkeeper serves.
+//! What follows from the list of devices, which is the one that there is.
 
-use clap::{Args, Subcommand};
-
-use super::device::{Attach, Service};
-use super::fs;
-
-/// From each line, which has a module of this folder and its subcommand: the subcommands, and the options of `boot`.
+/// Makes the subcommands and the options of `boot` from lines that have a module and its subcommand.
 macro_rules! devices {
     ($($module:ident: $command:ident),* $(,)?) => {
         /// The subcommands that serve a device.
-        #[derive(Debug, Subcommand)]
+        #[derive(Debug, clap::Subcommand)]
         pub(crate) enum Served {
             $($command($module::$command),)*
         }
 
         impl Served {
             /// The one that was asked for.
-            pub(crate) fn service(&self) -> &dyn Service {
+            pub(crate) fn service(&self) -> &dyn device::Service {
                 match self {
                     $(Self::$command(command) => command,)*
                 }
@@ -24,7 +19,7 @@ macro_rules! devices {
         }
 
         /// The devices of `boot`'s machine.
-        #[derive(Debug, Args)]
+        #[derive(Debug, clap::Args)]
         pub(crate) struct Attachments {
             $(#[command(flatten)]
             pub(crate) $module: $module::Attach,)*
@@ -32,13 +27,9 @@ macro_rules! devices {
 
         impl Attachments {
             /// Those of each kind.
-            pub(crate) fn kinds(&self) -> Vec<&dyn Attach> {
+            pub(crate) fn kinds(&self) -> Vec<&dyn device::Attach> {
                 vec![$(&self.$module,)*]
             }
         }
     };
-}
-
-devices! {
-    fs: Share,
 }
