@@ -15,10 +15,11 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     let serving = service.serving();
     service.check()?;
     let open_files = limits::raise_open_files(serving.process.rlimit_nofile)?;
-    capabilities::keep(service.keeps())?;
+    capabilities::keep(service.keeps_to_make())?;
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     let made = service.make()?;
+    capabilities::keep(service.keeps())?;
     // The file is removed on every way out.
     let (listener, file) = match (&serving.endpoint.socket_path, serving.endpoint.fd) {
         (Some(path), _) => socket::listen(path, serving.socket_group.as_deref())

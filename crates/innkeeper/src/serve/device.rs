@@ -24,6 +24,11 @@ pub(crate) trait Service {
         CapabilitySet::empty()
     }
 
+    /// Those that it needs to be made, if they are more. They are given up before it is served.
+    fn keeps_to_make(&self) -> CapabilitySet {
+        self.keeps()
+    }
+
     /// Makes the device.
     fn make(&self) -> Result<Made, Error>;
 
