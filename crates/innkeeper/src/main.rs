@@ -9,14 +9,12 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use commands::Arguments;
+use commands::parse::parse;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     if guest::invoked(&words) {
         guest::run(&words);
     }
-    commands::run(Arguments::parse_from(words).command)
+    commands::run(parse(&words).command)
 }

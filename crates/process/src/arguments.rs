@@ -1,5 +1,7 @@
 //! Options that every command has, and the headings that group options in help.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 
 /// What most users need.
@@ -25,7 +27,7 @@ pub struct Process {
 }
 
 /// The log of the process.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Log {
     /// Least severe messages to log on standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, help_heading = DIAGNOSIS)]
@@ -33,7 +35,7 @@ pub struct Log {
 }
 
 /// See [`Log::log_level`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[expect(
     missing_docs,
     reason = "the levels are the words of help, which shows the names alone"
@@ -41,6 +43,7 @@ pub struct Log {
 pub enum LogLevel {
     Off,
     Error,
+    #[default]
     Warn,
     Info,
     Debug,
@@ -50,9 +53,12 @@ pub enum LogLevel {
 impl Log {
     /// Has everything logged to standard error from this level up. For the start of the process, once.
     pub fn start(self) {
+        // https://no-color.org
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         tracing_subscriber::fmt()
             .with_max_level(tracing::level_filters::LevelFilter::from(self.log_level))
             .with_writer(std::io::stderr)
+            .with_ansi(colour && std::io::stderr().is_terminal())
             .init();
     }
 }

@@ -1,13 +1,16 @@
 //! The subcommands.
 
 mod boot;
+mod completions;
+mod man;
 mod mount;
+pub(crate) mod parse;
 mod why;
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use process::arguments::Log;
 use process::say::say;
 
@@ -15,6 +18,8 @@ use crate::bench::{self, Bench};
 use crate::serve;
 use crate::serve::Served;
 use boot::args::Boot;
+use completions::Completions;
+use man::Pages;
 use mount::args::Mount;
 use why::args::Why;
 
@@ -34,6 +39,8 @@ pub(crate) enum Command {
     Boot(Boot),
     Bench(Bench),
     Why(Why),
+    Man(Pages),
+    Completions(Completions),
 }
 
 /// Runs a subcommand. Answers the exit status.
@@ -48,6 +55,11 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Bench(bench) => end(bench.process.log, 1, || bench::run(&bench)),
         // Without `end`: what that does to signals, the command would inherit.
         Command::Why(why) => why::run(why),
+        Command::Man(pages) => end(Log::default(), 1, || man::run(&pages, Arguments::command())),
+        Command::Completions(completions) => {
+            completions::run(&completions, Arguments::command());
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -66,8 +78,6 @@ fn end<E: Display>(log: Log, failed: u8, work: impl FnOnce() -> Result<u8, E>) -
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Endpoint {
     #[arg(long, value_name = "SOCKET", help_heading = BASIC, display_order = 0)]
     pub(crate) socket_path: Option<PathBuf>,
     /// Listen on this inherited descriptor of a listening UNIX socket
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = BASIC, display_order = 0)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = BASIC, display_order = 1)]
     pub(crate) fd: Option<RawFd>,
 }
 

@@ -12,6 +12,8 @@ mod error_log;
 mod layering;
 /// `mount`: real mounts on this host.
 mod mount;
+/// `man` and `completions`.
+mod pages;
 /// README.md: its length, and every command in it.
 mod readme;
 /// `share`: what it prints, refuses and leaves behind.
