@@ -32,7 +32,7 @@ enum Job {
     Demo,
     /// Check everything, from the formatting to real Linux guests
     Test(test::Arguments),
-    /// Run a fuzz target for a while
+    /// Run a fuzz target for a while, or list the targets
     Fuzz(fuzz::Arguments),
     /// Measure
     Bench {

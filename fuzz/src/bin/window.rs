@@ -2,12 +2,12 @@
 #![no_main]
 
 #[expect(dead_code, reason = "the other targets use all of it")]
-#[path = "../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
+#[path = "../../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
-#[path = "../../crates/devices/tests/arbitrary/daemon.rs"]
+#[path = "../../../crates/devices/tests/arbitrary/daemon.rs"]
 mod daemon;
 /// The body lives with the tests of devices, which run it on pseudo-random bytes.
-#[path = "../../crates/devices/tests/arbitrary/window/mod.rs"]
+#[path = "../../../crates/devices/tests/arbitrary/window/mod.rs"]
 mod window;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,12 +1,12 @@
 //! Arbitrary bytes as messages of a vhost-user session with a file system device.
 #![no_main]
 
-#[path = "../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
+#[path = "../../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
-#[path = "../../crates/devices/tests/arbitrary/daemon.rs"]
+#[path = "../../../crates/devices/tests/arbitrary/daemon.rs"]
 mod daemon;
 /// The body lives with the tests of devices, which run it on pseudo-random bytes.
-#[path = "../../crates/devices/tests/arbitrary/session/mod.rs"]
+#[path = "../../../crates/devices/tests/arbitrary/session/mod.rs"]
 mod session;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
