@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// Run this step alone (may be given several times)
     #[arg(long, value_name = "STEP")]
     only: Vec<String>,
-    /// Of the guests, run those alone whose name contains this text; implies `--only guests`
+    /// Run only the guests whose name contains this text, or every guest with the word `all`; implies `--only guests`
     #[arg(long, value_name = "TEXT")]
     guest: Option<String>,
     /// Run the guests against another daemon, for a baseline: its command line with {dir}, {socket}, {tag} and {queues}
@@ -52,9 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         steps
             .iter()
             .for_each(|step| println!("{:10} {}", step.name, step.headline));
-        guests::names(arguments.daemon.is_none())
+        guests::list(arguments.daemon.is_none())?
             .iter()
-            .for_each(|name| println!("{:10} {name}", ""));
+            .for_each(|line| println!("{:10} {line}", ""));
         return Ok(());
     }
     let mut only = arguments.only.clone();

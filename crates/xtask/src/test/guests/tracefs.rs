@@ -3,19 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::boot::copy_modules;
+use super::boot::{self, copy_modules};
 use crate::guest::Lab;
-use crate::guest::daemon::Program;
 use crate::guest::qemu::Variant;
-use crate::run::shown;
 use crate::setup::copy_root;
 
 /// For the whole script: under TCG the kernel takes seconds to change all its functions, which each run has it do.
-const LIMIT_SECONDS: u32 = 1800;
+const LIMIT: Duration = Duration::from_secs(1800);
 
 const SCRIPT: &str = include_str!("../../../guest/tracefs.sh");
 
@@ -143,27 +141,9 @@ fn same(way: &str, before: &str, after: &str) -> Result<()> {
 
 /// Runs the script in a guest.
 pub(super) fn boot(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<()> {
-    let Program::Innkeeper(innkeeper) = &lab.daemon else {
-        bail!("only our own program boots")
-    };
-    let mut command = Command::new("timeout");
-    command.arg(LIMIT_SECONDS.to_string()).arg(innkeeper);
-    command.arg("boot").arg(root).arg("--kernel").arg(kernel);
-    command
-        .arg("--qemu")
-        .arg(variant.program(&lab.parts).context("`innkeeper boot` starts QEMU")?);
+    let mut command = boot::command(lab, variant, root, kernel, LIMIT)?;
     command.args(["--", "/bin/sh", "/script"]);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
-    let [printed, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    ensure!(
-        output.status.success(),
-        "`{}` ended with {}\nprinted:\n{printed}\nand said:\n{said}",
-        shown(&command),
-        output.status
-    );
-    Ok(())
+    boot::finish(command, 0).map(drop)
 }
 
 #[cfg(test)]

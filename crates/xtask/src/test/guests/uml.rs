@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Advice, fadvise};
 
+use super::cases::Daemons::{self, Any, Ours};
+use super::cases::When::{self, Ordinary, WithAll};
 use super::{BOOT_LIMIT, Body, dax, root, suites};
 use crate::guest::daemon::Sharing;
 use crate::guest::qemu::Variant;
@@ -17,17 +19,17 @@ use crate::run::output;
 use crate::tree;
 
 /// Those that take longest come first.
-pub(super) const CASES: &[(&str, Body)] = &[
-    ("tree", suites::copied_tree),
-    ("posix", suites::posix),
-    ("guests", guests),
-    ("in-order", in_order),
-    ("sequence", dax::plain_sequence),
-    ("mounts", mounts),
-    ("crash", crash),
-    ("daemon-killed", daemon_killed),
-    ("names", names),
-    ("root", boot),
+pub(super) const CASES: &[(When, Daemons, &str, Body)] = &[
+    (Ordinary, Any, "tree", suites::copied_tree),
+    (Ordinary, Any, "posix", suites::posix),
+    (WithAll, Ours, "guests", guests),
+    (Ordinary, Ours, "in-order", in_order),
+    (Ordinary, Any, "sequence", dax::plain_sequence),
+    (Ordinary, Any, "mounts", mounts),
+    (Ordinary, Ours, "crash", crash),
+    (Ordinary, Ours, "daemon-killed", daemon_killed),
+    (Ordinary, Any, "names", names),
+    (Ordinary, Ours, "root", boot),
 ];
 
 /// Bit of VIRTIO_F_IN_ORDER.

@@ -6,25 +6,23 @@ mod origins;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use why::call_tree::Certainty;
 use why::ptrace::Outcome;
 use why::recording::Recording;
 use why::site::Exact;
 
-use super::boot::copy_modules;
+use super::boot::{self, copy_modules};
 use crate::guest::Lab;
-use crate::guest::daemon::Program;
 use crate::guest::qemu::Variant;
-use crate::run::shown;
 use crate::setup::copy_root;
 pub(super) use conditions::{conditions_on_6_1, conditions_on_6_12};
 use origins::{Known, ORIGINS};
 
 /// Three runs of a hundred processes with thousands of probes, under TCG on a busy machine.
-const LIMIT: &str = "900";
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// One run of `why`: what is asked of it, and what of a hundred answers must be right.
 struct Run {
@@ -82,9 +80,6 @@ pub(super) fn on_6_1(lab: &Lab, variant: Variant, directory: &Path) -> Result<St
 
 /// Boots a kernel with innkeeper and `exercise` in its root, runs a script there, and answers the root, with what was left in it.
 fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, script: &str) -> Result<PathBuf> {
-    let Program::Innkeeper(innkeeper) = &lab.daemon else {
-        bail!("only our own program boots")
-    };
     let root = directory.join("root");
     fs::create_dir_all(root.join("shared"))?;
     copy_root(&lab.parts.root, &root)?;
@@ -94,25 +89,12 @@ fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, scr
     ] {
         fs::copy(program, root.join("bin").join(name)).with_context(|| format!("cannot put {name} into the root"))?;
     }
-    let mut command = Command::new("timeout");
-    command.arg(LIMIT).arg(innkeeper).arg("boot").arg(&root);
-    command.arg("--kernel").arg(image);
-    command
-        .arg("--qemu")
-        .arg(variant.program(&lab.parts).context("`innkeeper boot` starts QEMU")?);
+    let mut command = boot::command(lab, variant, &root, image, LIMIT)?;
     command.args(["--", "/bin/sh", "-c", script]);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(&command)))?;
-    let told = fs::read_to_string(root.join("told")).unwrap_or_default();
-    ensure!(
-        output.status.success(),
-        "`{}` ended with {}, printed {:?} and said {:?}; why told:\n{told}",
-        shown(&command),
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    boot::finish(command, 0).with_context(|| {
+        let told = fs::read_to_string(root.join("told")).unwrap_or_default();
+        format!("why told:\n{told}")
+    })?;
     Ok(root)
 }
 
