@@ -1,12 +1,16 @@
 //! What the real tests run on: every choice of package, kernel, emulator and tool that no lock file holds.
 
-/// Debian packages on the host, each with what it is for.
-pub(crate) const PACKAGES: &[(&str, &str)] = &[
+/// Debian packages that boot a guest on this host, each with what it is for.
+pub(crate) const BOOT_PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "QEMU 7.2"),
     ("seabios", "its firmware"),
     ("busybox-static", "the guest's root"),
-    ("debootstrap", "a home for QEMU 11.1"),
     ("kmod", "module lists for the guest kernels"),
+];
+
+/// Packages that only the tests need.
+pub(crate) const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("debootstrap", "a home for QEMU 11.1"),
     ("gcc", "the linker of the tools built from source"),
     ("libc6-dev", "what it links"),
     ("notmuch", "mute-thread's tests run it"),

@@ -14,7 +14,7 @@ const SCRIPT: &str = "echo; echo \"In the guest, Linux $(uname -r). What is moun
                       echo \"Written by the guest, Linux $(uname -r)\" > /note";
 
 pub(crate) fn run() -> Result<()> {
-    let parts = setup::run()?;
+    let parts = setup::to_boot()?;
     let innkeeper = build_innkeeper()?;
     let directory = tempfile::Builder::new()
         .prefix("innkeeper-demo-")

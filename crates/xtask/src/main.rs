@@ -26,9 +26,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Job {
-    /// Install the packages and make the guest kernels, the guest root, the newer QEMU and the tools
+    /// Install what tests and demo need: packages, guest kernels, a guest root, the newer QEMU, User-Mode Linux and tools
     Setup,
-    /// Boot a Linux guest from a directory of this host
+    /// Boot a Linux guest from a directory of this host; set up only what this needs
     Demo,
     /// Check everything, from the formatting to real Linux guests
     Test(test::Arguments),
@@ -44,7 +44,7 @@ enum Job {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().job {
-        Job::Setup => setup::run().map(drop),
+        Job::Setup => setup::all().map(drop),
         Job::Demo => demo::run(),
         Job::Test(arguments) => test::run(&arguments),
         Job::Fuzz(arguments) => fuzz::run(&arguments),

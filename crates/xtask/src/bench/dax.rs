@@ -43,7 +43,7 @@ pub(super) struct Sample {
 }
 
 pub(super) fn run() -> Result<()> {
-    let parts = setup::run()?;
+    let parts = setup::all()?;
     let programs = build_guest_programs()?;
     let lab = Lab::new(&parts, programs, Program::Innkeeper(build_innkeeper()?));
     let directory = target()?.join("bench-dax");

@@ -69,7 +69,7 @@ impl Lab {
     /// What QEMU runs guests on, found out when the first of them starts.
     fn accelerator(&self) -> Accelerator {
         *self.accelerator.get_or_init(|| {
-            let accelerator = Accelerator::probe(&self.parts.qemu, &self.parts.kernel);
+            let accelerator = Accelerator::probe(&self.parts.boot.qemu, &self.parts.boot.kernel);
             println!("QEMU's guests run on {accelerator:?}");
             accelerator
         })
@@ -93,7 +93,7 @@ impl<'lab> Guest<'lab> {
     pub(crate) fn new(lab: &'lab Lab, variant: Variant, directory: &Path, job: &str) -> Result<Guest<'lab>> {
         let root = directory.join("root");
         fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        copy_root(&lab.parts.root, &root)?;
+        copy_root(&lab.parts.boot.root, &root)?;
         fs::write(root.join("job"), job).context("cannot write the job")?;
         fs::copy(&lab.programs.exercise, root.join("bin/exercise")).context("cannot copy `exercise` into the root")?;
         let sockets = tempfile::Builder::new()
@@ -176,7 +176,7 @@ impl<'lab> Guest<'lab> {
         // Only errors of the kernel on the console, so that its lines do not cut through the job's.
         let append = format!("rootfstype=virtiofs root={ROOT_TAG} rw init=/init loglevel=4");
         QemuCommand::new(program, self.lab.accelerator(), cpus)
-            .machine(&self.lab.parts.kernel, self.memory, &append)
+            .machine(&self.lab.parts.boot.kernel, self.memory, &append)
             .shares(shares, self.variant)
             .build()
     }

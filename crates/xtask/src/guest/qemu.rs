@@ -32,7 +32,7 @@ impl Variant {
     /// The QEMU that has the device; `None` if no QEMU has it.
     pub(crate) fn program(self, parts: &Parts) -> Option<&Path> {
         match self.device {
-            Device::HostFs => Some(&parts.qemu),
+            Device::HostFs => Some(&parts.boot.qemu),
             Device::NewFs | Device::NewGeneric => Some(&parts.new_qemu),
             Device::Uml => None,
         }

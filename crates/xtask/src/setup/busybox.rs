@@ -1,4 +1,4 @@
-//! The guest's root: static busybox, GNU programs where busybox's do not do, pjdfstest, and our init.
+//! The guest's root: static busybox, GNU programs where busybox's do not do, and our init.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -22,7 +22,6 @@ const FILES: &[(&str, u32, &str)] = &[
     ("init", 0o755, include_str!("../../guest/init")),
     ("etc/passwd", 0o644, include_str!("../../guest/passwd")),
     ("etc/group", 0o644, include_str!("../../guest/group")),
-    ("etc/pjdfstest.toml", 0o644, include_str!("../../guest/pjdfstest.toml")),
 ];
 
 const DIRECTORIES: &[(&str, u32)] = &[
@@ -35,7 +34,7 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("tmp", 0o1777),
 ];
 
-pub(crate) fn install(cache: &Cache, pjdfstest: &Path) -> Result<PathBuf> {
+pub(crate) fn install(cache: &Cache) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
     (
         FILES,
@@ -56,7 +55,6 @@ pub(crate) fn install(cache: &Cache, pjdfstest: &Path) -> Result<PathBuf> {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
-        copy(pjdfstest, &root.join("bin/pjdfstest"))?;
         // Libraries come first: applets are made for names that are still free, so that GNU's programs stay.
         for program in HOST_PROGRAMS {
             copy_with_libraries(program, root)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: everything that the real tests and the demo need, made once for each machine.
+//! `cargo xtask setup`: everything that tests, benchmarks and the demo need, made once for each machine.
 
 mod busybox;
 mod kernel;
@@ -7,6 +7,7 @@ mod qemu11;
 mod tools;
 mod uml;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,65 +17,116 @@ use crate::cache::Cache;
 use crate::choices;
 use packages::Apt;
 
-/// What set-up left behind, for tests and demo to use.
+/// What boots a guest from a directory: all that the demo needs.
 #[derive(Debug, Clone)]
-pub(crate) struct Parts {
+pub(crate) struct BootParts {
     /// Boots from a shared directory as it is.
     pub(crate) kernel: PathBuf,
-    /// The installed tree of the kernel that needs modules: `vmlinuz` and `lib/modules`.
-    pub(crate) kernel_with_modules: PathBuf,
-    /// A guest root with busybox, two GNU programs, pjdfstest and an init; copied for each guest, never booted itself.
+    /// A guest root with busybox, two GNU programs and an init; copied for each guest, never booted itself.
     pub(crate) root: PathBuf,
     pub(crate) qemu: PathBuf,
+}
+
+/// What tests and benchmarks need.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) boot: BootParts,
+    /// The installed tree of the kernel that needs modules: `vmlinuz` and `lib/modules`.
+    pub(crate) kernel_with_modules: PathBuf,
     pub(crate) new_qemu: PathBuf,
     /// User-Mode Linux, or why it is not there: guests other than its own can do without.
     pub(crate) uml: Result<Uml, String>,
+    /// The POSIX suite, a static program.
+    pub(crate) pjdfstest: PathBuf,
 }
 
-/// Makes what is missing and says what is there.
-pub(crate) fn run() -> Result<Parts> {
-    let started = Instant::now();
-    let cache = Cache::open()?;
-    println!("Setting up in {}", cache.root().display());
-    let _lock = cache.lock()?;
-    let apt = Apt::new();
-    apt.install(choices::PACKAGES)?;
-    let kernel = kernel::install(&cache, &apt, &choices::KERNEL)?;
-    let kernel_with_modules = kernel::install(&cache, &apt, &choices::KERNEL_WITH_MODULES)?;
-    let new_qemu = qemu11::install(&cache, &apt)?;
-    let uml = uml::install(&cache, &apt, &qemu11::tree(&cache)).map_err(|error| format!("{error:#}"));
-    if let Err(reason) = &uml {
-        println!("  skipped  {}  ({reason})", uml::PART);
+/// One set-up at work: no other one uses the cache meanwhile.
+struct Setup {
+    cache: Cache,
+    apt: Apt,
+    started: Instant,
+    _lock: File,
+}
+
+impl Setup {
+    fn begin() -> Result<Setup> {
+        let started = Instant::now();
+        let cache = Cache::open()?;
+        println!("Setting up in {}", cache.root().display());
+        let lock = cache.lock()?;
+        Ok(Setup {
+            cache,
+            apt: Apt::new(),
+            started,
+            _lock: lock,
+        })
     }
-    let pjdfstest = tools::install(&cache, &choices::PJDFSTEST)?;
-    tools::install(&cache, &choices::CARGO_DENY)?;
-    tools::install_unless_there(&cache, &choices::CARGO_NEXTEST)?;
-    let root = busybox::install(&cache, &pjdfstest)?;
-    println!("Set up in {:.0} s", started.elapsed().as_secs_f64());
-    Ok(Parts {
-        kernel: kernel.join("vmlinuz"),
-        kernel_with_modules,
-        root,
-        qemu: choices::HOST_QEMU.into(),
-        new_qemu,
-        uml,
-    })
+
+    fn boot_parts(&self) -> Result<BootParts> {
+        self.apt.install(choices::BOOT_PACKAGES)?;
+        let kernel = kernel::install(&self.cache, &self.apt, &choices::KERNEL)?;
+        Ok(BootParts {
+            kernel: kernel.join("vmlinuz"),
+            root: busybox::install(&self.cache)?,
+            qemu: choices::HOST_QEMU.into(),
+        })
+    }
+
+    fn parts(&self) -> Result<Parts> {
+        let Setup { cache, apt, .. } = self;
+        let boot = self.boot_parts()?;
+        apt.install(choices::TEST_PACKAGES)?;
+        let kernel_with_modules = kernel::install(cache, apt, &choices::KERNEL_WITH_MODULES)?;
+        let new_qemu = qemu11::install(cache, apt)?;
+        let uml = uml::install(cache, apt, &qemu11::tree(cache)).map_err(|error| format!("{error:#}"));
+        if let Err(reason) = &uml {
+            println!("  skipped  {}  ({reason})", uml::PART);
+        }
+        let pjdfstest = tools::install(cache, &choices::PJDFSTEST)?;
+        tools::install(cache, &choices::CARGO_DENY)?;
+        tools::install_unless_there(cache, &choices::CARGO_NEXTEST)?;
+        Ok(Parts {
+            boot,
+            kernel_with_modules,
+            new_qemu,
+            uml,
+            pjdfstest,
+        })
+    }
+
+    fn end(self) {
+        println!("Set up in {:.0} s", self.started.elapsed().as_secs_f64());
+    }
 }
 
-/// Builds the peer daemon too and returns its binary.
+/// Makes what is missing for tests and benchmarks, and says what is there.
+pub(crate) fn all() -> Result<Parts> {
+    let setup = Setup::begin()?;
+    let parts = setup.parts()?;
+    setup.end();
+    Ok(parts)
+}
+
+/// Makes what is missing to boot a guest, and says what is there.
+pub(crate) fn to_boot() -> Result<BootParts> {
+    let setup = Setup::begin()?;
+    let parts = setup.boot_parts()?;
+    setup.end();
+    Ok(parts)
+}
+
+/// Builds the peer daemon and returns its binary.
 pub(crate) fn peer() -> Result<PathBuf> {
-    let cache = Cache::open()?;
-    let _lock = cache.lock()?;
-    Apt::new().install(choices::PEER_PACKAGES)?;
-    tools::install(&cache, &choices::VIRTIOFSD)
+    let setup = Setup::begin()?;
+    setup.apt.install(choices::PEER_PACKAGES)?;
+    tools::install(&setup.cache, &choices::VIRTIOFSD)
 }
 
 /// Installs what the fuzz targets need, and returns the program that runs them.
 pub(crate) fn fuzzer() -> Result<PathBuf> {
-    let cache = Cache::open()?;
-    let _lock = cache.lock()?;
-    Apt::new().install(choices::FUZZ_PACKAGES)?;
-    tools::install_unless_there(&cache, &choices::CARGO_FUZZ)
+    let setup = Setup::begin()?;
+    setup.apt.install(choices::FUZZ_PACKAGES)?;
+    tools::install_unless_there(&setup.cache, &choices::CARGO_FUZZ)
 }
 
 pub(crate) use busybox::copy_root;

@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps.retain(|step| only.is_empty() || only.iter().any(|name| name == step.name));
 
     let started = Instant::now();
-    let parts = setup::run()?;
+    let parts = setup::all()?;
     let mut failed = Vec::new();
     for step in &steps {
         println!("\n== {} ({})", step.headline, step.name);
@@ -173,8 +173,8 @@ fn nextest() -> Result<Command> {
 fn boots(parts: &setup::Parts) -> Result<Command> {
     let mut command = nextest()?;
     command.args(["--package", "innkeeper", "--run-ignored", "only"]);
-    command.env("INNKEEPER_TEST_ROOT", &parts.root);
-    command.env("INNKEEPER_TEST_KERNEL", &parts.kernel);
+    command.env("INNKEEPER_TEST_ROOT", &parts.boot.root);
+    command.env("INNKEEPER_TEST_KERNEL", &parts.boot.kernel);
     command.env(
         "INNKEEPER_TEST_KERNEL_WITH_MODULES",
         parts.kernel_with_modules.join("vmlinuz"),

@@ -15,7 +15,7 @@ use crate::run::shown;
 use crate::setup::copy_root;
 
 pub(super) fn boot(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    boot_command(lab, variant, directory, &lab.parts.kernel)
+    boot_command(lab, variant, directory, &lab.parts.boot.kernel)
 }
 
 /// The kernel has virtio-fs as a module in the root, so that `boot` has to build an initramfs.
@@ -72,7 +72,7 @@ fn boot_command(lab: &Lab, variant: Variant, directory: &Path, kernel: &Path) ->
     let [root, second] = ["root", "second"].map(|name| directory.join(name));
     fs::create_dir_all(&root)?;
     fs::create_dir(&second)?;
-    copy_root(&lab.parts.root, &root)?;
+    copy_root(&lab.parts.boot.root, &root)?;
     fs::write(second.join("from-host"), "the second share\n")?;
     let script = "mkdir /mnt && mount -t virtiofs second /mnt && cat /mnt/from-host && grep ' / ' /proc/mounts \
                   && uname -r && echo done > /from-guest; exit 7";

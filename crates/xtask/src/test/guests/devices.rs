@@ -45,11 +45,11 @@ impl Script {
     pub(super) fn run(&self, lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
         let root = directory.join("root");
         fs::create_dir(&root)?;
-        copy_root(&lab.parts.root, &root)?;
+        copy_root(&lab.parts.boot.root, &root)?;
         let file = format!("{}.sh", self.name);
         fs::copy(&self.path, root.join(&file))
             .with_context(|| format!("cannot copy {} into the root", self.path.display()))?;
-        let mut command = boot::command(lab, variant, &root, &lab.parts.kernel, BOOT_LIMIT)?;
+        let mut command = boot::command(lab, variant, &root, &lab.parts.boot.kernel, BOOT_LIMIT)?;
         command.arg(format!("--{}", self.name));
         if variant.packed {
             command.args(["--ring", "packed"]);

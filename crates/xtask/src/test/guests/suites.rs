@@ -19,12 +19,13 @@ const TREE_LIMIT: Duration = Duration::from_secs(1200);
 const SUITE_PASSES: u32 = 382;
 
 const SUITE_JOB: &str = include_str!("../../../guest/pjdfstest.sh");
+const SUITE_SETTINGS: &str = include_str!("../../../guest/pjdfstest.toml");
 const TREE_JOB: &str = include_str!("../../../guest/tree.sh");
 
 /// The POSIX suite passes on the root as it does on a local file system.
 pub(super) fn posix(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let guest = Guest::new(lab, variant, directory, SUITE_JOB)?;
-    run_suite(guest)
+    run_suite(lab, guest)
 }
 
 /// The same in a directory that is mounted with DAX.
@@ -34,11 +35,14 @@ pub(super) fn posix_over_dax(lab: &Lab, variant: Variant, directory: &Path, opti
     let share = directory.join("suite");
     fs::create_dir(&share)?;
     guest.share(&share, "suite", Sharing::Dax(64))?;
-    run_suite(guest)
+    run_suite(lab, guest)
 }
 
-/// Returns the summary.
-fn run_suite(mut guest: Guest<'_>) -> Result<String> {
+/// Puts the suite into the root and runs it; returns the summary.
+fn run_suite(lab: &Lab, mut guest: Guest<'_>) -> Result<String> {
+    let root = guest.root();
+    fs::copy(&lab.parts.pjdfstest, root.join("bin/pjdfstest")).context("cannot copy pjdfstest into the root")?;
+    fs::write(root.join("etc/pjdfstest.toml"), SUITE_SETTINGS).context("cannot write the settings of pjdfstest")?;
     let result = guest.run(SUITE_LIMIT);
     let printed = match &result {
         Ok(printed) => printed.clone(),

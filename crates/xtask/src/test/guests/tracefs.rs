@@ -23,13 +23,13 @@ const STEPS: &str = "0.3 1 2 4";
 /// A kernel that traces graphs in instances, and probes the returns of all functions by one event.
 pub(super) fn own_instance(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let root = root(lab, directory, &script(""))?;
-    check(lab, variant, &root, &lab.parts.kernel)
+    check(lab, variant, &root, &lab.parts.boot.kernel)
 }
 
 /// The same, killed at more steps.
 pub(super) fn own_instance_at_steps(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let root = root(lab, directory, &script(STEPS))?;
-    check(lab, variant, &root, &lab.parts.kernel)
+    check(lab, variant, &root, &lab.parts.boot.kernel)
 }
 
 /// A kernel whose one tracer all share.
@@ -56,7 +56,7 @@ fn script(steps: &str) -> String {
 pub(super) fn root(lab: &Lab, directory: &Path, script: &str) -> Result<PathBuf> {
     let root = directory.join("root");
     fs::create_dir_all(&root)?;
-    copy_root(&lab.parts.root, &root)?;
+    copy_root(&lab.parts.boot.root, &root)?;
     fs::copy(&lab.programs.innkeeper, root.join("bin/innkeeper")).context("cannot copy innkeeper into the root")?;
     fs::write(root.join("script"), script)?;
     Ok(root)

@@ -117,7 +117,7 @@ const ON_6_1: &[Expected] = &[
 
 pub(in super::super) fn conditions_on_6_12(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let root = tracefs::root(lab, directory, SCRIPT)?;
-    tracefs::boot(lab, variant, &root, &lab.parts.kernel)?;
+    tracefs::boot(lab, variant, &root, &lab.parts.boot.kernel)?;
     check(&root, ON_6_12)
 }
 

@@ -53,7 +53,7 @@ const SCRIPT: &str = "mount -t tmpfs none /tmp && mkdir -m 1777 /tmp/local && ip
 pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
     let cases: Vec<_> = VALUES.iter().map(|(case, ..)| *case).collect();
     let script = SCRIPT.replace("CASES", &cases.join(" "));
-    let root = run_in_guest(lab, variant, directory, &lab.parts.kernel, &script)?;
+    let root = run_in_guest(lab, variant, directory, &lab.parts.boot.kernel, &script)?;
     let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| format!("no /{name} of the guest"));
     let failures = failures(&read("report")?)?;
     for (case, call, errno, value) in VALUES {

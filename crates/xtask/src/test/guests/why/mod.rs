@@ -69,7 +69,7 @@ impl Run {
 }
 
 pub(super) fn on_6_12(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
-    refused_calls(lab, variant, directory, &lab.parts.kernel, (0, &[ALL, EXACT]))
+    refused_calls(lab, variant, directory, &lab.parts.boot.kernel, (0, &[ALL, EXACT]))
 }
 
 pub(super) fn on_6_1(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
@@ -82,7 +82,7 @@ pub(super) fn on_6_1(lab: &Lab, variant: Variant, directory: &Path) -> Result<St
 fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, script: &str) -> Result<PathBuf> {
     let root = directory.join("root");
     fs::create_dir_all(root.join("shared"))?;
-    copy_root(&lab.parts.root, &root)?;
+    copy_root(&lab.parts.boot.root, &root)?;
     for (program, name) in [
         (&lab.programs.innkeeper, "innkeeper"),
         (&lab.programs.exercise, "exercise"),
