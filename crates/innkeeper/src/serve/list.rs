@@ -18,7 +18,7 @@ macro_rules! devices {
             }
         }
 
-        /// The devices of `boot`'s machine.
+        /// The devices of `boot`'s machine. Those of each kind are no group of clap's (`#[group(skip)]`): all are called `Attach`.
         #[derive(Debug, clap::Args)]
         pub(crate) struct Attachments {
             $(#[command(flatten)]

@@ -16,6 +16,8 @@ mod mount;
 mod pages;
 /// README.md: its length, and every command in it.
 mod readme;
+/// What the subcommands of all devices have in common.
+mod serve;
 /// `share`: what it prints, refuses and leaves behind.
 mod share;
 

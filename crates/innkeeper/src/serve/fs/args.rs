@@ -159,6 +159,7 @@ pub(crate) enum FileHandles {
 
 /// What `boot` shares: the root, which needs no option, and more.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(crate) struct Attach {
     /// Share one more directory; the guest mounts it with `mount -t virtiofs TAG DIR`
     #[arg(long = "share", value_name = "DIR:TAG", help_heading = BASIC)]

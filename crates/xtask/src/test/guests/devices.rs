@@ -51,10 +51,8 @@ impl Script {
             .with_context(|| format!("cannot copy {} into the root", self.path.display()))?;
         let mut command = boot::command(lab, variant, &root, &lab.parts.boot.kernel, BOOT_LIMIT)?;
         command.arg(format!("--{}", self.name));
-        if variant.packed {
-            command.args(["--ring", "packed"]);
-        }
-        command.args(["--", "/bin/sh", &format!("/{file}")]);
+        let format = if variant.packed { "packed" } else { "split" };
+        command.args(["--ring", format, "--", "/bin/sh", &format!("/{file}"), format]);
         let printed = boot::finish(command, 0)?;
         Ok(last_line(&printed).to_owned())
     }

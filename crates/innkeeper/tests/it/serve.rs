@@ -1,0 +1,102 @@
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{assert_refused, innkeeper};
+
+fn help(words: &[&str]) -> String {
+    let output = innkeeper(words).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The subcommands that listen on a socket.
+fn devices() -> Vec<String> {
+    let list = help(&["help"]);
+    let commands = list.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = commands
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names = names.filter(|name| !name.is_empty() && help(&[name, "--help"]).contains("--socket-path <SOCKET>"));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    assert!(names.iter().any(|name| name == "share"), "{names:?}");
+    names
+}
+
+/// A command line that serves `device`, with `directory` if it needs one.
+fn serving(device: &str, directory: &Path, options: &[&str]) -> Command {
+    let mut command = innkeeper([device]);
+    command.args(options);
+    if help(&[device, "--help"]).contains("<DIR>\n") {
+        command.arg(directory);
+    }
+    command
+}
+
+/// Starts it, and reads what it prints until it listens.
+fn start(mut command: Command) -> (Child, String) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut said = String::new();
+    for line in lines {
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains("qemu-system") {
+            break;
+        }
+    }
+    (child, said)
+}
+
+#[test]
+fn every_device_prints_a_command_line_of_qemu_and_ends_with_a_signal() {
+    for device in devices() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let path = socket.to_str().unwrap();
+        let (mut child, said) = start(serving(&device, directory.path(), &["--socket-path", path]));
+        let expected = format!("path={path} -device vhost-user-");
+        assert!(said.contains(&expected), "{device}: {said}");
+        UnixStream::connect(&socket).unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{device}");
+        assert!(!socket.exists(), "{device} left its socket");
+    }
+}
+
+#[test]
+fn every_device_offers_packed_rings_to_qemu_if_they_are_wanted() {
+    for device in devices() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let options = ["--socket-path", socket.to_str().unwrap(), "--ring", "packed"];
+        let (mut child, said) = start(serving(&device, directory.path(), &options));
+        assert!(said.contains(",packed=on"), "{device}: {said}");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn no_device_takes_a_socket_from_somebody_else() {
+    for device in devices() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let options = ["--socket-path", socket.to_str().unwrap()];
+        let output = serving(&device, directory.path(), &options).output().unwrap();
+        assert_refused(&output, 1, &["cannot listen on", "in use by another process"]);
+    }
+}
+
+#[test]
+fn every_device_needs_one_socket() {
+    for device in devices() {
+        let output = serving(&device, Path::new("/"), &[]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{device}: {said}");
+        assert!(said.contains("--socket-path"), "{device}: {said}");
+    }
+}
