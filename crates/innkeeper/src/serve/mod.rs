@@ -12,7 +12,9 @@ pub(crate) mod fs;
 #[macro_use]
 mod list;
 pub(crate) mod qemu;
+mod rng;
 
 devices! {
     fs: Share,
+    rng: Rng,
 }

@@ -1,0 +1,112 @@
+//! virtio-rng: `innkeeper rng`, and `--rng` of `boot`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use devices::rng::{RngDevice, RngOptions};
+use process::arguments::{BASIC, bytes};
+use rustix::thread::CapabilitySet;
+
+use super::args::{Ring, Rings, Serving};
+use super::device::{self, Attachment, Made, Service};
+use super::error::Error;
+use super::qemu::QemuDevice;
+
+/// Give virtual machines entropy over a vhost-user socket
+///
+/// Prints the QEMU options, then serves one virtual machine after another until it receives SIGINT, SIGTERM or SIGHUP. Linux
+/// guests feed their random number generator from it and have it as /dev/hwrng.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                    innkeeper rng --socket-path /run/rng.sock\n  \
+                    innkeeper rng --socket-path /run/rng.sock --source /dev/hwrng --rate 1K\n\n\
+                  Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 2 for a wrong command line; 1 for any other failure.")]
+pub(crate) struct Rng {
+    #[command(flatten)]
+    serving: Serving,
+    /// Read entropy from this file, device or FIFO
+    ///
+    /// If it has nothing to give, guests wait. No byte is given twice.
+    #[arg(long, value_name = "FILE", default_value = devices::rng::DEFAULT_SOURCE, help_heading = BASIC)]
+    source: PathBuf,
+    /// Give at most this many bytes per second, in bytes or with suffix K or M [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate, help_heading = BASIC)]
+    rate: Option<u64>,
+}
+
+/// What `boot` takes of it.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Attach {
+    /// Give the guest entropy of the host (/dev/hwrng)
+    #[arg(long, help_heading = BASIC)]
+    rng: bool,
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    bytes(text)
+        .filter(|&rate| rate > 0)
+        .ok_or_else(|| "give bytes per second from 1 up, such as 512 or 1K".into())
+}
+
+impl Service for Rng {
+    fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// To open the source, whoever owns it.
+    fn keeps_to_make(&self) -> CapabilitySet {
+        CapabilitySet::DAC_OVERRIDE
+    }
+
+    fn make(&self) -> Result<Made, Error> {
+        make(RngOptions {
+            source: self.source.clone(),
+            rate: self.rate,
+        })
+    }
+
+    fn qemu(&self) -> QemuDevice {
+        qemu(self.serving.rings.ring == Ring::Packed)
+    }
+
+    fn announcement(&self, qemu: &str, _open_files: u64) -> String {
+        format!(
+            "Giving entropy of {}. Start the virtual machine with\n\n  {qemu}\n",
+            self.source.display()
+        )
+    }
+}
+
+impl device::Attach for Attach {
+    fn drivers(&self) -> &'static [&'static str] {
+        if self.rng { &["virtio_rng"] } else { &[] }
+    }
+
+    fn attach(&self, _root: &Path, rings: Rings) -> Result<Vec<Attachment>, Error> {
+        if !self.rng {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Attachment {
+            made: make(RngOptions::default())?,
+            qemu: qemu(rings.ring != Ring::Split),
+            keeps: CapabilitySet::empty(),
+        }])
+    }
+}
+
+fn make(options: RngOptions) -> Result<Made, Error> {
+    let device = RngDevice::new(options).map_err(|error| Error::Device(Box::new(error)))?;
+    Ok(Made {
+        device: Box::new(device),
+        at_end: None,
+    })
+}
+
+fn qemu(packed: bool) -> QemuDevice {
+    QemuDevice {
+        id: "rng",
+        name: "vhost-user-rng-pci",
+        options: if packed { ",packed=on".into() } else { String::new() },
+    }
+}
