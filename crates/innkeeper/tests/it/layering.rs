@@ -158,8 +158,14 @@ fn every_file_that_the_pages_name_exists() {
         });
         there.extend(files);
     }
+    let fuzz = crates().join("../fuzz");
+    there.extend(
+        sources(&fuzz.join("src"))
+            .iter()
+            .map(|file| format!("/fuzz/{}", file.strip_prefix(&fuzz).unwrap().to_str().unwrap())),
+    );
     there.extend(there.clone().iter().map(|path| path.replace("/src/", "/")));
-    for page_name in ["ARCHITECTURE.md", "SECURITY.md"] {
+    for page_name in ["ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"] {
         let page = page(page_name);
         let words = page.split('`').skip(1).step_by(2);
         // Names in capitals stand for any.
