@@ -3,10 +3,10 @@
 mod accelerator;
 mod bench;
 mod cache;
-mod choices;
 mod demo;
 mod fuzz;
 mod guest;
+mod pins;
 mod run;
 mod setup;
 mod test;

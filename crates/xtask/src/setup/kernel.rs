@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::packages::Apt;
 use crate::cache::Cache;
-use crate::choices::Kernel;
+use crate::pins::Kernel;
 use crate::run::quietly;
 
 /// The part holds `vmlinuz` and `lib/modules/VERSION`.

@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cache::Cache;
-use crate::choices;
+use crate::pins;
 use packages::Apt;
 
 /// What boots a guest from a directory: all that the demo needs.
@@ -63,28 +63,28 @@ impl Setup {
     }
 
     fn boot_parts(&self) -> Result<BootParts> {
-        self.apt.install(choices::BOOT_PACKAGES)?;
-        let kernel = kernel::install(&self.cache, &self.apt, &choices::KERNEL)?;
+        self.apt.install(pins::BOOT_PACKAGES)?;
+        let kernel = kernel::install(&self.cache, &self.apt, &pins::KERNEL)?;
         Ok(BootParts {
             kernel: kernel.join("vmlinuz"),
             root: busybox::install(&self.cache)?,
-            qemu: choices::HOST_QEMU.into(),
+            qemu: pins::HOST_QEMU.into(),
         })
     }
 
     fn parts(&self) -> Result<Parts> {
         let Setup { cache, apt, .. } = self;
         let boot = self.boot_parts()?;
-        apt.install(choices::TEST_PACKAGES)?;
-        let kernel_with_modules = kernel::install(cache, apt, &choices::KERNEL_WITH_MODULES)?;
+        apt.install(pins::TEST_PACKAGES)?;
+        let kernel_with_modules = kernel::install(cache, apt, &pins::KERNEL_WITH_MODULES)?;
         let new_qemu = qemu11::install(cache, apt)?;
         let uml = uml::install(cache, apt, &qemu11::tree(cache)).map_err(|error| format!("{error:#}"));
         if let Err(reason) = &uml {
             println!("  skipped  {}  ({reason})", uml::PART);
         }
-        let pjdfstest = tools::install(cache, &choices::PJDFSTEST)?;
-        tools::install(cache, &choices::CARGO_DENY)?;
-        tools::install_unless_there(cache, &choices::CARGO_NEXTEST)?;
+        let pjdfstest = tools::install(cache, &pins::PJDFSTEST)?;
+        tools::install(cache, &pins::CARGO_DENY)?;
+        tools::install_unless_there(cache, &pins::CARGO_NEXTEST)?;
         Ok(Parts {
             boot,
             kernel_with_modules,
@@ -118,15 +118,15 @@ pub(crate) fn to_boot() -> Result<BootParts> {
 /// Builds the peer daemon and returns its binary.
 pub(crate) fn peer() -> Result<PathBuf> {
     let setup = Setup::begin()?;
-    setup.apt.install(choices::PEER_PACKAGES)?;
-    tools::install(&setup.cache, &choices::VIRTIOFSD)
+    setup.apt.install(pins::PEER_PACKAGES)?;
+    tools::install(&setup.cache, &pins::VIRTIOFSD)
 }
 
 /// Installs what the fuzz targets need, and returns the program that runs them.
 pub(crate) fn fuzzer() -> Result<PathBuf> {
     let setup = Setup::begin()?;
-    setup.apt.install(choices::FUZZ_PACKAGES)?;
-    tools::install_unless_there(&setup.cache, &choices::CARGO_FUZZ)
+    setup.apt.install(pins::FUZZ_PACKAGES)?;
+    tools::install_unless_there(&setup.cache, &pins::CARGO_FUZZ)
 }
 
 pub(crate) use busybox::copy_root;

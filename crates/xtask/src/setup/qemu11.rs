@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::packages::Apt;
 use crate::cache::Cache;
-use crate::choices::{NEW_QEMU_RELEASE, NEW_QEMU_SUITE};
+use crate::pins::{NEW_QEMU_RELEASE, NEW_QEMU_SUITE};
 use crate::run::{output, quietly};
 
 const PART: &str = "qemu-11";

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cache::Cache;
-use crate::choices::Tool;
+use crate::pins::Tool;
 use crate::run::{exists, quietly};
 
 /// The only target that the guests and the packages above know.

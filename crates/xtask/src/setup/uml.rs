@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::packages::Apt;
 use crate::cache::Cache;
-use crate::choices::{UML_PACKAGE, UML_SUITES};
+use crate::pins::{UML_PACKAGE, UML_SUITES};
 use crate::run::output;
 
 pub(super) const PART: &str = "uml";

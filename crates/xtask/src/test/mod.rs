@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::choices::{CARGO_DENY, CARGO_NEXTEST};
+use crate::pins::{CARGO_DENY, CARGO_NEXTEST};
 use crate::run::{exists, shown};
 use crate::setup::{self, TARGET};
 
