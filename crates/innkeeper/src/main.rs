@@ -1,6 +1,5 @@
 //! Serves host directories and devices to virtual machines over vhost-user, and explains failures.
 
-mod bench;
 mod commands;
 mod guest;
 mod regular_file;

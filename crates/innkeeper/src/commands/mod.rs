@@ -10,11 +10,11 @@ mod why;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use bench::Bench;
 use clap::{CommandFactory, Parser, Subcommand};
 use process::arguments::Log;
 use process::say::say;
 
-use crate::bench::{self, Bench};
 use crate::serve;
 use crate::serve::Served;
 use boot::args::Boot;

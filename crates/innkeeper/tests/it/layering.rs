@@ -124,9 +124,7 @@ fn the_table_has_all_crates_and_what_each_imports() {
 fn in_the_program_only_mounts_drive_daemons() {
     let source = crates().join("innkeeper/src");
     for file in sources(&source) {
-        let of_mount = ["bench", "commands/mount"]
-            .iter()
-            .any(|own| file.starts_with(source.join(own)));
+        let of_mount = file.starts_with(source.join("commands/mount"));
         assert!(
             of_mount || !paths_of(&code(&file)).contains("driver"),
             "{} names driver",

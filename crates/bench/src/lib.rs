@@ -1,0 +1,44 @@
+//! `innkeeper bench`: drives daemons straight over the ring, with no kernel in the way, has tools work on mounts of them, and
+//! compares them with each other and with the host.
+//!
+//! Knows no device but by its socket: all daemons, ours as well, are programs that it starts.
+
+mod arguments;
+mod comparison;
+mod daemon;
+mod error;
+mod figures;
+mod host;
+mod interrupt;
+mod machine;
+mod measure;
+mod progress;
+mod random;
+mod ring;
+mod scratch;
+mod show;
+mod side;
+mod tally;
+mod task;
+mod tools;
+mod turns;
+
+pub use arguments::Bench;
+pub use error::Error;
+
+use comparison::{All, compare};
+use interrupt::Interrupt;
+
+/// Measures all that was asked for. Answers the exit status. For the start of the process, before its first thread.
+pub fn run(args: &Bench) -> Result<u8, Error> {
+    process::limits::raise_open_files(None)?;
+    let interrupt = Interrupt::watch()?;
+    match compare(args, &interrupt) {
+        Ok(All::Measured) => Ok(0),
+        Ok(All::ButMissing) if args.tasks.is_empty() => Ok(0),
+        Ok(All::ButMissing) => Ok(1),
+        // Whatever went wrong after a signal went wrong because of it.
+        Err(_) if interrupt.signal() != 0 => Ok(128 + u8::try_from(interrupt.signal()).unwrap_or(0)),
+        Err(error) => Err(error),
+    }
+}

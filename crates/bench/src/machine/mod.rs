@@ -1,0 +1,3 @@
+//! What the kernel counts while something is measured.
+
+pub(crate) mod syscalls;
