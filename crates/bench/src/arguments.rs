@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::daemon::names::names;
 use crate::daemon::placement::Placement;
 use crate::daemon::recipe::Recipe;
 use crate::task::{Task, all};
@@ -137,26 +138,18 @@ impl Bench {
 
     /// Our own daemon first, then the others. Each name is given once.
     pub(crate) fn recipes(&self) -> Vec<Recipe> {
-        let mut recipes = vec![Recipe {
+        let own = Recipe {
             name: "innkeeper".into(),
             command: None,
-        }];
-        for command in &self.against {
-            let word = command.split_whitespace().next().unwrap_or_default();
-            let program = word.rsplit('/').next().unwrap_or_default().to_owned();
-            let namesakes = recipes
-                .iter()
-                .filter(|recipe| recipe.name.split('#').next() == Some(&*program));
-            let name = match namesakes.count() {
-                0 => program,
-                others => format!("{program}#{}", others + 1),
-            };
-            recipes.push(Recipe {
-                name,
-                command: Some(command.clone()),
-            });
-        }
-        recipes
+        };
+        let program = std::env::current_exe().unwrap_or_default();
+        let directory = program.parent().unwrap_or(&program).display().to_string();
+        let names = names(&directory, &own.describe(self.queues), &self.against);
+        let others = names.into_iter().zip(&self.against).map(|(name, command)| Recipe {
+            name,
+            command: Some(command.clone()),
+        });
+        [own].into_iter().chain(others).collect()
     }
 }
 

@@ -15,8 +15,9 @@ use crate::progress::{print, progress};
 use crate::ring::session::Connection;
 use crate::ring::workload::Workload;
 use crate::scratch::{Scratch, Sizes};
+use crate::show::plot;
 use crate::show::report::{self, Description, Report};
-use crate::show::{plot, table};
+use crate::show::table::{self, Table};
 use crate::side::Side;
 use crate::task::{Figure, Task};
 use crate::tools::tool::Tool;
@@ -63,6 +64,7 @@ pub(crate) fn compare(args: &Bench, interrupt: &Interrupt) -> Result<All, Error>
         }
         interrupt.check()?;
     }
+    print(&table::doubtful(&comparison.report.workloads))?;
     if let Some(path) = &args.json {
         comparison.report.write(path)?;
     }
@@ -110,6 +112,7 @@ struct Comparison<'a> {
     start: Start<'a>,
     sides: Vec<Side>,
     report: Report,
+    table: Table,
     /// Or why system calls are not counted.
     syscalls: io::Result<Syscalls>,
     /// Whether the table of rates has its heading.
@@ -140,6 +143,7 @@ impl<'a> Comparison<'a> {
             interrupt,
             start,
             sides,
+            table: Table::new(&report.contenders),
             report,
             syscalls: Syscalls::new(),
             headed: false,
@@ -154,17 +158,17 @@ impl<'a> Comparison<'a> {
             time: self.args.round_time(),
         };
         let syscalls = self.syscalls.as_ref().ok();
-        let rounds = turns.take(workload, &mut self.sides, self.start.scratch, syscalls, self.interrupt)?;
+        let taken = turns.take(workload, &mut self.sides, self.start.scratch, syscalls, self.interrupt)?;
         if !self.headed {
             self.headed = true;
-            print(&table::heading(
+            print(&self.table.heading(
                 self.args.rounds,
                 self.args.seconds_per_round,
                 self.syscalls.as_ref().err(),
             ))?;
         }
-        let measured = self.report.add(workload.to_string(), workload.kind.unit(), &rounds);
-        print(&table::lines(measured))
+        let measured = self.report.add(workload.to_string(), workload.kind.unit(), &taken);
+        print(&self.table.lines(measured))
     }
 
     fn tool(&mut self, tool: Tool) -> Result<(), Error> {
@@ -173,13 +177,13 @@ impl<'a> Comparison<'a> {
             None => {
                 progress("making files for tools");
                 let made = Workshop::make(self.start, self.args.tree_files, &self.tools)?;
-                print(&table::tools_heading(self.args.rounds))?;
+                print(&self.table.tools_heading(self.args.rounds))?;
                 self.workshop.insert(made)
             }
         };
-        let rounds = workshop.measure(tool, self.args.rounds, &self.report.contenders)?;
-        let measured = self.report.add(tool.to_string(), Unit::Runs, &rounds);
-        print(&table::tool_lines(measured))
+        let taken = workshop.measure(tool, self.args.rounds, &self.report.contenders)?;
+        let measured = self.report.add(tool.to_string(), Unit::Runs, &taken);
+        print(&self.table.tool_lines(measured))
     }
 
     fn figure(&mut self, figure: Figure) -> Result<(), Error> {

@@ -22,6 +22,7 @@ mod tally;
 mod task;
 mod tools;
 mod turns;
+mod warning;
 
 pub use arguments::Bench;
 pub use error::Error;

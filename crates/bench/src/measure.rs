@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::machine::other_work::OtherWork;
 use crate::tally::Tally;
 
 /// What a rate counts.
@@ -90,10 +91,28 @@ pub(crate) struct Rounds {
     pub(crate) syscalls: Option<f64>,
 }
 
+/// All rounds of a workload, in the order of the contenders, and what else the machine did meanwhile.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) rounds: Vec<Rounds>,
+    pub(crate) other_work: OtherWork,
+}
+
 impl Rounds {
     /// Of one figure of each round; there is always at least one.
     pub(crate) fn spread(&self, figure: impl Fn(&Round) -> f64) -> Spread {
         Spread::of(self.all.iter().map(figure)).unwrap_or_default()
+    }
+
+    /// The interquartile range of the rates divided by their median; `None` for less than two rounds.
+    pub(crate) fn interquartile(&self) -> Option<f64> {
+        let mut rates: Vec<f64> = self.all.iter().map(|round| round.rate).collect();
+        rates.sort_by(f64::total_cmp);
+        if rates.len() < 2 {
+            return None;
+        }
+        let range = quantile(&rates, 0.75) - quantile(&rates, 0.25);
+        Some(range / quantile(&rates, 0.5).max(f64::MIN_POSITIVE))
     }
 
     /// This rate divided by the rate of `other`, round by round: neighbours in time have the same noise.
@@ -105,6 +124,13 @@ impl Rounds {
                 .map(|(own, other)| own.rate / other.rate),
         )
     }
+}
+
+/// Between neighbours in `sorted`, which is not empty, as far as the quantile lies between them.
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let place = part * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
 }
 
 #[cfg(test)]

@@ -117,6 +117,14 @@ impl Runner<'_> {
         Ok(count as f64 / tally.operations.max(1) as f64)
     }
 
+    /// Zero for the host.
+    pub(crate) fn daemon_cpu_time(&self) -> Duration {
+        match self {
+            Self::Daemon { contender, .. } => contender.cpu_time(),
+            Self::Host(_) => Duration::ZERO,
+        }
+    }
+
     fn cpu_time(&self) -> Duration {
         match self {
             Self::Daemon { contender, .. } => contender.cpu_time(),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
+use crate::machine::other_work::Reading;
 use crate::machine::syscalls::Syscalls;
-use crate::measure::Rounds;
+use crate::measure::{Rounds, Taken};
 use crate::progress::progress;
 use crate::ring::workload::Workload;
 use crate::scratch::Scratch;
-use crate::side::Side;
+use crate::side::{Runner, Side};
 
 /// Not counted, before the rounds of each workload.
 const WARM_UP: Duration = Duration::from_millis(50);
@@ -32,7 +33,7 @@ impl Turns {
         scratch: &Scratch,
         syscalls: Option<&Syscalls>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Rounds>, Error> {
+    ) -> Result<Taken, Error> {
         let mut runners = sides
             .iter_mut()
             .map(|side| side.prepare(workload, scratch))
@@ -41,6 +42,7 @@ impl Turns {
         for runner in &mut runners {
             runner.round(WARM_UP.min(self.time), &interrupt.flag)?;
         }
+        let before = Reading::now(running(&runners))?;
         for number in 1..=self.rounds {
             for (runner, rounds) in runners.iter_mut().zip(&mut all) {
                 progress(&format!(
@@ -52,6 +54,7 @@ impl Turns {
                 interrupt.check()?;
             }
         }
+        let other_work = before.until(&Reading::now(running(&runners))?);
         // Afterwards: what counts them makes each a little slower.
         if let Some(syscalls) = syscalls {
             for (runner, rounds) in runners.iter_mut().zip(&mut all) {
@@ -60,6 +63,14 @@ impl Turns {
             }
         }
         progress("");
-        Ok(all)
+        Ok(Taken {
+            rounds: all,
+            other_work,
+        })
     }
+}
+
+/// CPU time of all daemons: those whose turn it is not have no work, but may do some.
+fn running(runners: &[Runner<'_>]) -> Duration {
+    runners.iter().map(Runner::daemon_cpu_time).sum()
 }

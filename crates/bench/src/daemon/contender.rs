@@ -93,7 +93,7 @@ impl Contender {
 
     /// CPU time that the daemon has used, all of its threads and children together.
     pub(crate) fn cpu_time(&self) -> Duration {
-        Duration::from_nanos(self.processes().iter().map(|&process| run_time(process)).sum())
+        self.processes().into_iter().map(cpu_time).sum()
     }
 
     /// All of its threads.
@@ -172,13 +172,13 @@ fn tasks(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Nanoseconds that the threads of a process have run, which is finer than the ticks of `/proc/PID/stat`.
-fn run_time(process: u32) -> u64 {
+/// CPU time that the threads of a process have used, which is finer than the ticks of `/proc/PID/stat`.
+pub(crate) fn cpu_time(process: u32) -> Duration {
     let of_task = |task| {
         let text = fs::read_to_string(format!("/proc/{process}/task/{task}/schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<u64>().ok()
     };
-    tasks(process).into_iter().filter_map(of_task).sum()
+    Duration::from_nanos(tasks(process).into_iter().filter_map(of_task).sum())
 }
 
 /// Keeps the end of what the daemon says.

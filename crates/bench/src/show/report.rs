@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::figures::Values;
-use crate::measure::{Round, Rounds, Spread, Unit};
+use crate::measure::{Round, Spread, Taken, Unit};
+use crate::warning::{Warning, warnings};
 
 /// Goes up when a field changes its meaning or goes away.
 const VERSION: u32 = 1;
@@ -40,6 +41,8 @@ pub(crate) struct Description {
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) unit: Unit,
+    /// Why the figures may not repeat; empty if nothing speaks against them.
+    pub(crate) warnings: Vec<Warning>,
     pub(crate) results: Vec<Measurement>,
 }
 
@@ -82,7 +85,10 @@ impl Report {
     }
 
     /// Adds the rounds of all contenders, in their order.
-    pub(crate) fn add(&mut self, name: String, unit: Unit, rounds: &[Rounds]) -> &Measured {
+    pub(crate) fn add(&mut self, name: String, unit: Unit, taken: &Taken) -> &Measured {
+        let rounds = &taken.rounds[..];
+        let names = self.contenders.iter().map(|contender| &*contender.name);
+        let warnings = warnings(names.zip(rounds), taken.other_work);
         let results = self.contenders.iter().zip(rounds).enumerate();
         let results = results.map(|(index, (contender, own))| Measurement {
             contender: contender.name.clone(),
@@ -97,6 +103,7 @@ impl Report {
         let measured = Measured {
             name,
             unit,
+            warnings,
             results: results.collect(),
         };
         self.workloads.push(measured);

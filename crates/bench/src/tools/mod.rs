@@ -25,7 +25,8 @@ use crate::daemon::contender::Contender;
 use crate::daemon::recipe::Recipe;
 use crate::daemon::start::Start;
 use crate::error::Error;
-use crate::measure::{Round, Rounds};
+use crate::machine::other_work::{OtherWork, Reading};
+use crate::measure::{Round, Rounds, Taken};
 use crate::progress::progress;
 use crate::scratch::own_directory;
 use crate::show::report::Description;
@@ -123,19 +124,30 @@ impl<'a> Workshop<'a> {
     }
 
     /// `rounds` runs of a tool by each contender, the host last, taking turns.
-    pub(crate) fn measure(&self, tool: Tool, rounds: u32, contenders: &[Description]) -> Result<Vec<Rounds>, Error> {
+    pub(crate) fn measure(&self, tool: Tool, rounds: u32, contenders: &[Description]) -> Result<Taken, Error> {
         let mut all = vec![Rounds::default(); self.start.recipes.len() + 1];
         let recipes = || self.start.recipes.iter().map(Some).chain([None]);
         // Not counted: programs and files come into the page cache.
-        self.round(tool, self.start.recipes.len(), None, &contenders[0])?;
+        self.round(
+            tool,
+            self.start.recipes.len(),
+            None,
+            &contenders[0],
+            &mut OtherWork::default(),
+        )?;
+        let mut other_work = OtherWork::default();
         for number in 0..rounds {
             for ((index, recipe), contender) in recipes().enumerate().zip(contenders) {
                 progress(&format!("{tool}: round {} of {rounds}, {}", number + 1, contender.name));
-                all[index].all.push(self.round(tool, index, recipe, contender)?);
+                let round = self.round(tool, index, recipe, contender, &mut other_work)?;
+                all[index].all.push(round);
             }
         }
         progress("");
-        Ok(all)
+        Ok(Taken {
+            rounds: all,
+            other_work,
+        })
     }
 
     /// One run by one contender. No recipe: the host.
@@ -145,19 +157,23 @@ impl<'a> Workshop<'a> {
         index: usize,
         recipe: Option<&Recipe>,
         contender: &Description,
+        other_work: &mut OtherWork,
     ) -> Result<Round, Error> {
         self.prepare(tool, index)?;
         let Some(recipe) = recipe else {
+            let before = Reading::now(Duration::ZERO)?;
             let elapsed = self.work(tool, index, &self.share(), "the host")?;
+            *other_work += before.until(&Reading::now(Duration::ZERO)?);
             return Ok(Round::of_run(elapsed, None));
         };
         let (daemon, mount) = self.serve(recipe, contender)?;
-        let before = daemon.cpu_time();
         let blame = |error| daemon.blame(error);
+        let (before, cpu_before) = (Reading::now(daemon.cpu_time() + mount.cpu_time())?, daemon.cpu_time());
         let elapsed = self
             .work(tool, index, &self.mountpoint(), &recipe.name)
             .map_err(blame)?;
-        let cpu = daemon.cpu_time().saturating_sub(before);
+        let cpu = daemon.cpu_time().saturating_sub(cpu_before);
+        *other_work += before.until(&Reading::now(daemon.cpu_time() + mount.cpu_time())?);
         mount.end().map_err(blame)?;
         Ok(Round::of_run(elapsed, Some(cpu)))
     }

@@ -5,12 +5,14 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use process::child::die_with_us;
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::run;
+use crate::daemon::contender::cpu_time;
 use crate::error::Error;
 
 /// A running `innkeeper mount`. When dropped, it is killed and its mount is taken away.
@@ -64,6 +66,11 @@ impl Relay {
             return Err(relay.failure());
         }
         Ok(relay)
+    }
+
+    /// CPU time that it has used so far.
+    pub(super) fn cpu_time(&self) -> Duration {
+        cpu_time(self.child.id())
     }
 
     /// Unmounts.
