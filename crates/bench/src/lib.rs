@@ -32,7 +32,7 @@ use interrupt::Interrupt;
 
 /// Measures all that was asked for. Answers the exit status. For the start of the process, before its first thread.
 pub fn run(args: &Bench) -> Result<u8, Error> {
-    process::limits::raise_open_files(None)?;
+    process::limits::raise_open_files(args.process.rlimit_nofile)?;
     let interrupt = Interrupt::watch()?;
     match compare(args, &interrupt) {
         Ok(All::Measured) => Ok(0),

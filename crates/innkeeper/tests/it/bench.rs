@@ -167,6 +167,17 @@ fn a_daemon_that_does_not_start_is_told_in_one_sentence_with_its_last_words() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_the_one_that_was_asked_for() {
+    let (directory, results) = (in_memory(), tempfile::tempdir().unwrap());
+    let limit = results.path().join("limit");
+    // A daemon inherits it, and this one ends at once.
+    let daemon = format!("sh -c 'ulimit -n > {}' {{socket}} {{directory}}", limit.display());
+    let output = bench(directory.path(), &["--rlimit-nofile", "500", "--against", &daemon]);
+    assert_refused(&output, 1, &["sh ended"]);
+    assert_eq!(fs::read_to_string(limit).unwrap().trim(), "500");
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_to_is_refused() {
     let output = bench(Path::new("/proc"), &[]);
     assert_refused(&output, 1, &["cannot make files to measure with in /proc"]);
