@@ -83,7 +83,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The source is a directory.
-    #[error("the entropy source {} is a directory; name a file", path.display())]
+    #[error("the entropy source {} is a directory", path.display())]
     Directory {
         /// The source.
         path: PathBuf,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use devices::rng::{RngDevice, RngOptions};
 use process::arguments::{BASIC, bytes};
+use process::whole;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
@@ -95,8 +96,13 @@ impl device::Attach for Attach {
     }
 }
 
+/// Why there is no entropy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; name another file with --source")]
+struct NoSource(String);
+
 fn make(options: RngOptions) -> Result<Made, Error> {
-    let device = RngDevice::new(options).map_err(|error| Error::Device(Box::new(error)))?;
+    let device = RngDevice::new(options).map_err(|error| Error::Device(Box::new(NoSource(whole(&error)))))?;
     Ok(Made {
         device: Box::new(device),
         at_end: None,

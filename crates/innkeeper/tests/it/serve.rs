@@ -100,3 +100,14 @@ fn every_device_needs_one_socket() {
         assert!(said.contains("--socket-path"), "{device}: {said}");
     }
 }
+
+#[test]
+fn a_source_of_entropy_that_cannot_be_read_is_told_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    for (source, reason) in [("/nowhere", "No such file"), ("/", "is a directory")] {
+        let options = ["rng", "--socket-path", socket.to_str().unwrap(), "--source", source];
+        let output = innkeeper(options).output().unwrap();
+        assert_refused(&output, 1, &[source, reason, "--source"]);
+    }
+}
