@@ -11,7 +11,7 @@ use rustix::fs::{
 use super::handle::Opened;
 use super::inode::{Node, Place};
 use super::procfs::FdName;
-use super::{Passthrough, call};
+use super::{Passthrough, syscall_text};
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Handle, Name, NodeId, Result, SetAttr, SetTime};
 use crate::sys;
@@ -30,21 +30,27 @@ const ALL: StatxFlags = StatxFlags::BASIC_STATS
 
 /// Attributes of the inode behind `fd`, with its mount.
 pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<Statx> {
-    statx(fd, c"", ITSELF, ALL).of(|| format!("statx(node, \"\", {})", call::statx(ITSELF)))
+    statx(fd, c"", ITSELF, ALL).of(|| format!("statx(node, \"\", {})", syscall_text::statx(ITSELF)))
 }
 
 /// The same of what `name` stands for in `directory`, be it a symbolic link or a mount point.
 pub(super) fn stat_at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let name = name.as_c_str();
-    statx(directory, name, flags, ALL).of(|| format!("statx(parent, {}, {})", call::Quoted(name), call::statx(flags)))
+    statx(directory, name, flags, ALL).of(|| {
+        format!(
+            "statx(parent, {}, {})",
+            syscall_text::Quoted(name),
+            syscall_text::statx(flags)
+        )
+    })
 }
 
 /// Kind, mode and group of the inode behind `fd`, without asking a server for what is known: fstat(2) has NFS write back what is dirty.
 pub(super) fn stat_cached(fd: BorrowedFd<'_>) -> Result<Statx> {
     let flags = ITSELF | AtFlags::STATX_DONT_SYNC;
     let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::GID;
-    statx(fd, c"", flags, wanted).of(|| format!("statx(node, \"\", {})", call::statx(flags)))
+    statx(fd, c"", flags, wanted).of(|| format!("statx(node, \"\", {})", syscall_text::statx(flags)))
 }
 
 /// Where the inode lies that [`stat`] found.
@@ -134,7 +140,7 @@ impl Passthrough {
             Some(file) => statx(file.fd(), c"", flags, mask),
             None => statx(&self.descriptor(node)?, c"", flags, mask),
         }
-        .of(|| format!("statx({what}, \"\", {})", call::statx(flags)))
+        .of(|| format!("statx({what}, \"\", {})", syscall_text::statx(flags)))
     }
 
     pub(super) fn change_attributes(&self, id: NodeId, change: &SetAttr) -> Result<(wire::Attr, Duration)> {

@@ -12,13 +12,13 @@ use rustix::fs::{
 use super::Passthrough;
 use super::birth::{Birth, Look};
 use super::budget::Permit;
-use super::call::{self, Quoted};
 use super::credentials::UmaskGuard;
 use super::held::Held;
 use super::identity::{Anchor, Identity};
 use super::inode::{Key, Node};
 use super::opening::{NodeFd, PathFd};
 use super::procfs::FdName;
+use super::syscall_text::{self, Quoted};
 use super::{attr, pause};
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
@@ -277,7 +277,10 @@ impl Passthrough {
         let namer = self.credentials.become_namer(by)?;
         renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags).of(|| {
             let (from, to) = (Quoted(from.1.as_c_str()), Quoted(to.1.as_c_str()));
-            format!("renameat2(parent, {from}, new parent, {to}, {})", call::rename(flags))
+            format!(
+                "renameat2(parent, {from}, new parent, {to}, {})",
+                syscall_text::rename(flags)
+            )
         })?;
         drop(namer);
         if let Some(last) = last {

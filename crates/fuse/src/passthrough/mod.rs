@@ -19,7 +19,6 @@
 mod attr;
 mod birth;
 mod budget;
-mod call;
 mod credentials;
 mod dax;
 mod directory;
@@ -39,6 +38,7 @@ mod pause;
 mod procfs;
 mod read;
 mod recent;
+mod syscall_text;
 mod xattr;
 
 use std::ffi::CStr;

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Statx, openat, openat2};
 
-use super::call::{self, Quoted};
 use super::procfs::{FdName, ProcSelfFd};
+use super::syscall_text::{self, Quoted};
 use super::{attr, pause};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Name, Result};
@@ -47,7 +47,13 @@ impl PathFd {
     pub(super) fn of_name(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<PathFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)
-            .of(|| format!("openat2(parent, {}, {})", Quoted(name.as_c_str()), call::open(flags)))
+            .of(|| {
+                format!(
+                    "openat2(parent, {}, {})",
+                    Quoted(name.as_c_str()),
+                    syscall_text::open(flags)
+                )
+            })
             .map(PathFd)
     }
 
@@ -107,7 +113,7 @@ impl OpenFd {
     pub(super) fn directory(fd: &impl AsFd) -> Result<OpenFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(fd, c".", flags, Mode::empty())
-            .of(|| format!("openat(node, \".\", {})", call::open(flags)))
+            .of(|| format!("openat(node, \".\", {})", syscall_text::open(flags)))
             .map(OpenFd)
     }
 
@@ -117,7 +123,7 @@ impl OpenFd {
         openat2(directory, name.as_c_str(), flags, mode, INSIDE)
             .of(|| {
                 let (name, mode) = (Quoted(name.as_c_str()), mode.bits());
-                format!("openat2(parent, {name}, {}, 0{mode:o})", call::open(flags))
+                format!("openat2(parent, {name}, {}, 0{mode:o})", syscall_text::open(flags))
             })
             .map(OpenFd)
     }
@@ -128,7 +134,7 @@ impl OpenFd {
         openat2(directory, c".", flags, mode, INSIDE)
             .of(|| {
                 let mode = mode.bits();
-                format!("openat2(parent, \".\", {}, 0{mode:o})", call::open(flags))
+                format!("openat2(parent, \".\", {}, 0{mode:o})", syscall_text::open(flags))
             })
             .map(OpenFd)
     }
@@ -173,7 +179,7 @@ impl AsFd for NodeFd {
 fn reopen(fd: BorrowedFd<'_>, proc: &ProcSelfFd, flags: OFlags) -> Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;
     openat(proc.directory(), FdName::of(fd).as_c_str(), flags, Mode::empty())
-        .of(|| format!("open(node, {})", call::open(flags)))
+        .of(|| format!("open(node, {})", syscall_text::open(flags)))
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use rustix::fs::{AtFlags, Mode, XattrFlags, chmodat, getxattr, getxattr_query, l
 
 use super::Passthrough;
 use super::attr;
-use super::call::Quoted;
 use super::opening::NodeFd;
 use super::procfs::FdName;
+use super::syscall_text::Quoted;
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, NodeId, Result, XattrReply};
 use crate::wire::InitFlags;
