@@ -8,10 +8,10 @@
 mod connection;
 mod counters;
 mod device;
-mod early;
 mod event;
 mod files;
 mod lane;
+mod moderation;
 mod polling;
 mod queues;
 mod saved;

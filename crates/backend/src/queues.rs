@@ -12,8 +12,8 @@ use virtqueue::{Chain, Early, Outcome, Pending, Queue, Served, Violation, Work};
 
 use crate::Waker;
 use crate::counters::Counters;
-use crate::early::Experience;
 use crate::event::Event;
+use crate::moderation::Moderation;
 
 /// Chains served before the lane looks at its commands and at its other queues again.
 const BATCH: u32 = 64;
@@ -52,7 +52,7 @@ pub(crate) struct Ring {
     pub(crate) unreachable: bool,
     /// Chains that were kept are complete, and the driver may have to be told.
     completed: bool,
-    early: Experience,
+    moderation: Moderation,
     counters: Arc<Counters>,
     /// What of the queue's work is counted.
     counted: Work,
@@ -175,7 +175,7 @@ impl Ring {
             failed: false,
             unreachable: false,
             completed: false,
-            early: Experience::new(),
+            moderation: Moderation::new(),
             counters,
             counted: Work::default(),
             small_batches: 0,
@@ -192,16 +192,16 @@ impl Ring {
     }
 
     fn serve(&mut self, waker: &Waker, each: impl FnMut(Chain<'_>) -> Outcome) {
-        let after = self.early.patience();
+        let after = self.moderation.patience();
         let Self {
             index,
             queue,
             call,
-            early,
+            moderation,
             counters,
             ..
         } = self;
-        let mut interrupt = || early.watch(|| interrupt(*index, call.as_deref(), counters));
+        let mut interrupt = || moderation.watch(|| interrupt(*index, call.as_deref(), counters));
         let start = Instant::now();
         let early = Early {
             start,

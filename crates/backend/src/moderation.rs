@@ -1,4 +1,4 @@
-//! When a driver is interrupted although the batch is not done (see `Queue::serve_early`).
+//! Interrupt moderation: when a driver is interrupted although the batch is not done (see `Queue::serve_early`).
 //!
 //! A driver with a processor of its own handles what is done while the lane goes on. One that shares the lane's processor takes it
 //! from the lane: both are switched to and fro once an interrupt instead of once a batch, which costs up to half of all
@@ -21,9 +21,9 @@ const PAUSE_MOST: u32 = 2048;
 /// Off the processor for so long: no interrupt of the host's hardware, but another thread.
 const SWITCHED: Duration = Duration::from_micros(2);
 
-/// What early interrupts have done to the lane so far.
+/// How soon the lane interrupts its driver, by what early interrupts have done to the lane so far.
 #[derive(Debug)]
-pub(crate) struct Experience {
+pub(crate) struct Moderation {
     /// Batches with long patience that are still to come.
     left: u32,
     /// How many there will be when it happens again.
@@ -32,9 +32,9 @@ pub(crate) struct Experience {
     watch: bool,
 }
 
-impl Experience {
-    pub(crate) fn new() -> Experience {
-        Experience {
+impl Moderation {
+    pub(crate) fn new() -> Moderation {
+        Moderation {
             left: 0,
             pause: PAUSE,
             watch: true,
@@ -84,39 +84,39 @@ mod tests {
     use super::*;
 
     /// Batches before the next that is as prompt as can be.
-    fn pause(experience: &mut Experience) -> u32 {
+    fn pause(moderation: &mut Moderation) -> u32 {
         (0..)
-            .find(|_| experience.patience() == PATIENCE)
+            .find(|_| moderation.patience() == PATIENCE)
             .expect("a pause has an end")
     }
 
     #[test]
     fn interrupts_that_cost_the_processor_are_put_off_longer_each_time() {
-        let mut experience = Experience::new();
-        assert_eq!(pause(&mut experience), 0, "nothing is known at first");
+        let mut moderation = Moderation::new();
+        assert_eq!(pause(&mut moderation), 0, "nothing is known at first");
         for expected in [16, 32, 64, 128, 256, 512, 1024, 2048, 2048] {
-            experience.learn(true);
-            assert_eq!(pause(&mut experience), expected);
+            moderation.learn(true);
+            assert_eq!(pause(&mut moderation), expected);
         }
     }
 
     #[test]
     fn one_that_leaves_the_processor_alone_is_followed_by_others() {
-        let mut experience = Experience::new();
+        let mut moderation = Moderation::new();
         for _ in 0..5 {
-            experience.learn(true);
-            pause(&mut experience);
+            moderation.learn(true);
+            pause(&mut moderation);
         }
-        experience.learn(false);
-        assert_eq!(pause(&mut experience), 0);
-        experience.learn(true);
-        assert_eq!(pause(&mut experience), PAUSE);
+        moderation.learn(false);
+        assert_eq!(pause(&mut moderation), 0);
+        moderation.learn(true);
+        assert_eq!(pause(&mut moderation), PAUSE);
     }
 
     #[test]
     fn a_sleep_in_the_middle_of_an_interrupt_counts_as_a_switch() {
-        let mut experience = Experience::new();
-        experience.watch(|| std::thread::sleep(Duration::from_millis(1)));
-        assert_eq!(experience.patience(), LONG_PATIENCE);
+        let mut moderation = Moderation::new();
+        moderation.watch(|| std::thread::sleep(Duration::from_millis(1)));
+        assert_eq!(moderation.patience(), LONG_PATIENCE);
     }
 }
