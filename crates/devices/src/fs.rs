@@ -1,19 +1,19 @@
 //! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, every other one carries requests, and a FUSE server answers on all of them.
 
+mod deferred;
 mod helpers;
-mod kept;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backend::{Device, Lane, Lanes, Queues, Setup};
+use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::FileSystem;
-use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 
+use self::deferred::DeferredChains;
 use self::helpers::Helpers;
-use self::kept::Kept;
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;
@@ -118,7 +118,7 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
         for index in 1..self.queue_count() {
             lanes.add(&[index], |waker| RequestLane {
                 server: server(),
-                kept: Kept::new(Arc::clone(&self.helpers), index, waker.clone()),
+                deferred: DeferredChains::new(Arc::clone(&self.helpers), index, waker.clone()),
             })?;
         }
         Ok(())
@@ -145,7 +145,7 @@ impl<F: FileSystem> Lane for HighPriorityLane<F> {
             match self.server.dispatch_high_priority(&mut chain.reader, &mut chain.writer) {
                 Answer::Done(written) => chain.done(written),
                 // Nothing that the server takes from this queue waits for data.
-                Answer::PutOff | Answer::Later(_) => chain.put_back(),
+                Answer::PutOff | Answer::Deferred(_) => chain.put_back(),
             }
         });
     }
@@ -158,24 +158,25 @@ impl<F: FileSystem> Lane for HighPriorityLane<F> {
 /// One request queue. What waits for data does so elsewhere, so that the requests behind it do not wait for it.
 struct RequestLane<F> {
     server: Arc<Server<F>>,
-    kept: Kept,
+    deferred: DeferredChains,
 }
 
 impl<F: FileSystem + 'static> Lane for RequestLane<F> {
     fn serve(&mut self, index: u16, queues: &mut Queues) {
         queues.serve(index, |mut chain| {
-            let on_wait = if self.kept.is_full() {
-                OnWait::Stay
+            let on_block = if self.deferred.is_full() {
+                OnBlock::Wait
             } else {
-                OnWait::Leave
+                OnBlock::Defer
             };
-            match self.server.dispatch(&mut chain.reader, &mut chain.writer, on_wait) {
+            match self.server.dispatch(&mut chain.reader, &mut chain.writer, on_block) {
                 Answer::Done(written) => chain.done(written),
                 Answer::PutOff => chain.put_back(),
-                Answer::Later(later) => {
+                Answer::Deferred(read) => {
                     let (pending, outcome) = chain.keep();
                     let server = Arc::clone(&self.server);
-                    self.kept.hand_out(pending, move |writer| server.finish(later, writer));
+                    self.deferred
+                        .hand_out(pending, move |writer| server.finish(read, writer));
                     outcome
                 }
             }
@@ -183,10 +184,10 @@ impl<F: FileSystem + 'static> Lane for RequestLane<F> {
     }
 
     fn complete(&mut self, queues: &mut Queues) {
-        self.kept.complete(queues);
+        self.deferred.complete(queues);
     }
 
     fn settle(&mut self, _index: u16, queues: &mut Queues) {
-        self.kept.settle(queues);
+        self.deferred.settle(queues);
     }
 }

@@ -5,11 +5,11 @@
 
 pub mod cause;
 mod dax;
+pub mod deferred;
 pub mod descriptors;
 pub mod escape;
 pub mod failure;
 pub mod fs;
-pub mod later;
 mod operation;
 pub mod passthrough;
 mod reply;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use guestmem::{CursorError, Writer};
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::deferred::{DeferredRead, OnBlock, Outstanding};
 use crate::fs::{DirectorySink, Entry, Errno, Opened, RestOfRead, Result};
-use crate::later::{Later, OnWait, Within};
 use crate::wire;
 
 /// A rule.
@@ -19,21 +19,21 @@ pub(crate) struct Reply<'a, 'm> {
     body: &'a mut Writer<'m>,
     length: usize,
     of: wire::InHeader,
-    on_wait: OnWait,
-    later: Option<Later>,
+    on_block: OnBlock,
+    deferred: Option<DeferredRead>,
 }
 
 impl<'a, 'm> Reply<'a, 'm> {
     /// Starts the reply to the request that `of` starts; `None` if there is no room for even the header.
-    pub(crate) fn begin(of: wire::InHeader, body: &'a mut Writer<'m>, on_wait: OnWait) -> Option<Reply<'a, 'm>> {
+    pub(crate) fn begin(of: wire::InHeader, body: &'a mut Writer<'m>, on_block: OnBlock) -> Option<Reply<'a, 'm>> {
         let header = body.split_at(size_of::<wire::OutHeader>()).ok()?;
         Some(Reply {
             header,
             body,
             length: 0,
             of,
-            on_wait,
-            later: None,
+            on_block,
+            deferred: None,
         })
     }
 
@@ -70,25 +70,26 @@ impl<'a, 'm> Reply<'a, 'm> {
         Ok(())
     }
 
-    /// Whether [`fill_or_leave`](Self::fill_or_leave) is for this request.
-    pub(crate) fn may_leave(&self) -> bool {
-        self.on_wait == OnWait::Leave
+    /// Whether [`fill_or_defer`](Self::fill_or_defer) is for this request.
+    pub(crate) fn may_defer(&self) -> bool {
+        self.on_block == OnBlock::Defer
     }
 
-    /// As `fill`, but `fill` may leave a rest for later.
-    pub(crate) fn fill_or_leave(
+    /// As `fill`, but `fill` may defer the rest of a read.
+    pub(crate) fn fill_or_defer(
         &mut self,
         size: u32,
-        fill: impl FnOnce(&mut Writer<'m>) -> Result<Option<(RestOfRead, Within)>>,
+        fill: impl FnOnce(&mut Writer<'m>) -> Result<Option<(RestOfRead, Outstanding)>>,
     ) -> Result<()> {
         let mut part = self
             .body
             .split_at(size as usize)
             .map_err(|_| Errno::EINVAL.rule(NO_ROOM))?;
-        let left = fill(&mut part)?;
+        let rest = fill(&mut part)?;
         let done = part.written();
         self.length += done;
-        self.later = left.map(|(rest, within)| Later::new(self.of, (done, size - done as u32), rest, within));
+        self.deferred =
+            rest.map(|(rest, outstanding)| DeferredRead::new(self.of, (done, size - done as u32), rest, outstanding));
         Ok(())
     }
 
@@ -99,9 +100,9 @@ impl<'a, 'm> Reply<'a, 'm> {
         Ok(())
     }
 
-    /// What was left for later, in which case there is nothing to end here.
-    pub(crate) fn take_later(&mut self) -> Option<Later> {
-        self.later.take()
+    /// What was deferred, in which case there is nothing to end here.
+    pub(crate) fn take_deferred(&mut self) -> Option<DeferredRead> {
+        self.deferred.take()
     }
 
     /// Writes the header in front of the body, or in front of nothing in case of an error. Gives the length of it all.

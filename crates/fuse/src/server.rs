@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use guestmem::{Reader, Window, WindowError, Writer};
 
 use crate::dax;
+use crate::deferred::{Answer, DeferredRead, DeferredReads, OnBlock};
 use crate::failure::{Failures, Places, Told};
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
-use crate::later::{Answer, Later, Leavings, OnWait};
 use crate::operation::{MAX_PAGES, MAX_WRITE, Operation};
 use crate::reply::{Directory, NO_ROOM, Reply};
 use crate::request::{self, Buffer, Init, Request};
@@ -61,8 +61,8 @@ pub struct Server<F> {
     /// The terms of the session, if there is one. Requests hold it for reading as long as they run, so that whoever ends
     /// the session waits for them.
     session: RwLock<Option<Negotiated>>,
-    /// Requests of the session that nobody holds it for, since they are left for later.
-    leavings: Leavings,
+    /// Reads of the session that nobody holds it for, since they are deferred.
+    deferred: DeferredReads,
     /// Where the guest gets files mapped.
     window: RwLock<Option<Arc<dyn Window>>>,
     /// Who is told of requests that fail.
@@ -75,7 +75,7 @@ impl<F: FileSystem> Server<F> {
         Server {
             fs,
             session: RwLock::new(None),
-            leavings: Leavings::default(),
+            deferred: DeferredReads::default(),
             window: RwLock::new(None),
             told: Told::default(),
         }
@@ -87,31 +87,31 @@ impl<F: FileSystem> Server<F> {
         self
     }
 
-    /// Serves one request of a request queue. `on_wait` says whether it may be left for later.
+    /// Serves one request of a request queue. `on_block` says whether it may be deferred.
     ///
     /// Whatever the guest sends, it is answered: with an errno in the reply, or without a reply if the request is
     /// shorter than its header or `writer` than a header. May be called from several threads at once.
-    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, on_wait: OnWait) -> Answer {
-        self.receive(reader, writer, Queue::Request, on_wait)
+    pub fn dispatch(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, on_block: OnBlock) -> Answer {
+        self.receive(reader, writer, Queue::Request, on_block)
     }
 
     /// As [`dispatch`](Self::dispatch), for the high-priority queue, which carries FORGET, BATCH_FORGET and INTERRUPT only
     /// (VIRTIO 1.2 5.11.6.2). Never waits for a request of another queue.
     pub fn dispatch_high_priority(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Answer {
-        self.receive(reader, writer, Queue::HighPriority, OnWait::Stay)
+        self.receive(reader, writer, Queue::HighPriority, OnBlock::Wait)
     }
 
-    /// Waits for the data of a read that [`dispatch`](Self::dispatch) left, and answers it. `writer` is all of the request's space for
+    /// Waits for the data of a read that [`dispatch`](Self::dispatch) deferred, and answers it. `writer` is all of the request's space for
     /// the reply, with what was written there before. Gives the bytes written, for the used ring.
-    pub fn finish(&self, later: Later, writer: &mut Writer<'_>) -> u32 {
-        let Later {
+    pub fn finish(&self, read: DeferredRead, writer: &mut Writer<'_>) -> u32 {
+        let DeferredRead {
             of,
             done,
             wanted,
             rest,
-            within: _until_the_end,
-        } = later;
-        let Some(mut reply) = Reply::begin(of, writer, OnWait::Stay) else {
+            outstanding: _until_the_end,
+        } = read;
+        let Some(mut reply) = Reply::begin(of, writer, OnBlock::Wait) else {
             return 0;
         };
         let _watch = self.told.watch();
@@ -141,7 +141,7 @@ impl<F: FileSystem> Server<F> {
         self.window.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue, on_wait: OnWait) -> Answer {
+    fn receive(&self, reader: &mut Reader<'_>, writer: &mut Writer<'_>, queue: Queue, on_block: OnBlock) -> Answer {
         let length = reader.remaining();
         let Ok(header) = reader.read_object::<wire::InHeader>() else {
             tracing::debug!(length, "request shorter than its header");
@@ -160,7 +160,7 @@ impl<F: FileSystem> Server<F> {
             }
             _ => {}
         }
-        let Some(mut reply) = Reply::begin(header, writer, on_wait) else {
+        let Some(mut reply) = Reply::begin(header, writer, on_block) else {
             tracing::debug!(number = header.opcode, nodeid = header.nodeid, "no room for a reply");
             return Answer::Done(0);
         };
@@ -183,8 +183,8 @@ impl<F: FileSystem> Server<F> {
         if result == Err(dax::PUT_OFF) {
             return Answer::PutOff;
         }
-        if let Some(later) = reply.take_later() {
-            return Answer::Later(later);
+        if let Some(read) = reply.take_deferred() {
+            return Answer::Deferred(read);
         }
         if let Err(errno) = result {
             self.told.report(&header, errno, || places.unwrap_or_default());
@@ -385,9 +385,9 @@ impl<F: FileSystem> Server<F> {
                 put_entry(reply, &entry)?;
                 reply.put(&wire::OpenOut::from(opened))
             }
-            Operation::Read { handle, offset, size } if reply.may_leave() => reply.fill_or_leave(size, |out| {
+            Operation::Read { handle, offset, size } if reply.may_defer() => reply.fill_or_defer(size, |out| {
                 let rest = fs.read_at_once(node, handle, offset, size, out)?;
-                Ok(rest.map(|rest| (rest, self.leavings.enter())))
+                Ok(rest.map(|rest| (rest, self.deferred.add())))
             }),
             Operation::Read { handle, offset, size } => {
                 reply.fill(size, |out| fs.read(node, handle, offset, size, out))
@@ -472,11 +472,11 @@ impl<F: FileSystem> Server<F> {
         self.session.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for every request that runs or is left for later, and keeps others out. A file system that panicked in INIT or DESTROY left no
+    /// Waits for every request that runs or is deferred, and keeps others out. A file system that panicked in INIT or DESTROY left no
     /// session behind, so the value is sound all the same.
     fn session_for_change(&self) -> RwLockWriteGuard<'_, Option<Negotiated>> {
         let session = self.session.write().unwrap_or_else(PoisonError::into_inner);
-        self.leavings.wait();
+        self.deferred.wait();
         session
     }
 }

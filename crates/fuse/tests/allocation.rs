@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fuse::deferred::{Answer, OnBlock};
 use fuse::failure::{Failure, Failures};
 use fuse::fs::{Caller, Entry, FileSystem, Handle, Name, NodeId, Result, WriteTo};
-use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use guestmem::{Memory, Pieces, Reader, Writer};
@@ -87,7 +87,7 @@ fn allocations(server: &Server<Ready>, opcode: Opcode, arguments: &[&[u8]]) -> (
     for _ in 0..3 {
         let before = ALLOCATIONS.get();
         let (mut reader, mut writer) = (Reader::new(&readable), Writer::new(&writable));
-        let Answer::Done(written) = server.dispatch(&mut reader, &mut writer, OnWait::Leave) else {
+        let Answer::Done(written) = server.dispatch(&mut reader, &mut writer, OnBlock::Defer) else {
             panic!("what is read is in the page cache");
         };
         last = (written, ALLOCATIONS.get() - before);

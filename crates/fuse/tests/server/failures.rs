@@ -406,10 +406,10 @@ fn a_read_that_another_thread_finishes_is_told_once() {
         ..Default::default()
     };
     let chain = Chain::new(&request(Opcode::Read, mem, read.as_bytes()), 4096, &[usize::MAX]);
-    let later = chain.leave(&guest.server);
+    let read = chain.defer(&guest.server);
     assert_eq!(guest.told.take(), [""; 0], "nobody has been given anything yet");
     let reply = thread::scope(|scope| {
-        let finish = || chain.finish(&guest.server, later);
+        let finish = || chain.finish(&guest.server, read);
         scope.spawn(finish).join().unwrap()
     });
     assert_eq!(reply, failure(libc::EIO));

@@ -2,8 +2,8 @@
 
 use std::ffi::CStr;
 
+use fuse::deferred::{Answer, DeferredRead, OnBlock};
 use fuse::fs::FileSystem;
-use fuse::later::{Answer, Later, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use guestmem::{Memory, Pieces, Reader, Writer};
@@ -68,7 +68,7 @@ impl Chain {
         self.reply(server.dispatch(
             &mut Reader::new(&self.readable),
             &mut Writer::new(&self.writable),
-            OnWait::Stay,
+            OnBlock::Wait,
         ))
     }
 
@@ -77,18 +77,18 @@ impl Chain {
         self.reply(server.dispatch_high_priority(&mut Reader::new(&self.readable), &mut Writer::new(&self.writable)))
     }
 
-    /// Sends a request that is left for later.
-    pub(crate) fn leave<F: FileSystem>(&self, server: &Server<F>) -> Later {
+    /// Sends a request that is deferred.
+    pub(crate) fn defer<F: FileSystem>(&self, server: &Server<F>) -> DeferredRead {
         let (mut reader, mut writer) = (Reader::new(&self.readable), Writer::new(&self.writable));
-        match server.dispatch(&mut reader, &mut writer, OnWait::Leave) {
-            Answer::Later(later) => later,
+        match server.dispatch(&mut reader, &mut writer, OnBlock::Defer) {
+            Answer::Deferred(read) => read,
             answer => panic!("it is to be left: {answer:?}"),
         }
     }
 
     /// Has the server finish it; gives the reply.
-    pub(crate) fn finish<F: FileSystem>(&self, server: &Server<F>, later: Later) -> Vec<u8> {
-        self.reply(Answer::Done(server.finish(later, &mut Writer::new(&self.writable))))
+    pub(crate) fn finish<F: FileSystem>(&self, server: &Server<F>, read: DeferredRead) -> Vec<u8> {
+        self.reply(Answer::Done(server.finish(read, &mut Writer::new(&self.writable))))
     }
 
     fn reply(&self, answer: Answer) -> Vec<u8> {

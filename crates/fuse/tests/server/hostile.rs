@@ -1,7 +1,7 @@
 //! Requests that no honest guest sends.
 
+use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::Errno;
-use fuse::later::{Answer, OnWait};
 use fuse::server::Server;
 use fuse::wire::{self, InitFlags, Opcode};
 use guestmem::{Memory, Pieces, Reader, Writer};
@@ -282,7 +282,7 @@ fn send_large(server: &Server<&Recorder>, opcode: Opcode, arguments: &[u8], data
             pieces.push(DATA.0, DATA.1).unwrap();
         }
     }
-    let answer = server.dispatch(&mut Reader::new(&readable), &mut Writer::new(&writable), OnWait::Stay);
+    let answer = server.dispatch(&mut Reader::new(&readable), &mut Writer::new(&writable), OnBlock::Wait);
     let Answer::Done(written) = answer else {
         panic!("nothing here is put off or left: {answer:?}");
     };

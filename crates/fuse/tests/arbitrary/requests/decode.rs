@@ -1,7 +1,7 @@
 //! Bytes as requests: names from a small pool, nodes and handles that the guest knows, numbers near the edges, and now and then a
 //! request that is not as long as it says.
 
-use fuse::later::OnWait;
+use fuse::deferred::OnBlock;
 use fuse::wire::{self, InitFlags, Opcode};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -15,7 +15,7 @@ pub(crate) struct Sent {
     pub(crate) room: usize,
     /// Most bytes of one descriptor.
     pub(crate) cut: usize,
-    pub(crate) on_wait: OnWait,
+    pub(crate) on_block: OnBlock,
     pub(crate) high_priority: bool,
 }
 
@@ -143,7 +143,7 @@ impl Sent {
             bytes: [header.as_bytes(), arguments].concat(),
             room: ROOM,
             cut: usize::MAX,
-            on_wait: OnWait::Stay,
+            on_block: OnBlock::Wait,
             high_priority: false,
         }
     }
@@ -189,7 +189,7 @@ pub(crate) fn request(bytes: &mut Bytes<'_>, known: &Known) -> Sent {
         0..=199 => {}
         200..=207 => sent.cut = 7,
         208..=215 => sent.cut = 61,
-        216..=223 => sent.on_wait = OnWait::Leave,
+        216..=223 => sent.on_block = OnBlock::Defer,
         224..=227 => sent.high_priority = true,
         228..=235 => sent.room = usize::from(bytes.u8()),
         236..=239 => change(&mut sent, |header| header.len = header.len.wrapping_add(1)),

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::AddAssign;
 use std::sync::{Mutex, PoisonError};
 
-use fuse::later::{Answer, OnWait};
+use fuse::deferred::{Answer, OnBlock};
 use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
 use fuse::server::Server;
 use fuse::wire::{self, Opcode};
@@ -191,13 +191,13 @@ impl<'a> Guest<'a> {
         let (mut reader, mut writer) = (Reader::new(&readable), Writer::new(&writable));
         let answer = match sent.high_priority {
             true => self.server.dispatch_high_priority(&mut reader, &mut writer),
-            false => self.server.dispatch(&mut reader, &mut writer, sent.on_wait),
+            false => self.server.dispatch(&mut reader, &mut writer, sent.on_block),
         };
         let used = match answer {
             Answer::Done(used) => used,
-            Answer::Later(later) => {
-                assert_eq!(sent.on_wait, OnWait::Leave);
-                self.server.finish(later, &mut Writer::new(&writable))
+            Answer::Deferred(read) => {
+                assert_eq!(sent.on_block, OnBlock::Defer);
+                self.server.finish(read, &mut Writer::new(&writable))
             }
             Answer::PutOff => panic!("there is no window to wait for"),
         };

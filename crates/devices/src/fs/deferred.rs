@@ -1,4 +1,4 @@
-//! The chains of one queue whose requests wait for data.
+//! Deferred chains: those of one queue whose requests wait for data on another thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,8 +13,8 @@ use super::helpers::Helpers;
 /// How many chains of a queue wait at most: each keeps a list of its buffers, which a guest makes as long as it likes up to a limit.
 const MOST: usize = 256;
 
-/// What a lane has handed out to [`Helpers`].
-pub(crate) struct Kept {
+/// The chains that a lane has handed out to [`Helpers`].
+pub(crate) struct DeferredChains {
     helpers: Arc<Helpers>,
     returns: Arc<Returns>,
     /// The queue that they are of.
@@ -31,15 +31,15 @@ struct Returns {
     waker: Waker,
 }
 
-impl Kept {
+impl DeferredChains {
     /// For chains of `queue`. `waker` is that of its lane.
-    pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, waker: Waker) -> Kept {
+    pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, waker: Waker) -> DeferredChains {
         let returns = Returns {
             finished: Mutex::default(),
             news: Condvar::new(),
             waker,
         };
-        Kept {
+        DeferredChains {
             helpers,
             returns: Arc::new(returns),
             queue,
