@@ -10,7 +10,8 @@ pub struct Counts {
     pub requests: u64,
     /// Bytes that it could read in them and bytes that it wrote.
     pub bytes: u64,
-    /// How often the queue went out of service.
+    /// How often the queue went out of service: the driver broke the rules of its ring, the ring's memory was lost, or the kick
+    /// descriptor broke. A request that the device answers with an error is not counted.
     pub errors: u64,
     /// Wake-ups by the driver. Several kicks in a row are one.
     pub kicks: u64,
