@@ -21,7 +21,7 @@ use crate::device::{PlannedLane, QUEUES_MOST};
 use crate::event::Event;
 use crate::files::Ready;
 use crate::polling::Polling;
-use crate::queues::{NewRing, Queues, Ring, drain};
+use crate::queues::{Queues, Ring, drain};
 use crate::{Lane, Waker};
 
 /// With its wake-up and its files.
@@ -91,9 +91,9 @@ impl LaneHandle {
     }
 
     /// Starts a queue. The lane looks at it at once: buffers may be waiting from before (a resumed ring).
-    pub(crate) fn start(&mut self, new: NewRing) -> io::Result<Port> {
+    pub(crate) fn start(&mut self, ring: Ring) -> io::Result<Port> {
         self.join_if_ended();
-        let (index, ring) = (new.index, Ring::new(new));
+        let index = ring.index;
         if let State::Running { commands, ports, .. } = &self.state {
             let port = self.port(index, commands, ports);
             port.send(Command::Start(Box::new(ring)));

@@ -60,18 +60,6 @@ pub(crate) struct Ring {
     small_batches: u64,
 }
 
-/// What a ring starts with.
-pub(crate) struct NewRing {
-    pub(crate) index: u16,
-    pub(crate) queue: Queue,
-    pub(crate) memory: Memory,
-    pub(crate) kick: OwnedFd,
-    pub(crate) call: Option<Arc<Event>>,
-    pub(crate) error: Option<Arc<Event>>,
-    pub(crate) enabled: bool,
-    pub(crate) counters: Arc<Counters>,
-}
-
 impl Queues {
     pub(crate) fn new(waker: Waker) -> Queues {
         Queues {
@@ -151,25 +139,16 @@ impl Queues {
 }
 
 impl Ring {
-    pub(crate) fn new(new: NewRing) -> Ring {
-        let NewRing {
-            index,
-            queue,
-            memory,
-            kick,
-            call,
-            error,
-            enabled,
-            counters,
-        } = new;
+    /// A ring that has just started: disabled, and without call and error descriptors.
+    pub(crate) fn new(index: u16, queue: Queue, memory: Memory, kick: OwnedFd, counters: Arc<Counters>) -> Ring {
         Ring {
             index,
             queue,
             memory,
             kick,
-            call,
-            error,
-            enabled,
+            call: None,
+            error: None,
+            enabled: false,
             more: true,
             put_back: false,
             failed: false,

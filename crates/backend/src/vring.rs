@@ -11,7 +11,7 @@ use virtqueue::{ConfigError, QueueConfig, features};
 use crate::counters::Counters;
 use crate::event::{Event, never_blocking};
 use crate::lane::{LaneHandle, Port};
-use crate::queues::NewRing;
+use crate::queues::Ring;
 use crate::saved::SavedQueue;
 
 /// The state of one virtqueue. SIZE, BASE and ADDRESS may come in any order; KICK starts the ring.
@@ -129,16 +129,10 @@ impl Vring {
         let queue = config.start(around.memory)?;
         debug!(queue = around.index, ?config, "the ring starts");
         let lane = lane.ok_or(VringError::NoLane)?;
-        let ring = NewRing {
-            index: around.index,
-            queue,
-            memory: around.memory.clone(),
-            kick,
-            call: self.call.clone(),
-            error: self.error.clone(),
-            enabled: self.enabled,
-            counters: Arc::clone(&self.counters),
-        };
+        let counters = Arc::clone(&self.counters);
+        let mut ring = Ring::new(around.index, queue, around.memory.clone(), kick, counters);
+        (ring.call, ring.error) = (self.call.clone(), self.error.clone());
+        ring.enabled = self.enabled;
         self.lane = Some(lane.start(ring).map_err(VringError::Thread)?);
         Ok(())
     }

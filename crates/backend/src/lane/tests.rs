@@ -86,16 +86,9 @@ impl World {
         };
         lanes.add(&[0], |_| counting).unwrap();
         let mut handle = LaneHandle::new(lanes.0.remove(0), poll);
-        let ring = NewRing {
-            index: 0,
-            queue: config.start(&memory).unwrap(),
-            memory: memory.clone(),
-            kick: kick.try_clone().unwrap(),
-            call: None,
-            error: None,
-            enabled: true,
-            counters: Arc::default(),
-        };
+        let queue = config.start(&memory).unwrap();
+        let mut ring = Ring::new(0, queue, memory.clone(), kick.try_clone().unwrap(), Arc::default());
+        ring.enabled = true;
         let lane = handle.start(ring).unwrap();
         World {
             driver,
