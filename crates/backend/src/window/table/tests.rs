@@ -1,6 +1,7 @@
 //! The table against a map of single pages, through a front end that keeps vhost-user's rules.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use proptest::prelude::*;
 

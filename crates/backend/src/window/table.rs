@@ -1,0 +1,241 @@
+//! The mappings of one window: what of which file the front end has mapped where, and the steps to change it.
+//!
+//! A driver may map over what is mapped and unmap parts of it (VIRTIO 1.2 5.11.6.4). The front end maps only where nothing is, and
+//! unmaps only whole mappings (vhost-user "SHMEM_MAP", "SHMEM_UNMAP"). So mappings in the way are unmapped whole, and what should
+//! be left of them is mapped again. In between their range is empty, which nobody can avoid; Linux maps ranges that are the same
+//! every time, and cuts none.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use guestmem::{WindowError, WindowMapping};
+use tracing::{debug, warn};
+
+/// What changes a window, one whole mapping at a time.
+pub(super) trait Mapper {
+    /// Maps where nothing is mapped.
+    fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
+    /// Takes out exactly the mapping that was put in. `Refused`: the front end has no such mapping.
+    fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
+    /// What became of the last of these if it ended as `Unanswered` or `CalledOff`. `Refused`: nothing.
+    fn finish(&mut self) -> Result<(), WindowError>;
+}
+
+/// What is mapped, by its offset, without overlaps; and what is still to be done before anything else, since a change may be called
+/// off between any two steps of it.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    mappings: BTreeMap<u64, WindowMapping>,
+    /// The front end did not say what became of this.
+    unfinished: Option<Step>,
+    /// Mapped still, and to be unmapped.
+    leaving: Vec<WindowMapping>,
+    /// Cut out of `leaving`, and to be mapped again once that is unmapped.
+    remainders: Vec<WindowMapping>,
+    pub(super) counts: Counts,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Not `wanted`: to be unmapped at once if it was mapped.
+    Map {
+        mapping: WindowMapping,
+        wanted: bool,
+    },
+    Unmap,
+}
+
+/// How many mappings there have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) mapped: u64,
+    pub(super) unmapped: u64,
+}
+
+impl Table {
+    /// Puts `new` in, in place of what is in its way.
+    pub(super) fn map(&mut self, new: &WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.settle(mapper)?;
+        if self.shows(new) {
+            return Ok(());
+        }
+        let removed = self.carve(new.offset, new.length);
+        self.settle(mapper)?;
+        let result = self.put(new.clone(), mapper);
+        if result == Err(WindowError::Refused) {
+            // A guest that is refused goes on using what it had.
+            self.remainders = removed;
+            self.settle(mapper)?;
+        }
+        result
+    }
+
+    /// Empties a range.
+    pub(super) fn unmap(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.settle(mapper)?;
+        self.carve(offset, length);
+        self.settle(mapper)
+    }
+
+    /// Takes out all that `owner` has. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    pub(super) fn release(&mut self, owner: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        let (owned, others) = std::mem::take(&mut self.mappings)
+            .into_iter()
+            .partition(|(_, mapping)| mapping.owner == owner);
+        self.mappings = others;
+        self.leaving.extend(BTreeMap::into_values(owned));
+        self.disown(|mapping| mapping.owner == owner);
+        self.settle(mapper)
+    }
+
+    /// Empties all of it. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    pub(super) fn clear(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        self.leaving.extend(std::mem::take(&mut self.mappings).into_values());
+        self.disown(|_| true);
+        self.settle(mapper)
+    }
+
+    /// Forgets all mappings: the front end has dropped them. It may not have come to a request that is unfinished.
+    pub(super) fn forget(&mut self) {
+        self.counts.unmapped += (self.mappings.len() + self.leaving.len()) as u64;
+        self.mappings.clear();
+        self.leaving.clear();
+        self.disown(|_| true);
+    }
+
+    /// Whether nothing is mapped, or still to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.mappings.is_empty() && self.leaving.is_empty() && self.remainders.is_empty() && self.unfinished.is_none()
+    }
+
+    /// Whether the front end did not say what became of a step.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished.is_some()
+    }
+
+    /// Has no mapping of this kind made that is still to be made.
+    fn disown(&mut self, kind: impl Fn(&WindowMapping) -> bool) {
+        self.remainders.retain(|rest| !kind(rest));
+        if let Some(Step::Map { mapping, wanted }) = &mut self.unfinished {
+            *wanted &= !kind(mapping);
+        }
+    }
+
+    /// Whether `new` would change nothing.
+    fn shows(&self, new: &WindowMapping) -> bool {
+        let below = self.mappings.range(..=new.offset).next_back();
+        below.is_some_and(|(_, old)| {
+            Arc::ptr_eq(&old.file, &new.file)
+                && end(old) >= end(new)
+                && new.offset - old.offset == new.file_offset.wrapping_sub(old.file_offset)
+                && (old.writable || !new.writable)
+        })
+    }
+
+    /// Marks all mappings in a range as leaving, and what sticks out of it as remainders. Gives what was within.
+    fn carve(&mut self, offset: u64, length: u64) -> Vec<WindowMapping> {
+        let range = offset..offset + length;
+        let first = self.mappings.range(..offset).next_back();
+        let first = first
+            .filter(|(_, mapping)| end(mapping) > offset)
+            .map(|(&start, _)| start);
+        let starts: Vec<u64> = first
+            .into_iter()
+            .chain(self.mappings.range(range.clone()).map(|(&start, _)| start))
+            .collect();
+        let mut removed = Vec::with_capacity(starts.len());
+        for start in starts {
+            let Some(old) = self.mappings.remove(&start) else {
+                continue;
+            };
+            removed.extend(part(&old, range.start.max(old.offset), range.end.min(end(&old))));
+            self.remainders.extend(part(&old, old.offset, range.start));
+            self.remainders.extend(part(&old, range.end, end(&old)));
+            self.leaving.push(old);
+        }
+        removed
+    }
+
+    /// Does what is still to be done.
+    pub(super) fn settle(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        if let Some(step) = &self.unfinished {
+            let done = match mapper.finish() {
+                Ok(()) => true,
+                Err(WindowError::Refused) => false,
+                Err(error) => return Err(error),
+            };
+            match step {
+                Step::Map { mapping, wanted } if done => {
+                    self.counts.mapped += 1;
+                    if *wanted {
+                        self.mappings.insert(mapping.offset, mapping.clone());
+                    } else {
+                        self.leaving.push(mapping.clone());
+                    }
+                }
+                Step::Map { .. } => {}
+                Step::Unmap => self.counts.unmapped += 1,
+            }
+            self.unfinished = None;
+        }
+        while let Some(mapping) = self.leaving.pop() {
+            match mapper.unmap(&mapping) {
+                Ok(()) => {}
+                // A front end drops all mappings by itself when the device is reset, and need not tell.
+                Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had unmapped this before"),
+                Err(error) => {
+                    self.unfinished = Some(Step::Unmap);
+                    return Err(error);
+                }
+            }
+            self.counts.unmapped += 1;
+        }
+        while let Some(rest) = self.remainders.pop() {
+            let (offset, length) = (rest.offset, rest.length);
+            match self.put(rest, mapper) {
+                Err(error @ WindowError::Refused) => {
+                    warn!(offset, length, %error, "part of the window is lost to the guest");
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, new: WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
+        let result = mapper.map(&new);
+        match result {
+            Ok(()) => {
+                self.counts.mapped += 1;
+                self.mappings.insert(new.offset, new);
+            }
+            Err(WindowError::Refused) => {}
+            Err(_) => {
+                self.unfinished = Some(Step::Map {
+                    mapping: new,
+                    wanted: true,
+                });
+            }
+        }
+        result
+    }
+}
+
+fn end(mapping: &WindowMapping) -> u64 {
+    mapping.offset + mapping.length
+}
+
+/// What of `mapping` lies between two offsets of the window, of which neither is outside of it.
+fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> {
+    (start < end).then(|| WindowMapping {
+        owner: mapping.owner,
+        file: Arc::clone(&mapping.file),
+        file_offset: mapping.file_offset + (start - mapping.offset),
+        offset: start,
+        length: end - start,
+        writable: mapping.writable,
+    })
+}
+
+#[cfg(test)]
+mod tests;
