@@ -1,5 +1,7 @@
 //! What one front end has set up, and what becomes of each of its requests.
 
+mod handover;
+
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +17,6 @@ use virtqueue::features;
 
 use crate::counters::Counters;
 use crate::lane::LaneHandle;
-use crate::saved::SavedConnection;
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::Windows;
 use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, QueueStatus, Setup, Status};
@@ -124,59 +125,6 @@ impl<'d> Connection<'d> {
 
     pub(crate) fn counters(&self) -> Arc<[Arc<Counters>]> {
         self.vrings.iter().map(Vring::counters).collect()
-    }
-
-    /// Stops all queues and takes out what goes on elsewhere. Nothing is left but to be dropped.
-    pub(crate) fn save(&mut self) -> std::io::Result<SavedConnection> {
-        let memory = self.memory.configs()?;
-        let queues = self.hurried(|connection| {
-            let vrings = (0..).zip(&mut connection.vrings);
-            vrings.map(|(index, vring)| vring.save(index)).collect()
-        });
-        self.config_changes.end();
-        let channel = match &self.window {
-            Some(window) => window.give_up(),
-            None => self.channel.take(),
-        };
-        let region = |config: RegionConfig| {
-            let region = MemoryRegion {
-                guest_address: config.guest_address,
-                size: config.size,
-                user_address: config.user_address,
-                mmap_offset: config.file_offset,
-            };
-            (region, config.file)
-        };
-        Ok(SavedConnection {
-            features: self.features,
-            status: self.status,
-            channel: channel.map(Channel::into_stream),
-            memory: memory.into_iter().map(region).collect(),
-            queues,
-        })
-    }
-
-    /// Goes on with what another has saved, ahead of the first message.
-    pub(crate) fn restore(&mut self, saved: SavedConnection, negotiated: ProtocolFeatures) -> Result<(), Refusal> {
-        self.negotiated = negotiated;
-        self.set_features(saved.features, false)?;
-        self.status = saved.status;
-        if !saved.memory.is_empty() {
-            self.set_memory_table(saved.memory)?;
-        }
-        if let Some(channel) = saved.channel {
-            self.set_channel(Channel::new(channel))?;
-        }
-        let mut kicks = Vec::new();
-        for (index, queue) in (0..).zip(saved.queues) {
-            let restored = self.vring(index)?.restore(queue);
-            let kick = restored.map_err(|source| Refusal::Vring { index, source })?;
-            kicks.extend(kick.map(|kick| (index, kick)));
-        }
-        for (index, kick) in kicks {
-            self.set_vring_kick(index, Some(kick))?;
-        }
-        Ok(())
     }
 
     fn vring(&mut self, index: u32) -> Result<&mut Vring, Refusal> {
