@@ -1,18 +1,14 @@
 //! The device contract: a control plane that answers questions, and lanes that serve its queues.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use guestmem::{Memory, Window};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
 use tracing::debug;
 use vhost_user::channel::Channel;
 
-use crate::{Files, Queues};
+use crate::{Files, Queues, Waker};
 
 /// The most queues of a lane.
 pub(crate) const QUEUES_MOST: usize = 16;
@@ -163,44 +159,5 @@ pub trait Lane: Send {
     /// to move to other memory.
     fn settle(&mut self, _index: u16, queues: &mut Queues) {
         self.complete(queues);
-    }
-}
-
-/// Wakes a lane, from any thread: it then completes what it kept, and looks at its queues.
-#[derive(Clone, Debug)]
-pub struct Waker(pub(crate) Arc<Wakening>);
-
-/// What a lane looks at: asleep the descriptor, awake the flag, which costs no system call.
-#[derive(Debug)]
-pub(crate) struct Wakening {
-    pub(crate) descriptor: OwnedFd,
-    /// Raised behind the descriptor and lowered in front of reading it, so that it is never down while there is a signal.
-    pub(crate) raised: AtomicBool,
-    /// The control plane has a command, which ends a batch. Lowered in front of looking for it.
-    pub(crate) commanded: AtomicBool,
-}
-
-impl Waker {
-    pub(crate) fn new() -> io::Result<Waker> {
-        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker(Arc::new(Wakening {
-            descriptor,
-            raised: AtomicBool::new(false),
-            commanded: AtomicBool::new(false),
-        })))
-    }
-
-    /// Wakes the lane, if it runs.
-    pub fn wake(&self) {
-        signal(&self.0.descriptor);
-        self.0.raised.store(true, Ordering::Release);
-    }
-}
-
-/// Adds 1 to an eventfd of our own. A full counter (EAGAIN) is a signal that is still on its way.
-pub(crate) fn signal(descriptor: &OwnedFd) {
-    match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
-        Ok(_) | Err(Errno::AGAIN) => {}
-        Err(errno) => debug!(%errno, "cannot wake a lane"),
     }
 }

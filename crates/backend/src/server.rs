@@ -1,48 +1,18 @@
 //! The listener: one front end after the other, for as long as the caller wants.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::Timespec;
 use tracing::{info, warn};
 
-use crate::{Device, Ended, Session};
+use crate::wait::{Woken, wait};
+use crate::{Device, Ended, Error, Options, Session};
 
 /// How long to wait after a connection could not be accepted, for lack of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// How a device is served.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Offer packed rings; the guest then uses them if its VMM lets it.
-    pub packed: bool,
-    /// How long a lane looks at its empty ring before it sleeps, if requests have come that soon. Zero: it sleeps at once.
-    pub poll: Duration,
-}
-
-impl Default for Options {
-    /// All that rings can be, and no polling.
-    fn default() -> Self {
-        Self {
-            packed: true,
-            poll: Duration::ZERO,
-        }
-    }
-}
-
-/// Why the server can go on no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// poll(2) failed.
-    #[error("cannot wait for a front end")]
-    Wait(#[source] io::Error),
-    /// The listening socket is unusable.
-    #[error("the listening socket is broken")]
-    Listener,
-}
 
 /// Serves front ends of `device` that connect to `listener`, one at a time, until `stop` is readable.
 ///
@@ -76,31 +46,4 @@ pub fn serve(
             }
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    Ready,
-    Stop,
-}
-
-/// Waits until `descriptor` has something, the time is up, or `stop` is readable, which goes first.
-pub(crate) fn wait(descriptor: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<&Timespec>) -> Result<Woken, Error> {
-    let mut descriptors = [
-        PollFd::from_borrowed_fd(stop, PollFlags::IN),
-        PollFd::from_borrowed_fd(descriptor, PollFlags::IN),
-    ];
-    match poll(&mut descriptors, limit) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(Error::Wait(errno.into())),
-    }
-    let [stop, descriptor] = descriptors;
-    if descriptor.revents().contains(PollFlags::NVAL) {
-        return Err(Error::Listener);
-    }
-    Ok(if stop.revents().is_empty() {
-        Woken::Ready
-    } else {
-        Woken::Stop
-    })
 }

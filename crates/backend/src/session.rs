@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use tracing::{debug, warn};
 use vhost_user::ProtocolFeatures;
@@ -10,9 +9,8 @@ use vhost_user::backend::{self as protocol, Served};
 use vhost_user::socket::Socket;
 
 use crate::connection::Connection;
-use crate::counters::Counters;
-use crate::server::{Woken, wait};
-use crate::{Counts, Device, Error, Options, Saved};
+use crate::wait::{Woken, wait};
+use crate::{Device, Error, Options, Saved, Status, Watch};
 
 /// A front end and what it has set up. Dropping it stops the queues and tells the device of the end.
 pub struct Session<'d> {
@@ -29,40 +27,10 @@ pub enum Ended {
     Stopped,
 }
 
-/// What a session has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Feature bits in use.
-    pub features: u64,
-    /// One for each queue of the device.
-    pub queues: Vec<QueueStatus>,
-}
-
-/// What a queue has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueStatus {
-    /// Whether it runs, enabled or not.
-    pub running: bool,
-    /// What it has done, in all its runs.
-    pub counts: Counts,
-}
-
 /// Why a session cannot go on here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot resume the session: {0}")]
 pub struct ResumeError(String);
-
-/// Reads the counts of a session from another thread, while it runs and after.
-#[derive(Clone, Debug)]
-pub struct Watch(Arc<[Arc<Counters>]>);
-
-impl Watch {
-    /// The counts of each queue now.
-    #[must_use]
-    pub fn counts(&self) -> Vec<Counts> {
-        self.0.iter().map(|counters| counters.now()).collect()
-    }
-}
 
 impl<'d> Session<'d> {
     /// Serves the front end at the other end of a connected socket.
@@ -133,6 +101,6 @@ impl<'d> Session<'d> {
     /// For others to read the counts.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch(self.connection.counters())
+        Watch::new(self.connection.counters())
     }
 }

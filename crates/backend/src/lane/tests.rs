@@ -12,7 +12,7 @@ use virtqueue::{Buffer, DriverQueue, QueueConfig};
 
 use super::*;
 use crate::Lanes;
-use crate::device::signal;
+use crate::waker::signal;
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(100_000);
