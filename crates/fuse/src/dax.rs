@@ -3,10 +3,10 @@
 use guestmem::{Window, WindowError, WindowMapping};
 use zerocopy::FromBytes;
 
+use crate::arguments::malformed;
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::operation::Setup;
-use crate::request::malformed;
 use crate::wire;
 
 /// What offsets and lengths of mappings are multiples of: the host's pages. Linux wants 2 MiB at most and maps that much at once.

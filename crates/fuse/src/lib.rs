@@ -3,6 +3,7 @@
 //! A request enters at [`server::Server::dispatch`], is parsed once by `request`, answered by a [`fs::FileSystem`], and
 //! `reply` writes what came out into the guest's memory.
 
+mod arguments;
 pub mod cause;
 mod dax;
 pub mod deferred;
@@ -10,6 +11,7 @@ pub mod descriptors;
 pub mod escape;
 pub mod failure;
 pub mod fs;
+mod limits;
 mod operation;
 pub mod passthrough;
 mod reply;

@@ -2,23 +2,14 @@
 //!
 //! The checks are the server's whole trust in lengths and names. What breaks them is answered with EINVAL.
 
-use std::ffi::CStr;
-
 use guestmem::Reader;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::fs::{Caller, Errno, Name, Negotiated, NodeId, Result};
-use crate::operation::{MAX_WRITE, Operation};
+use crate::arguments::{Arguments, Buffer, malformed};
+use crate::fs::{Caller, Errno, Negotiated, NodeId, Result};
+use crate::limits::MAX_FORGETS;
+use crate::operation::Operation;
 use crate::wire::{self, InitFlags, Opcode};
-
-/// Two names of 255 bytes, the structure in front of them and one extension: all but long link targets and attribute
-/// values fit without an allocation.
-const INLINE: usize = 2 * 256 + size_of::<wire::Rename2In>() + 16;
-/// No operation but WRITE and BATCH_FORGET has longer arguments: a value of 64 KiB (Linux' XATTR_SIZE_MAX) with its name.
-const MAX_ARGUMENTS: usize = 128 << 10;
-
-/// The most nodes of a BATCH_FORGET. Who reads it from /dev/fuse has space for a WRITE, and a page for what is in front of the data.
-const MAX_FORGETS: u32 = (MAX_WRITE + 4096) / size_of::<wire::ForgetOne>() as u32;
 
 /// A request that passed all checks.
 pub(crate) struct Request<'a> {
@@ -42,7 +33,7 @@ impl<'a> Request<'a> {
             _ => reader.remaining(),
         };
         let (arguments, extensions) = split_extensions(buffer.fill(reader, length)?, header, terms)?;
-        let mut arguments = Arguments(arguments);
+        let mut arguments = Arguments::new(arguments);
         let node = NodeId(header.nodeid);
         let operation = Operation::parse(opcode, node, &mut arguments, terms)?;
         arguments.end()?;
@@ -138,74 +129,6 @@ fn whole<T: FromBytes + IntoBytes>(reader: &mut Reader<'_>) -> Result<T> {
     Ok(reader.read_object()?)
 }
 
-/// Where the arguments of one request are copied to.
-pub(crate) struct Buffer {
-    inline: [u8; INLINE],
-    heap: Vec<u8>,
-}
-
-impl Buffer {
-    pub(crate) fn new() -> Buffer {
-        Buffer {
-            inline: [0; INLINE],
-            heap: Vec::new(),
-        }
-    }
-
-    fn fill(&mut self, reader: &mut Reader<'_>, length: usize) -> Result<&[u8]> {
-        if length > MAX_ARGUMENTS {
-            return Err(Errno::E2BIG.rule("its arguments are longer than those of any operation"));
-        }
-        let bytes = match self.inline.get_mut(..length) {
-            Some(bytes) => bytes,
-            None => {
-                self.heap.resize(length, 0);
-                &mut self.heap[..]
-            }
-        };
-        reader.read_exact(bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Arguments not taken yet.
-pub(crate) struct Arguments<'a>(&'a [u8]);
-
-impl<'a> Arguments<'a> {
-    pub(crate) fn take<T: FromBytes>(&mut self) -> Result<T> {
-        let (object, rest) = T::read_from_prefix(self.0).map_err(|_| malformed())?;
-        self.0 = rest;
-        Ok(object)
-    }
-
-    pub(crate) fn bytes(&mut self, length: u32) -> Result<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(length as usize).ok_or_else(malformed)?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    pub(crate) fn c_str(&mut self) -> Result<&'a CStr> {
-        let string = CStr::from_bytes_until_nul(self.0).map_err(|_| malformed())?;
-        self.0 = &self.0[string.count_bytes() + 1..];
-        Ok(string)
-    }
-
-    pub(crate) fn name(&mut self) -> Result<Name<'a>> {
-        Name::new(self.c_str()?).ok_or_else(|| Errno::EINVAL.rule("the name is not one component of a path"))
-    }
-
-    fn end(&self) -> Result<()> {
-        match self.0 {
-            [] => Ok(()),
-            _ => Err(malformed()),
-        }
-    }
-}
-
-pub(crate) fn malformed() -> Errno {
-    Errno::EINVAL.rule("its arguments are not those of its operation")
-}
-
 /// Cuts the extensions (FUSE 7.38) off the end of the arguments.
 fn split_extensions<'a>(bytes: &'a [u8], header: &wire::InHeader, terms: &Negotiated) -> Result<(&'a [u8], &'a [u8])> {
     let length = if terms.minor >= 38 {
@@ -219,12 +142,12 @@ fn split_extensions<'a>(bytes: &'a [u8], header: &wire::InHeader, terms: &Negoti
 
 /// The group among the extensions of a request; extensions of other kinds are passed over.
 fn supplementary_group(extensions: &[u8]) -> Result<Option<u32>> {
-    let mut rest = Arguments(extensions);
+    let mut rest = Arguments::new(extensions);
     let mut group = None;
-    while !rest.0.is_empty() {
+    while !rest.is_empty() {
         let header: wire::ExtHeader = rest.take()?;
         let header_length = size_of::<wire::ExtHeader>() as u32;
-        let mut body = Arguments(rest.bytes(header.size.checked_sub(header_length).ok_or_else(malformed)?)?);
+        let mut body = Arguments::new(rest.bytes(header.size.checked_sub(header_length).ok_or_else(malformed)?)?);
         // Records are padded to 8 bytes; whether `size` counts the padding is left open.
         rest.bytes(header.size.wrapping_neg() % 8)?;
         if header.kind == wire::EXT_GROUPS {

@@ -5,13 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 
 use guestmem::{Reader, Window, WindowError, Writer};
 
+use crate::arguments::Buffer;
 use crate::dax;
 use crate::deferred::{Answer, DeferredRead, DeferredReads, OnBlock};
 use crate::failure::{Failures, Places, Told};
 use crate::fs::{Entry, Errno, FileSystem, Negotiated, NodeId, Result, XattrReply};
-use crate::operation::{MAX_PAGES, MAX_WRITE, Operation};
+use crate::limits::{MAX_PAGES, MAX_WRITE};
+use crate::operation::Operation;
 use crate::reply::{Directory, NO_ROOM, Reply};
-use crate::request::{self, Buffer, Init, Request};
+use crate::request::{self, Init, Request};
 use crate::wire::{self, InitFlags, Opcode};
 
 /// How many requests Linux may have under way in the background, and when it calls that congestion. The queue is the real

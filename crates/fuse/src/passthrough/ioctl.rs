@@ -9,10 +9,10 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use super::Passthrough;
 use super::handle::Opened;
+use crate::arguments::malformed;
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, Handle, NodeId, Result};
 use crate::reply::NO_ROOM;
-use crate::request::malformed;
 use crate::sys;
 
 impl Passthrough {
