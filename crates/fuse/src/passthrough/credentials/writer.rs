@@ -1,0 +1,98 @@
+//! Writing as anybody but root, for the blocks that file systems keep for root.
+
+use rustix::process::Uid;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_uid};
+
+use super::daemon::{Credentials, own, restored};
+use super::killpriv::{FsetidGuard, GroupGuard, Kill};
+use crate::cause::HostResult as _;
+use crate::fs::{Caller, Result};
+
+/// Of a user who is nobody in particular (`nobody` of most systems).
+pub(super) const NOBODY: u32 = 65534;
+
+impl Credentials {
+    /// Who writes to an open file until the guard drops: `by`, where the daemon is root and the caller is not. File systems keep
+    /// blocks for root (mke2fs -m), known by its id or by CAP_SYS_RESOURCE, that a guest's users must not fill. `None` is nobody in
+    /// particular. What the file may be used for was decided when it was opened. With `kill` also without CAP_FSETID, see
+    /// [`Credentials::without_fsetid`].
+    pub(crate) fn become_writer(&self, by: Option<u32>, kill: Option<Kill>) -> Result<WriterGuard> {
+        let Some(by) = self.other_than_root(by) else {
+            let fsetid = kill.map(|kill| self.without_fsetid(kill)).transpose()?;
+            return Ok(WriterGuard::unchanged(fsetid));
+        };
+        let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
+        let keep = match kill {
+            Some(_) => CapabilitySet::empty(),
+            None => CapabilitySet::FSETID,
+        };
+        self.become_other(by, keep, group)
+    }
+
+    /// Who gives a file attributes or another name until the guard drops, for the blocks that those take: as
+    /// [`Credentials::become_writer`], but with all other powers of the daemon, since the guest's kernel has checked permissions.
+    pub(crate) fn become_namer(&self, by: &Caller) -> Result<WriterGuard> {
+        let Some(by) = self.other_than_root((!by.is_unnamed()).then_some(by.uid)) else {
+            return Ok(WriterGuard::unchanged(None));
+        };
+        let keep = CapabilitySet::all().difference(CapabilitySet::SYS_RESOURCE);
+        self.become_other(by, keep, GroupGuard(None))
+    }
+
+    /// The id to act under for `by`. `None`: the daemon's own will do, since it is not root, or acts for the guest's root.
+    fn other_than_root(&self, by: Option<u32>) -> Option<u32> {
+        let by = by.filter(|&by| by != Caller::UNNAMED).unwrap_or(NOBODY);
+        (self.is_root() && by != 0).then_some(by)
+    }
+
+    fn become_other(&self, by: u32, keep: CapabilitySet, group: GroupGuard) -> Result<WriterGuard> {
+        let own = own()?;
+        set_thread_res_uid(None, Uid::from_raw(by), None).of(|| format!("setresuid(-1, {by}, -1)"))?;
+        let guard = WriterGuard {
+            own: Some(own),
+            loses_capabilities: self.loses_capabilities,
+            _fsetid: None,
+            _group: group,
+        };
+        // Most writes keep nothing, and are spared the call.
+        if !(keep.is_empty() && self.loses_capabilities) {
+            let effective = own.effective & keep;
+            set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
+        }
+        Ok(guard)
+    }
+}
+
+/// The thread writes as another.
+#[must_use]
+pub(crate) struct WriterGuard {
+    /// What the thread has as root again.
+    own: Option<CapabilitySets>,
+    loses_capabilities: bool,
+    _fsetid: Option<FsetidGuard>,
+    /// Dropped once the thread is root again.
+    _group: GroupGuard,
+}
+
+impl WriterGuard {
+    /// The thread stays who it is.
+    fn unchanged(fsetid: Option<FsetidGuard>) -> WriterGuard {
+        WriterGuard {
+            own: None,
+            loses_capabilities: true,
+            _fsetid: fsetid,
+            _group: GroupGuard(None),
+        }
+    }
+}
+
+impl Drop for WriterGuard {
+    fn drop(&mut self) {
+        let Some(own) = self.own else { return };
+        restored(|| set_thread_res_uid(None, Uid::ROOT, None));
+        // All that is permitted has become effective, if it was lost.
+        if own.effective != own.permitted || !self.loses_capabilities {
+            restored(|| set_capabilities(None, own));
+        }
+    }
+}
