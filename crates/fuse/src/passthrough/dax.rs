@@ -15,9 +15,9 @@ use tracing::warn;
 pub use self::policy::DaxFiles;
 pub(super) use self::views::Views;
 use super::budget::Permit;
-use super::inode::Node;
+use super::inode::{Node, Place};
 use super::opening::{CheckedPath, OpenFd};
-use super::{Passthrough, attr};
+use super::{Passthrough, stat};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Mappable, NodeId, Result};
 use crate::sys;
@@ -146,8 +146,8 @@ impl Passthrough {
 
     /// Attributes as FUSE carries them, with the flag that has the guest use DAX (FUSE_HAS_INODE_DAX).
     pub(super) fn to_wire(&self, node: &Arc<Node>, stat: &Statx) -> wire::Attr {
-        let mut attributes = attr::to_wire(stat);
-        attributes.ino = self.shown_number(attr::place(stat).device, attributes.ino);
+        let mut attributes = stat::to_wire(stat);
+        attributes.ino = self.shown_number(Place::of(stat).device, attributes.ino);
         if self.has(InitFlags::HAS_INODE_DAX) && self.dax_files.includes(node, stat) && self.may_write(node) {
             attributes.flags |= wire::ATTR_DAX;
         }

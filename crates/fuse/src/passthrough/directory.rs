@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, SeekFrom, seek};
 
-use super::budget::{Budget, ReadAhead};
-use super::handle::OpenDirectory;
+use super::budget::{Budget, Permit, ReadAhead};
+use super::handle;
+use super::inode::Node;
 use super::opening::OpenFd;
 use super::{CacheMode, Passthrough};
 use crate::cause::HostResult as _;
@@ -18,6 +19,24 @@ use crate::{sys, wire};
 const CHUNK: usize = 32 << 10;
 /// Where the name starts in `struct linux_dirent64`: after inode (8), offset (8), record length (2) and type (1).
 const NAME_AT: usize = 19;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct OpenDirectory {
+    pub(super) node: Arc<Node>,
+    pub(super) fd: OpenFd,
+    pub(super) position: Mutex<Position>,
+    pub(super) _permit: Permit,
+}
+
+impl handle::Opened for OpenDirectory {
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
 /// Where the guest's reading of a directory stands, with the entries the host gave beyond it.
 #[derive(Debug, Default)]

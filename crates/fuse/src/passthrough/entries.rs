@@ -15,11 +15,11 @@ use super::budget::Permit;
 use super::credentials::UmaskGuard;
 use super::held::Held;
 use super::identity::{Anchor, Identity};
-use super::inode::{Key, Node};
+use super::inode::{Key, Node, Place};
 use super::opening::{NodeFd, PathFd};
 use super::procfs::FdName;
 use super::syscall_text::{self, Quoted};
-use super::{attr, pause};
+use super::{pause, stat};
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
 use crate::sys::FileHandle;
@@ -46,7 +46,7 @@ impl Passthrough {
         let seen = Seen::at(directory, name)?;
         pause::between_steps();
         if let Some(birth) = seen.birth {
-            if let Some(node) = self.inodes.look_up_by_birth(attr::place(&seen.stat), birth) {
+            if let Some(node) = self.inodes.look_up_by_birth(Place::of(&seen.stat), birth) {
                 let entry = self.entry(parent, &node, &seen.stat);
                 return Ok(Found { entry, node });
             }
@@ -75,7 +75,7 @@ impl Passthrough {
         };
         pause::between_steps();
         let Seen { stat, birth } = Seen::at(directory, name)?;
-        let same = birth.is_some() && birth == seen.birth && attr::place(&stat) == attr::place(&seen.stat);
+        let same = birth.is_some() && birth == seen.birth && Place::of(&stat) == Place::of(&seen.stat);
         Ok(same.then_some(Met { stat, handle, anchor }))
     }
 
@@ -133,7 +133,7 @@ impl Passthrough {
         name: Option<Name<'_>>,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
-        let place = attr::place(stat);
+        let place = Place::of(stat);
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let dax_by_name = self.dax_files.names(name);
         self.inodes
@@ -209,7 +209,7 @@ impl Passthrough {
             }
             kind => kind,
         };
-        let device = attr::device_from_wire(create.device);
+        let device = stat::device_from_wire(create.device);
         let device = makedev(device.0, device.1);
         self.make(by, &parent, create.umask, |directory| {
             mknodat(directory, name.as_c_str(), kind, mode(create), device).of(|| {
@@ -237,7 +237,7 @@ impl Passthrough {
         )
         .of(|| format!("linkat(node, parent, {})", Quoted(name.as_c_str())))?;
         drop(namer);
-        let stat = attr::stat(inode.as_fd())?;
+        let stat = stat::of(inode.as_fd())?;
         self.inodes.look_up_again(&node)?;
         Ok(self.entry(&parent, &node, &stat))
     }
@@ -306,7 +306,7 @@ impl Passthrough {
             return None;
         }
         let permit = self.permit().ok()?;
-        let place = attr::place(&seen.stat);
+        let place = Place::of(&seen.stat);
         let mut known = seen.birth.and_then(|birth| self.inodes.known_by_birth(place, birth));
         if known.is_none()
             && let Some((handle, _)) = self.handle_at(directory, name, &seen.stat)
@@ -320,11 +320,11 @@ impl Passthrough {
             return Some(LastName { node, fd, permit });
         }
         let fd = PathFd::of_name(directory, name).ok()?;
-        let stat = attr::stat(fd.as_fd()).ok()?;
+        let stat = stat::of(fd.as_fd()).ok()?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let handle = self.anchors.handle(fd.as_fd(), kind, stat.stx_mnt_id, &self.proc);
         let key = Key {
-            place: attr::place(&stat),
+            place: Place::of(&stat),
             handle: Some(handle.ok()??.0),
         };
         let node = self.inodes.known(&key)?;
@@ -352,7 +352,7 @@ impl Seen {
     /// At what `name` stands for in `directory`.
     fn at(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Seen> {
         let look = Look::begin();
-        let stat = attr::stat_at(directory, name)?;
+        let stat = stat::of_name(directory, name)?;
         let birth = look.birth(&stat);
         Ok(Seen { stat, birth })
     }
@@ -360,7 +360,7 @@ impl Seen {
     /// At the inode behind `fd`.
     fn of(fd: BorrowedFd<'_>) -> Result<Seen> {
         let look = Look::begin();
-        let stat = attr::stat(fd)?;
+        let stat = stat::of(fd)?;
         let birth = look.birth(&stat);
         Ok(Seen { stat, birth })
     }

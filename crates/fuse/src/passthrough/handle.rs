@@ -3,16 +3,14 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::budget::Permit;
-use super::directory::Position;
 use super::inode::Node;
 use super::mounts::Manners;
 use super::opening::OpenFd;
-use super::read::Reads;
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Handle, NodeId, Result};
 
@@ -40,6 +38,18 @@ pub(super) struct OpenFile {
     tells: AtomicBool,
     /// The last read found that it would wait.
     waited: AtomicBool,
+}
+
+/// How to read a file on a thread that has others to serve.
+pub(super) enum Reads {
+    /// With RWF_NOWAIT, to learn whether a read would wait.
+    Ask,
+    /// As it comes. The file system does not tell, and nearly always has the data at hand (tmpfs, overlayfs): to pass each
+    /// read to another thread would cost more than the few that wait.
+    Here,
+    /// On another thread. The file system does not tell, and its data comes from far away (NFS, FUSE); or the disk is always asked
+    /// (O_DIRECT). Either way that takes much longer than the passing.
+    Elsewhere,
 }
 
 impl OpenFile {
@@ -111,25 +121,7 @@ impl Drop for OpenFile {
     }
 }
 
-/// An open directory.
-#[derive(Debug)]
-pub(super) struct OpenDirectory {
-    pub(super) node: Arc<Node>,
-    pub(super) fd: OpenFd,
-    pub(super) position: Mutex<Position>,
-    pub(super) _permit: Permit,
-}
-
 impl Opened for OpenFile {
-    fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Opened for OpenDirectory {
     fn node(&self) -> &Arc<Node> {
         &self.node
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hashbrown::HashTable;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Statx, makedev};
 
 use super::birth::{Birth, KnownBirth};
 use super::budget::Permit;
@@ -27,6 +27,17 @@ pub(super) struct Place {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) mount: u64,
+}
+
+impl Place {
+    /// Of the inode that [`stat::of`](super::stat::of) found.
+    pub(super) fn of(stat: &Statx) -> Place {
+        Place {
+            device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            mount: stat.stx_mnt_id,
+        }
+    }
 }
 
 /// What makes two lookups the same node.

@@ -38,6 +38,7 @@ mod pause;
 mod procfs;
 mod read;
 mod recent;
+mod stat;
 mod syscall_text;
 mod xattr;
 
@@ -56,9 +57,10 @@ use self::budget::{Budget, Permit};
 use self::credentials::Credentials;
 pub use self::dax::DaxFiles;
 use self::dax::{MappedFiles, Views};
-use self::handle::{Handles, OpenDirectory, OpenFile};
+use self::directory::OpenDirectory;
+use self::handle::{Handles, OpenFile};
 use self::identity::{Anchor, Anchors};
-use self::inode::{Inodes, Node};
+use self::inode::{Inodes, Node, Place};
 use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
 use self::opening::{NodeFd, PathFd};
@@ -134,7 +136,7 @@ impl Passthrough {
         let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
 
         let root = PathFd::of_share(directory).map_err(|error| unopened(error.into()))?;
-        let stat = attr::stat(root.as_fd()).map_err(|error| unopened(failed(error)))?;
+        let stat = stat::of(root.as_fd()).map_err(|error| unopened(failed(error)))?;
         let budget = Budget::of_process();
         let anchors = Anchors::new(options.inode_file_handles, budget.clone());
         let handle = anchors
@@ -153,11 +155,11 @@ impl Passthrough {
             proc,
             anchors,
             _root_anchor: handle.map(|(_, anchor)| anchor),
-            inodes: Inodes::new(attr::place(&stat), Arc::new(root)),
+            inodes: Inodes::new(Place::of(&stat), Arc::new(root)),
             files: Handles::new(2),
             directories: Handles::new(1),
             mounts: Mounts::default(),
-            numbers: InodeNumbers::new(attr::place(&stat).device),
+            numbers: InodeNumbers::new(Place::of(&stat).device),
             mapped: MappedFiles::default(),
             dax_files,
             views,

@@ -22,7 +22,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Statx, openat, opena
 
 use super::procfs::{FdName, ProcSelfFd};
 use super::syscall_text::{self, Quoted};
-use super::{attr, pause};
+use super::{pause, stat};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Name, Result};
 use crate::sys::FileHandle;
@@ -80,7 +80,7 @@ impl<'fd> CheckedPath<'fd> {
     pub(super) fn of(fd: &'fd impl AsFd) -> Result<CheckedPath<'fd>> {
         let fd = fd.as_fd();
         // A kind that is known is right: it never changes.
-        let stat = attr::stat_cached(fd)?;
+        let stat = stat::cached(fd)?;
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile => Ok(CheckedPath { fd, stat }),
             _ => Err(Errno::ESTALE.rule("the node is no regular file")),

@@ -6,22 +6,10 @@ use guestmem::{RwFlags, Writer};
 use rustix::fs::fstat;
 
 use super::Passthrough;
-use super::handle::{OpenFile, Opened as _};
+use super::handle::{OpenFile, Opened as _, Reads};
 use crate::cause::HostResult as _;
 use crate::fs::{Handle, NodeId, RestOfRead, Result};
 use crate::sys;
-
-/// How to read a file on a thread that has others to serve.
-pub(super) enum Reads {
-    /// With RWF_NOWAIT, to learn whether a read would wait.
-    Ask,
-    /// As it comes. The file system does not tell, and nearly always has the data at hand (tmpfs, overlayfs): to pass each
-    /// read to another thread would cost more than the few that wait.
-    Here,
-    /// On another thread. The file system does not tell, and its data comes from far away (NFS, FUSE); or the disk is always asked
-    /// (O_DIRECT). Either way that takes much longer than the passing.
-    Elsewhere,
-}
 
 impl Passthrough {
     pub(super) fn read_file(

@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, XattrFlags, chmodat, getxattr, getxattr_query, listxattr, removexattr, setxattr};
 
 use super::Passthrough;
-use super::attr;
 use super::opening::NodeFd;
 use super::procfs::FdName;
+use super::stat;
 use super::syscall_text::Quoted;
 use crate::cause::HostResult as _;
 use crate::fs::{Caller, Errno, NodeId, Result, XattrReply};
@@ -82,7 +82,7 @@ impl Passthrough {
         drop(namer);
         if kill_sgid {
             // The host judges by our groups whether a new ACL drops set-group-id; the guest has judged by the caller's.
-            let mode = u32::from(attr::stat(fd.as_fd())?.stx_mode) & 0o7777;
+            let mode = u32::from(stat::of(fd.as_fd())?.stx_mode) & 0o7777;
             if mode & libc::S_ISGID != 0 {
                 let mode = Mode::from_raw_mode(mode & !libc::S_ISGID);
                 chmodat(self.proc.directory(), path.as_c_str(), mode, AtFlags::empty())

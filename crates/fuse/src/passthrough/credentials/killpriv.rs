@@ -6,7 +6,7 @@ use rustix::fs::{Mode, Statx};
 use rustix::process::Gid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_gid};
 
-use super::super::attr;
+use super::super::stat;
 use super::daemon::{Credentials, own, restored};
 use crate::cause::HostResult as _;
 use crate::fs::Result;
@@ -23,13 +23,13 @@ pub(crate) struct Kill {
 impl Credentials {
     /// What dropping the privileges of `file` takes.
     pub(crate) fn kill(&self, file: BorrowedFd<'_>) -> Kill {
-        match self.is_root().then(|| attr::stat_cached(file)) {
+        match self.is_root().then(|| stat::cached(file)) {
             Some(Ok(stat)) => self.kill_by(&stat),
             Some(Err(_)) | None => Kill { group: None },
         }
     }
 
-    /// The same, by what [`attr::stat_cached`] says of the file.
+    /// The same, by what [`stat::cached`] says of the file.
     pub(crate) fn kill_by(&self, stat: &Statx) -> Kill {
         let keeps = self.is_root() && keeps_set_group_id(stat.stx_mode) && stat.stx_gid != u32::MAX;
         Kill {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use self::image::Image;
 use super::super::handle::Opened as _;
-use super::super::{InodeHandles, Options, Passthrough, attr, pause};
+use super::super::{InodeHandles, Options, Passthrough, pause, stat};
 use crate::fs::{Caller, Create, DirectorySink, Entry, FileSystem, Handle, Name, Negotiated, NodeId, Result, SetAttr};
 use crate::wire::InitFlags;
 
@@ -145,7 +145,7 @@ impl Queue<'_> {
         );
         // Without a name left its handle may open no more.
         if let Ok(fd) = node.descriptor() {
-            let stat = attr::stat(fd.as_fd()).unwrap();
+            let stat = stat::of(fd.as_fd()).unwrap();
             let is = (FileType::from_raw_mode(stat.stx_mode.into()), stat.stx_ino);
             assert_eq!(
                 (said, entry.attr.ino),
