@@ -183,4 +183,4 @@ fn reopen(fd: BorrowedFd<'_>, proc: &ProcSelfFd, flags: OFlags) -> Result<OwnedF
 }
 
 #[cfg(test)]
-mod race;
+mod tests;
