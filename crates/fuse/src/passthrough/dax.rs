@@ -1,5 +1,6 @@
 //! Files for the guest to map, and which of them it is told to map.
 
+mod error;
 mod policy;
 mod serve;
 mod views;

@@ -14,7 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tracing::{debug, warn};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::views::ViewsError;
+use super::error::ViewsError;
 use crate::wire::{self, InitFlags, Opcode};
 use crate::{descriptors, sys};
 
