@@ -1,12 +1,11 @@
 //! A lane that polls, and one that does not, against the driver half.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use rstest::rstest;
-use std::os::fd::OwnedFd;
-
 use rustix::event::{EventfdFlags, eventfd};
 use virtqueue::{Buffer, DriverQueue, QueueConfig};
 
@@ -216,7 +215,7 @@ fn a_lane_that_rests_serves_what_comes_meanwhile_without_kicks(
     #[values(false, true)] packed: bool,
     #[values(false, true)] event_idx: bool,
 ) {
-    let mut world = World::with_rest(packed, event_idx, FOR_EVER, Duration::from_millis(500));
+    let mut world = World::with_rest(packed, event_idx, FOR_EVER, Duration::from_secs(2));
     world.turns_at_rest();
     assert!(world.post());
     signal(&world.kick);
@@ -228,7 +227,8 @@ fn a_lane_that_rests_serves_what_comes_meanwhile_without_kicks(
     for _ in 0..5 {
         world.reap();
     }
-    assert_eq!(world.turns.load(SeqCst), turns + 1, "all at once");
+    // None more if all came before the lane had left its first batch.
+    assert!(world.turns.load(SeqCst) <= turns + 1, "all at once");
     // A command is obeyed within a rest as well.
     world.lane.stop().unwrap();
 }
