@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ptrace::Object;
+use crate::words::hints::Fact;
 
 pub use interpreter::{Interpreter, Needed};
 pub use mounts::{Mount, Mounts};
 pub use process::{Limit, Process};
-#[cfg(test)]
-pub(crate) use system::{GROUP, SETTINGS};
 
 /// The state that decided, as far as this errno can have been about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,25 +36,6 @@ pub struct Context {
     /// What the program that was to be executed needs to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpreter: Option<Interpreter>,
-}
-
-/// Of what kind a value is that a failure may be about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// A limit of the process, `RLIMIT_NOFILE`.
-    Limit(&'static str),
-    /// Whether the thread has this capability.
-    Capability(&'static str),
-    /// A setting, by its path below `/proc/sys`, or a control group's by its name.
-    Setting(&'static str),
-    /// How the file in question is mounted.
-    Mount,
-    /// Which security modules there are, and what the thread is to them.
-    Modules,
-    /// Whether seccomp filters calls.
-    Seccomp,
-    /// As whom the thread acts.
-    User,
 }
 
 /// What an errno can be about.

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::btf::Functions;
 use crate::code::Memory;
-use crate::manual;
 use crate::source::{self, Installed};
 use crate::symbols::Symbols;
 use crate::tracefs::{self, Ability};
+use crate::words::manual;
 
 /// A way to see what happens in the kernel, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -21,8 +21,8 @@ use trace::Trace;
 use wake::Wake;
 
 use crate::context::Context;
-use crate::errno_name;
 use crate::kernel_log;
+use crate::words::errno_name;
 
 pub(crate) use arguments::Object;
 pub use attach::{Process, Refusal, attach, leader};

@@ -2,64 +2,10 @@
 
 use crate::call_tree::Call;
 use crate::trace::Syscall;
+use crate::words::fuse_operation_name;
 
 /// Functions of Linux that send a request and wait for its answer (before and since 6.10).
 const ASKING: [&str; 2] = ["fuse_simple_request", "__fuse_simple_request"];
-
-/// Operations by their numbers, as fuse.h has them (FUSE 7.45).
-const OPERATIONS: [(u32, &str); 51] = [
-    (1, "LOOKUP"),
-    (2, "FORGET"),
-    (3, "GETATTR"),
-    (4, "SETATTR"),
-    (5, "READLINK"),
-    (6, "SYMLINK"),
-    (8, "MKNOD"),
-    (9, "MKDIR"),
-    (10, "UNLINK"),
-    (11, "RMDIR"),
-    (12, "RENAME"),
-    (13, "LINK"),
-    (14, "OPEN"),
-    (15, "READ"),
-    (16, "WRITE"),
-    (17, "STATFS"),
-    (18, "RELEASE"),
-    (20, "FSYNC"),
-    (21, "SETXATTR"),
-    (22, "GETXATTR"),
-    (23, "LISTXATTR"),
-    (24, "REMOVEXATTR"),
-    (25, "FLUSH"),
-    (26, "INIT"),
-    (27, "OPENDIR"),
-    (28, "READDIR"),
-    (29, "RELEASEDIR"),
-    (30, "FSYNCDIR"),
-    (31, "GETLK"),
-    (32, "SETLK"),
-    (33, "SETLKW"),
-    (34, "ACCESS"),
-    (35, "CREATE"),
-    (36, "INTERRUPT"),
-    (37, "BMAP"),
-    (38, "DESTROY"),
-    (39, "IOCTL"),
-    (40, "POLL"),
-    (41, "NOTIFY_REPLY"),
-    (42, "BATCH_FORGET"),
-    (43, "FALLOCATE"),
-    (44, "READDIRPLUS"),
-    (45, "RENAME2"),
-    (46, "LSEEK"),
-    (47, "COPY_FILE_RANGE"),
-    (48, "SETUPMAPPING"),
-    (49, "REMOVEMAPPING"),
-    (50, "SYNCFS"),
-    (51, "TMPFILE"),
-    (52, "STATX"),
-    (53, "COPY_FILE_RANGE_64"),
-];
 
 /// What the functions of fs/fuse ask for, where that is one thing alone.
 const BY_FUNCTION: [(&str, &str); 41] = [
@@ -133,13 +79,6 @@ pub struct Refused {
     pub lost: bool,
 }
 
-/// Name of an operation, as fuse.h has it without `FUSE_`.
-#[must_use]
-pub fn operation(opcode: u32) -> Option<&'static str> {
-    let found = OPERATIONS.iter().find(|(number, _)| *number == opcode);
-    found.map(|(_, name)| *name)
-}
-
 /// The request by which `function` was told this errno, if that is a function that asks a FUSE server.
 pub(crate) fn refused(syscall: &Syscall, function: &str, errno: i32) -> Option<Refused> {
     if !ASKING.contains(&function) {
@@ -153,7 +92,7 @@ pub(crate) fn refused(syscall: &Syscall, function: &str, errno: i32) -> Option<R
         within && request.answered.is_none_or(|answered| answered == errno)
     });
     if let Some(request) = sent {
-        let name = operation(request.opcode);
+        let name = fuse_operation_name(request.opcode);
         return Some(Refused {
             operation: name.map_or_else(|| format!("OPCODE_{}", request.opcode), str::to_owned),
             unique: (request.unique != 0).then_some(request.unique),

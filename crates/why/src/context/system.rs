@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 /// Settings that make calls fail, below `/proc/sys`.
-pub(crate) const SETTINGS: [&str; 36] = [
+const SETTINGS: [&str; 36] = [
     "fs/file-max",
     "fs/nr_open",
     "fs/mount-max",
@@ -43,7 +43,7 @@ pub(crate) const SETTINGS: [&str; 36] = [
     "vm/unprivileged_userfaultfd",
 ];
 /// Settings of a control group that make calls fail.
-pub(crate) const GROUP: [&str; 4] = ["pids.max", "pids.current", "memory.max", "memory.current"];
+const GROUP: [&str; 4] = ["pids.max", "pids.current", "memory.max", "memory.current"];
 
 pub(super) fn settings() -> BTreeMap<String, String> {
     let value = |path: &str| fs::read_to_string(format!("/proc/sys/{path}"));
@@ -91,4 +91,19 @@ pub(super) fn modules() -> Vec<String> {
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::hints::{self, Fact};
+
+    #[test]
+    fn values_that_decide_are_among_those_that_are_read() {
+        for fact in hints::facts() {
+            if let Fact::Setting(path) = fact {
+                assert!(SETTINGS.contains(path) || GROUP.contains(path), "{path} is not read");
+            }
+        }
+    }
 }

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_signature_is_of_a_system_call_that_exists_and_has_known_kinds() {
-        let calls: Vec<_> = (0..1000).filter_map(crate::syscall_name).collect();
+        let calls: Vec<_> = (0..1000).filter_map(crate::words::syscall_name).collect();
         for (call, kinds) in SIGNATURES {
             assert!(calls.contains(call), "{call} is no system call");
             assert!(kinds.len() <= 6, "{call} has too many arguments");

@@ -9,7 +9,7 @@ use super::sys::{self, Place, Stop, Syscall};
 use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments, rights};
 use crate::context::Context;
 use crate::kernel_log::KernelLog;
-use crate::syscall_name;
+use crate::words::syscall_name;
 
 /// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
 const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];

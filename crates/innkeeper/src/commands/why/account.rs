@@ -3,8 +3,8 @@
 use serde::Serialize;
 use why::alignment::Turn;
 use why::call_tree::Certainty;
-use why::context::{Fact, Interpreter, Needed};
-use why::hints::{self, Hint};
+use why::context::{Interpreter, Needed};
+use why::hints::{self, Fact, Hint};
 use why::host_log::HostLog;
 use why::manual;
 use why::meaning::meaning;

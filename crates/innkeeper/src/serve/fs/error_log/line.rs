@@ -206,7 +206,7 @@ mod tests {
     fn what_is_written_is_understood_by_why() {
         for opcode in Opcode::ALL {
             let name = opcode.name();
-            assert_eq!(why::request::operation(*opcode as u32), Some(name.as_str()));
+            assert_eq!(why::fuse_operation_name(*opcode as u32), Some(name.as_str()));
         }
         let refused = why::request::Refused {
             operation: "RENAME2".to_owned(),

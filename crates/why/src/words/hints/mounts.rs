@@ -1,7 +1,7 @@
 //! Mounts, and the servers of file systems.
 
-use super::{Row, row};
-use crate::context::Fact::{Capability, Mount, Setting};
+use super::fact::Fact::{Capability, Mount, Setting};
+use super::row::{Row, row};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[

@@ -150,7 +150,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::errno_name;
+    use crate::words::errno_name;
 
     #[test]
     fn every_errno_has_a_sentence_in_its_place() {

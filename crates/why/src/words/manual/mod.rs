@@ -3,6 +3,8 @@
 //! No text of a page is part of this program: the pages' licences are their own. A page can be anybody's file, so reading
 //! it is bounded, and nothing in it reaches a terminal but text.
 
+mod entry;
+mod identifiers;
 mod page;
 mod rank;
 mod roff;
@@ -15,7 +17,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+
+use identifiers::{last_name, names};
 use page::Page;
+
+pub use entry::Entry;
 pub use rank::rank;
 
 /// Where pages are if MANPATH does not say otherwise, in the order of man(1).
@@ -32,19 +38,6 @@ const SAME: [(&str, &str); 3] = [
     ("EDEADLOCK", "EDEADLK"),
     ("ENOTSUP", "EOPNOTSUPP"),
 ];
-
-/// What a page says about an errno, in one of its places about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The page, as in `open(2)`.
-    pub page: String,
-    /// The heading, as in `EACCES` or `EINVAL (since Linux 3.7)`.
-    pub heading: String,
-    /// Plain text: one line a paragraph, of any length, with no character that a terminal obeys.
-    pub text: String,
-    /// Says by itself that it is about other calls of the same page.
-    elsewhere: bool,
-}
 
 /// What the installed page of a system call says about an errno (`EACCES`); nothing at all if there is no such page.
 ///
@@ -70,20 +63,6 @@ pub fn entries_in(roots: &[PathBuf], call: &str, errno: &str) -> Option<Vec<Entr
     }
     found.sort_by_key(|entry| entry.elsewhere);
     Some(found)
-}
-
-/// The identifiers of a text.
-fn names(text: &str) -> impl Iterator<Item = &str> {
-    text.split(is_between).filter(|name| !name.is_empty())
-}
-
-/// The identifier that the text ends with; without looking at the rest, for this is asked at many places of one text.
-fn last_name(text: &str) -> &str {
-    text.rsplit(is_between).next().unwrap_or_default()
-}
-
-fn is_between(letter: char) -> bool {
-    !letter.is_ascii_alphanumeric() && letter != '_'
 }
 
 fn of_page(page: &Page, call: &str, errno: &str) -> Vec<Entry> {

@@ -1,6 +1,6 @@
 //! Which values may have decided, by what was called: where no kernel function was seen, or none that a hint is known of.
 
-use crate::context::Fact::{self, Capability, Limit, Mount, Seccomp, Setting, User};
+use super::fact::Fact::{self, Capability, Limit, Mount, Seccomp, Setting, User};
 
 /// Calls, the errno, and what it may have been about.
 #[rustfmt::skip] // A table.
@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn calls_and_errnos_exist_and_the_first_row_is_the_narrowest() {
-        let calls: Vec<_> = (0..1000).filter_map(crate::syscall_name).collect();
+        let calls: Vec<_> = (0..1000).filter_map(crate::words::syscall_name).collect();
         for (named, errno, _) in CALLS {
             assert!(
-                *errno == "SIGSYS" || (1..4096).any(|number| crate::errno_name(number) == Some(errno)),
+                *errno == "SIGSYS" || (1..4096).any(|number| crate::words::errno_name(number) == Some(errno)),
                 "{errno}"
             );
             for call in *named {

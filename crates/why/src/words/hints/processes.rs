@@ -1,7 +1,7 @@
 //! Processes: starting, users, signals, priorities, namespaces.
 
-use super::{Row, row};
-use crate::context::Fact::{Capability, Limit, Mount, Setting, User};
+use super::fact::Fact::{Capability, Limit, Mount, Setting, User};
+use super::row::{Row, row};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[

@@ -1,7 +1,7 @@
 //! io_uring, asynchronous I/O, and what waits for many files: epoll, inotify, futexes.
 
-use super::{Row, row};
-use crate::context::Fact::{Capability, Limit, Setting};
+use super::fact::Fact::{Capability, Limit, Setting};
+use super::row::{Row, row};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[

@@ -1,7 +1,7 @@
 //! What forbids calls apart from what they do: filters, modules, lockdown.
 
-use super::{Row, row};
-use crate::context::Fact::{Capability, Modules, Seccomp, Setting, User};
+use super::fact::Fact::{Capability, Modules, Seccomp, Setting, User};
+use super::row::{Row, row};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[

@@ -3,76 +3,22 @@
 //! The tables go by function and errno and not by system call: many calls run through the same check. A row may say which
 //! function must be on the way to it, where the same check means something else to each of those that ask.
 
-mod calls;
+mod by_call;
+mod fact;
 mod files;
 mod memory;
 mod mounts;
 mod network;
 mod processes;
+mod row;
 mod security;
 mod waiting;
 
-use crate::context::Fact;
+use row::{Row, base};
 
-pub use calls::facts as facts_of_call;
-
-/// What is known of a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hint {
-    /// What was wrong, in plain words.
-    pub reason: &'static str,
-    /// What to do; empty if there is nothing that helps in general.
-    pub attempt: &'static str,
-    /// The values that decide.
-    pub facts: &'static [Fact],
-}
-
-struct Row {
-    function: &'static str,
-    /// Names of the errnos that it is about; any if there are none.
-    errnos: &'static [&'static str],
-    /// The function that must be on the way, if one must.
-    way: Option<&'static str>,
-    hint: Hint,
-}
-
-const fn row(
-    function: &'static str,
-    errnos: &'static [&'static str],
-    reason: &'static str,
-    attempt: &'static str,
-) -> Row {
-    Row {
-        function,
-        errnos,
-        way: None,
-        hint: Hint {
-            reason,
-            attempt,
-            facts: &[],
-        },
-    }
-}
-
-impl Row {
-    const fn value(mut self, facts: &'static [Fact]) -> Self {
-        self.hint.facts = facts;
-        self
-    }
-
-    const fn within(mut self, function: &'static str) -> Self {
-        self.way = Some(function);
-        self
-    }
-
-    fn fits(&self, function: &str, errno: &str, chain: &[String]) -> bool {
-        self.function == function
-            && (self.errnos.is_empty() || self.errnos.contains(&errno))
-            && self
-                .way
-                .is_none_or(|way| chain.iter().any(|on_the_way| base(on_the_way) == way))
-    }
-}
+pub use by_call::facts as facts_of_call;
+pub use fact::Fact;
+pub use row::Hint;
 
 /// What the hint is for this function and errno, at the end of this chain of functions.
 #[must_use]
@@ -86,11 +32,6 @@ pub fn hint(function: &str, errno: &str, chain: &[String]) -> Option<Hint> {
 /// Every function that a hint is known of.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     rows().flat_map(|row| [Some(row.function), row.way]).flatten()
-}
-
-/// A name without the suffixes that a compiler adds.
-fn base(function: &str) -> &str {
-    function.split('.').next().unwrap_or(function)
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
@@ -109,6 +50,12 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 /// Security modules have a beginning of their names in common.
 fn module(function: &str) -> Option<&'static Row> {
     security::MODULES.iter().find(|row| function.starts_with(row.function))
+}
+
+/// The values that the tables name.
+#[cfg(test)]
+pub(crate) fn facts() -> impl Iterator<Item = &'static Fact> {
+    rows().flat_map(|row| row.hint.facts).chain(by_call::all())
 }
 
 #[cfg(test)]
@@ -130,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_row_is_of_an_identifier_and_of_errnos_that_exist() {
-        let errnos: Vec<_> = (1..4096).filter_map(crate::errno_name).collect();
+        let errnos: Vec<_> = (1..4096).filter_map(crate::words::errno_name).collect();
         for row in rows().chain(security::MODULES) {
             assert!(
                 row.function
@@ -168,16 +115,5 @@ mod tests {
         assert!(reason(&["bprm_execve", "load_script.part.0", "step_into"]).contains("interpreter"));
         assert!(reason(&["load_elf_binary", "step_into"]).contains("loader"));
         assert!(reason(&["unix_find_other", "step_into"]).contains("socket"));
-    }
-
-    #[test]
-    fn values_that_decide_are_among_those_that_are_read() {
-        let known = |path| crate::context::SETTINGS.contains(&path) || crate::context::GROUP.contains(&path);
-        let facts = rows().flat_map(|row| row.hint.facts).chain(calls::all());
-        for fact in facts {
-            if let Fact::Setting(path) = fact {
-                assert!(known(path), "{path} is not read");
-            }
-        }
     }
 }

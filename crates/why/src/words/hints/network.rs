@@ -1,7 +1,7 @@
 //! Sockets, addresses, interfaces.
 
-use super::{Row, row};
-use crate::context::Fact::{Capability, Setting};
+use super::fact::Fact::{Capability, Setting};
+use super::row::{Row, row};
 
 #[rustfmt::skip] // A table.
 pub(super) const ROWS: &[Row] = &[

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Entry, names};
+use super::entry::Entry;
+use super::identifiers::names;
 
 /// A whole name counts as much as several parts of names.
 const WHOLE: f64 = 4.0;
