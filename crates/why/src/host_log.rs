@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::call_tree::Certainty;
-use crate::ptrace::Failure;
+use crate::observe::failure::Failure;
 use crate::request::Refused;
 
 /// Of the JSON form; other versions may mean something else by the same fields.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::alignment::{self, Known, Successes, Turn};
 use crate::call_tree::{Call, Cause, Certainty};
-use crate::ptrace::{Failure, Outcome};
+use crate::observe::failure::{Failure, Outcome};
 use crate::request::{self, Refused};
 use crate::trace::Syscall;
 

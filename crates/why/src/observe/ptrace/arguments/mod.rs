@@ -1,28 +1,18 @@
 //! Arguments of a call as a person would write them, read from the stopped thread.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+mod flags;
+mod memory;
+mod signatures;
+mod socket_address;
 
-use super::attach::Status;
-use super::{address, flags, signatures};
-use crate::proc;
+use std::fs;
 
-/// The longest text that is shown of a path.
-const TEXT_MAX: usize = 256;
-/// The longest path that the kernel takes.
-const PATH_MAX: usize = 4096;
-/// `IOV_MAX`: more pieces a message cannot have.
-const PIECES_MAX: u64 = 1024;
-/// `SECCOMP_MODE_FILTER`, and what a thread's mode is once a call was its last (Linux 5.17 and later).
-const FILTERED: i32 = 2;
-const DEAD: i32 = 3;
+use crate::observe::context::Object;
+use memory::Memory;
 
 /// The arguments of a call; all six words where it is not known how many it has.
 pub(super) fn decode(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<String> {
-    let memory = Memory(File::open(format!("/proc/{thread}/mem")).ok());
+    let memory = Memory::of(thread);
     let kinds = signatures::of(name);
     let each = kinds.chars().zip(words).enumerate();
     let shown = each.filter_map(|(at, (kind, word))| match kind {
@@ -95,74 +85,10 @@ fn how(flags: u64, mode: u64, resolve: u64) -> String {
     format!("{{flags={}{mode}{resolve}}}", flags::open(flags))
 }
 
-/// A thread's memory, if it may be read.
-struct Memory(Option<File>);
-
-impl Memory {
-    /// Bytes from there on, as far as there are any.
-    fn bytes(&self, address: u64, most: usize) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; most];
-        let read = self.0.as_ref()?.read_at(&mut bytes, address).ok()?;
-        bytes.truncate(read);
-        Some(bytes)
-    }
-
-    fn words<const COUNT: usize>(&self, address: u64) -> Option<[u64; COUNT]> {
-        let bytes = self.bytes(address, COUNT * 8)?;
-        let mut words = [0; COUNT];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = u64::from_ne_bytes(*bytes.get(index * 8..)?.first_chunk()?);
-        }
-        Some(words)
-    }
-
-    /// Text that ends with NUL, cut where it is too long or the memory ends.
-    fn text(&self, address: u64) -> Option<String> {
-        let bytes = self.bytes(address, TEXT_MAX)?;
-        let end = bytes.iter().position(|&byte| byte == 0);
-        let shown = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
-        Some(format!("{:?}", if end.is_some() { shown } else { shown + "..." }))
-    }
-
-    /// A path as it is; none if it has no end.
-    fn path(&self, address: u64) -> Option<PathBuf> {
-        let mut bytes = self.bytes(address, PATH_MAX)?;
-        let end = bytes.iter().position(|&byte| byte == 0)?;
-        bytes.truncate(end);
-        Some(PathBuf::from(OsString::from_vec(bytes)))
-    }
-
-    /// A socket address of this length.
-    fn address(&self, address: u64, length: u64) -> Option<String> {
-        let length = usize::try_from(length & 0xffff_ffff).ok()?.min(address::LARGEST);
-        address::show(&self.bytes(address, length)?)
-    }
-
-    /// `struct msghdr`: to whom, and how much in how many pieces.
-    fn message(&self, address: u64) -> Option<String> {
-        let [name, length, pieces, count] = self.words(address)?;
-        let to = self
-            .address(name, length)
-            .map_or_else(String::new, |to| format!("to {to}, "));
-        let mut total = 0_u64;
-        for piece in 0..count.min(PIECES_MAX) {
-            let [_, length] = self.words(pieces.checked_add(piece * 16)?)?;
-            total = total.saturating_add(length);
-        }
-        Some(format!("{{{to}{total} bytes in {count}}}"))
-    }
-
-    /// `struct io_uring_params`: sizes of the two rings, then flags.
-    fn uring(&self, address: u64) -> Option<String> {
-        let [_, flags] = self.words(address)?;
-        Some(format!("{{flags={}}}", flags::uring(flags & 0xffff_ffff)))
-    }
-}
-
 /// What a call is about: the open files and the paths among its arguments, in their order. Paths are made absolute, as the
 /// thread sees them, and no file is looked at for that: whoever serves it may be stopped as well.
 pub(super) fn objects(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<Object> {
-    let memory = Memory(File::open(format!("/proc/{thread}/mem")).ok());
+    let memory = Memory::of(thread);
     let mut directory = None;
     let mut found = Vec::new();
     for (kind, word) in signatures::of(name).chars().zip(words) {
@@ -184,39 +110,11 @@ pub(super) fn objects(thread: i32, name: Option<&str>, words: [u64; 6]) -> Vec<O
     found
 }
 
-/// An argument that is a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Object {
-    /// An open one.
-    Descriptor(i32),
-    /// One that has this name, if it is there at all.
-    Path(PathBuf),
-}
-
 /// Whether an argument as it is shown is the path of a program that would be started under this name.
 pub(super) fn names_command(argument: &str, name: &str) -> bool {
     let path = argument.strip_prefix('"').and_then(|path| path.strip_suffix('"'));
     let last = path.and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     !name.is_empty() && last.as_bytes().iter().take(15).eq(name.as_bytes())
-}
-
-/// The name under which the thread's program was started, or its first 15 bytes (`comm`).
-pub(super) fn program(thread: i32) -> Option<String> {
-    Some(proc::read(thread, "comm").ok()?.trim_end().to_owned())
-}
-
-/// Whether a seccomp filter is on the thread.
-pub(super) fn filtered(thread: i32) -> bool {
-    matches!(seccomp(thread), Some(FILTERED | DEAD))
-}
-
-/// Whether a seccomp filter has ended the thread.
-pub(super) fn ended_by_filter(thread: i32) -> bool {
-    seccomp(thread) == Some(DEAD)
-}
-
-fn seccomp(thread: i32) -> Option<i32> {
-    Status::of(thread)?.number("Seccomp:")
 }
 
 #[cfg(test)]
@@ -257,7 +155,7 @@ mod tests {
         assert_eq!(open(0o20200001), "AT_FDCWD, \"/x\", O_WRONLY|O_TMPFILE, 0o644");
         let how = [0o101_u64, 0o600, 8];
         assert_eq!(
-            shown("openat2", [0xffff_ff9c, at, super::tests::at(&how), 24, 0, 0]),
+            shown("openat2", [0xffff_ff9c, at, self::at(&how), 24, 0, 0]),
             "AT_FDCWD, \"/x\", {flags=O_WRONLY|O_CREAT, mode=0o600, resolve=0x8}, 24"
         );
     }

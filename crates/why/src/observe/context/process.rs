@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use crate::proc;
+use crate::observe::proc;
 
 /// The names of limits in `/proc/PID/limits`, and those of setrlimit(2).
 const LIMITS: [(&str, &str); 16] = [

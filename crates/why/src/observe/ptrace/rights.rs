@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, getxattr, statx};
 
-use super::attach::Status;
-use crate::context::Mounts;
+use crate::observe::context::Mounts;
+use crate::observe::proc::Status;
 
 const SET_USER: u16 = 0o4000;
 const SET_GROUP: u16 = 0o2000;

@@ -1,7 +1,7 @@
 //! What becomes of a thread's calls: a result does not always tell, and what comes after it does.
 
-use super::AUDIT_X86_64;
 use super::sys::{Exit, Place, Syscall};
+use crate::observe::failure::AUDIT_X86_64;
 
 /// `ERESTARTSYS` and its kin: the kernel makes the call again, unless a handler of the signal that interrupted it runs. Then
 /// the program may see EINTR, once the handler is done.
@@ -14,7 +14,7 @@ const RETURNS_FROM_HANDLERS_32: [u64; 2] = [119, 173];
 
 /// What is known of the calls of a thread.
 #[derive(Default)]
-pub(super) struct Calls {
+pub(super) struct ThreadCalls {
     /// The one that it is in.
     inside: Option<Syscall>,
     /// The one that it left last, until it enters another.
@@ -39,7 +39,7 @@ pub(super) enum End {
     Other,
 }
 
-impl Calls {
+impl ThreadCalls {
     pub(super) fn entered(&mut self, call: Syscall) {
         // It is made again; what was interrupted in a handler on top of it is gone with that.
         self.forget_from(call.place);

@@ -3,6 +3,7 @@
 
 mod interpreter;
 mod mounts;
+mod object;
 mod process;
 mod system;
 
@@ -10,11 +11,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ptrace::Object;
 use crate::words::hints::Fact;
 
 pub use interpreter::{Interpreter, Needed};
 pub use mounts::{Mount, Mounts};
+pub(crate) use object::Object;
 pub use process::{Limit, Process};
 
 /// The state that decided, as far as this errno can have been about it.

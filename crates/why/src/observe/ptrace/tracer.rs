@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::calls::{Calls, End};
-use super::kept::Kept;
+use super::failures::Failures;
+use super::report::Report;
 use super::sys::{self, Place, Stop, Syscall};
-use super::{AUDIT_X86_64, Failure, Outcome, Report, Watch, arguments, rights};
-use crate::context::Context;
-use crate::kernel_log::KernelLog;
+use super::thread_calls::{End, ThreadCalls};
+use super::watch::Watch;
+use super::{arguments, rights};
+use crate::observe::context::Context;
+use crate::observe::failure::{AUDIT_X86_64, Failure, Outcome};
+use crate::observe::kernel_log::KernelLog;
+use crate::observe::proc;
 use crate::words::syscall_name;
 
 /// Calls by which shells and execvp() look for a program, and how many failures before its start may be of those.
 const SEARCHING: [&str; 6] = ["execve", "stat", "newfstatat", "access", "faccessat", "faccessat2"];
 const SEARCHED: usize = 64;
 
-pub(super) struct Trace<'w, W> {
+pub(super) struct Tracer<'w, W> {
     pub(super) watch: &'w mut W,
     /// The threads that are traced, and perhaps some that are no more.
     pub(super) traced: BTreeSet<i32>,
@@ -23,14 +27,14 @@ pub(super) struct Trace<'w, W> {
     pub(super) busy: BTreeSet<i32>,
     /// Who started each of those that were born while traced.
     parents: BTreeMap<i32, i32>,
-    calls: BTreeMap<i32, Calls>,
+    calls: BTreeMap<i32, ThreadCalls>,
     /// None where it may not be read.
     log: Option<KernelLog>,
-    kept: Kept,
+    failures: Failures,
     withheld: BTreeSet<String>,
 }
 
-impl<'w, W: Watch> Trace<'w, W> {
+impl<'w, W: Watch> Tracer<'w, W> {
     pub(super) fn new(watch: &'w mut W) -> Self {
         Self {
             watch,
@@ -39,13 +43,13 @@ impl<'w, W: Watch> Trace<'w, W> {
             parents: BTreeMap::new(),
             calls: BTreeMap::new(),
             log: KernelLog::open(),
-            kept: Kept::default(),
+            failures: Failures::default(),
             withheld: BTreeSet::new(),
         }
     }
 
     pub(super) fn report(self, status: u8) -> Report {
-        let (failures, dropped) = self.kept.finish();
+        let (failures, dropped) = self.failures.finish();
         Report {
             failures,
             dropped,
@@ -109,8 +113,8 @@ impl<'w, W: Watch> Trace<'w, W> {
             Stop::Ending(signal) => {
                 // So ends as well who was sent it, and all other threads of a process that a filter ends.
                 if signal == libc::SIGSYS
-                    && arguments::ended_by_filter(thread)
-                    && let Some(call) = self.calls.get(&thread).and_then(Calls::deadly)
+                    && proc::ended_by_filter(thread)
+                    && let Some(call) = self.calls.get(&thread).and_then(ThreadCalls::deadly)
                 {
                     self.keep(thread, call, Outcome::Sigsys, true);
                 }
@@ -123,9 +127,9 @@ impl<'w, W: Watch> Trace<'w, W> {
 
     /// A thread executes a program now. It, or the shell that started it, looked for that in other directories of PATH before.
     fn found(&mut self, thread: i32) {
-        let name = arguments::program(thread).unwrap_or_default();
+        let name = proc::program(thread).unwrap_or_default();
         let parent = self.parents.get(&thread);
-        for failure in self.kept.latest().take(SEARCHED) {
+        for failure in self.failures.latest().take(SEARCHED) {
             let looks = (failure.thread == thread || Some(&failure.thread) == parent)
                 && SEARCHING.contains(&failure.call.as_str())
                 // One that was there, and could not be executed, is news.
@@ -178,7 +182,7 @@ impl<'w, W: Watch> Trace<'w, W> {
             return;
         };
         // Processes send such signals to themselves as well.
-        if !arguments::filtered(thread) {
+        if !proc::filtered(thread) {
             return;
         }
         match last {
@@ -207,18 +211,18 @@ impl<'w, W: Watch> Trace<'w, W> {
             Outcome::Sigsys => libc::ENOSYS,
         };
         let objects = arguments::objects(thread, name, call.arguments);
-        self.kept.push(Failure {
+        self.failures.push(Failure {
             thread,
             number: call.number,
             architecture: call.architecture,
-            program: arguments::program(thread),
+            program: proc::program(thread),
             arguments: arguments::decode(thread, name, call.arguments),
             call: name.map_or_else(
                 || format!("system call {} of {:#x}", call.number, call.architecture),
                 str::to_owned,
             ),
             outcome,
-            filtered: arguments::filtered(thread),
+            filtered: proc::filtered(thread),
             inferred,
             dropped_before: 0,
             searching: false,

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Failure, Outcome};
+use crate::observe::failure::{Failure, Outcome};
 
 /// As many of the first and of the last.
 const HALF: usize = 5_000;
 
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Failures {
     first: Vec<Failure>,
     last: VecDeque<Failure>,
     dropped: u64,
@@ -16,7 +16,7 @@ pub(super) struct Kept {
     alike: BTreeMap<(i32, u64, i32), usize>,
 }
 
-impl Kept {
+impl Failures {
     pub(super) fn push(&mut self, failure: Failure) {
         if self.first.len() < HALF {
             self.first.push(failure);
