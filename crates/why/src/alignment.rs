@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::btf::{Functions, Returns};
 use crate::call_tree::{Call, Value};
+use crate::kernel::btf::{Functions, Returns};
 use crate::site::Suspect;
 use crate::trace::Syscall;
 

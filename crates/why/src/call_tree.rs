@@ -1,6 +1,6 @@
 //! The functions that one system call ran through, and which of them made its errno.
 
-use crate::btf::Returns;
+use crate::kernel::btf::Returns;
 
 /// `ECHILD`, by which a path walk without locks asks to be done again with them.
 const ECHILD: i32 = 10;

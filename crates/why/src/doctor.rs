@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::btf::Functions;
-use crate::code::Memory;
-use crate::source::{self, Installed};
-use crate::symbols::Symbols;
-use crate::tracefs::{self, Ability};
+use crate::kernel::btf::Functions;
+use crate::kernel::code::Memory;
+use crate::kernel::source::{self, Installed};
+use crate::kernel::symbols::Symbols;
+use crate::kernel::tracefs::{self, Ability};
 use crate::words::manual;
 
 /// A way to see what happens in the kernel, the best first.

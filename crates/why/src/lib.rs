@@ -11,24 +11,19 @@
 //! knows. [`doctor`] says which of all this a system lets us have.
 
 pub mod alignment;
-pub mod btf;
 pub mod call_tree;
-pub mod code;
 pub mod doctor;
-mod hex;
 pub mod host_log;
+mod kernel;
 mod observe;
 pub mod origin;
 pub mod recording;
 pub mod request;
-pub mod ring_buffer;
 pub mod site;
-pub mod source;
-pub mod symbols;
 pub mod trace;
-pub mod tracefs;
 pub mod untraced;
 mod words;
 
+pub use kernel::{btf, code, ring_buffer, source, symbols, tracefs};
 pub use observe::{context, kernel_log, ptrace};
 pub use words::{errno_name, fuse_operation_name, hints, manual, meaning, syscall_name};

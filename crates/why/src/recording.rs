@@ -10,19 +10,19 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::{Known, Loading};
-use crate::btf::Functions;
 use crate::call_tree::Call;
-use crate::code;
-use crate::hex::{from_hex, to_hex};
+use crate::kernel::btf::Functions;
+use crate::kernel::code;
+use crate::kernel::hex::{from_hex, to_hex};
+use crate::kernel::ring_buffer::{self, FormatError, Layout};
+use crate::kernel::source;
+use crate::kernel::symbols::Symbols;
+use crate::kernel::tracefs::{self, Method, Probed, Session};
 use crate::observe::failure::{Failure, Outcome};
 use crate::observe::ptrace::{self, Report};
 use crate::origin::{self, Answer, Origin};
-use crate::ring_buffer::{self, FormatError, Layout};
 use crate::site::{self, Coverage, Exact, Suspect};
-use crate::source;
-use crate::symbols::Symbols;
-use crate::trace::{Probed, Reader, Syscall, Which};
-use crate::tracefs::{self, Method, Session};
+use crate::trace::{Reader, Syscall, Which};
 
 /// Version of the file.
 const VERSION: u32 = 4;

@@ -10,9 +10,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::call_tree::{Call, Certainty};
-use crate::code::{self, Block, Code, Decoder, Fate, Memory, Piece, Site};
+use crate::kernel::code::{self, Block, Code, Decoder, Fate, Memory, Piece, Site};
+use crate::kernel::symbols::ByName;
 use crate::origin::{Answer, Origin};
-use crate::symbols::ByName;
 use crate::trace::Syscall;
 
 pub use coverage::{Coverage, coverage};
@@ -415,7 +415,7 @@ fn hits(run: &Call, hits: &[(u64, u64)]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbols::Symbols;
+    use crate::kernel::symbols::Symbols;
 
     #[test]
     fn the_body_of_a_system_call_and_cold_code_belong_to_it() {

@@ -2,20 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
-use crate::btf::{Functions, Returns};
 use crate::call_tree::{Event, Tree, Value, is_interrupt};
+use crate::kernel::btf::{Functions, Returns};
+use crate::kernel::ring_buffer::{Events, Layout, Missed, Page};
+use crate::kernel::symbols::Symbols;
+use crate::kernel::tracefs::{GOT, NUMBERED, Probed, SENT};
 use crate::request::Request;
-use crate::ring_buffer::{Events, Layout, Missed, Page};
-use crate::symbols::Symbols;
-
-/// Events of a session's own probe on requests to FUSE servers, with `opcode` and `unique`: a request leaves; or the one that
-/// has left by the kernel's own event has got its number.
-pub(crate) const SENT: &str = "fuse_sent";
-pub(crate) const NUMBERED: &str = "fuse_numbered";
-/// The values that a probe of a session's own gets.
-pub(crate) const GOT: [&str; 2] = ["one", "other"];
 
 /// One system call of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,29 +62,6 @@ pub enum Which {
     Failed,
     /// All that were recorded.
     All,
-}
-
-/// The functions whose return was probed: where such a one left no value, it returned no errno.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Probed {
-    /// None, or each return is written down.
-    #[default]
-    None,
-    /// Every function.
-    All,
-    /// These.
-    Only(BTreeSet<String>),
-}
-
-impl Probed {
-    fn has(&self, function: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::All => true,
-            Self::Only(functions) => functions.contains(function),
-        }
-    }
 }
 
 /// What it takes to read pages.

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use crate::btf::Functions;
-use crate::code::{Code, Decoder, Piece};
-use crate::symbols::{self, Symbols};
+use crate::kernel::btf::Functions;
+use crate::kernel::code::{Code, Decoder, Piece};
+use crate::kernel::symbols::{self, Symbols};
 
 /// Functions that are looked at for one errno; behind more than these nobody knows.
 const LOOKED_AT_MAX: usize = 400;

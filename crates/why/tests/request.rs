@@ -10,7 +10,8 @@ use why::origin::{Answer, Origin, answers};
 use why::request::Refused;
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;
-use why::trace::{Probed, Reader, Which};
+use why::trace::{Reader, Which};
+use why::tracefs::Probed;
 
 const EACCES: i32 = 13;
 const THREAD: i32 = 7;

@@ -11,7 +11,8 @@ use why::call_tree::Certainty;
 use why::origin::{Answer, answers};
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;
-use why::trace::{Probed, Reader, Which};
+use why::trace::{Reader, Which};
+use why::tracefs::Probed;
 
 const EACCES: i32 = 13;
 const THREAD: i32 = 7;

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::Error;
 use crate::alignment::Loading;
-use crate::btf::Functions;
-use crate::code::{self, Decoder, Memory};
+use crate::kernel::btf::Functions;
+use crate::kernel::code::{self, Decoder, Memory};
+use crate::kernel::symbols::{ByName, Symbols};
 use crate::site::Suspect;
-use crate::symbols::{ByName, Symbols};
 use crate::untraced::{self, Untraced};
 
 /// The kernel that runs here.

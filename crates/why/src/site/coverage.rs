@@ -2,7 +2,7 @@
 
 use super::{Jump, Suspect, hits, making};
 use crate::call_tree::{Call, Certainty};
-use crate::code::{Block, Fate};
+use crate::kernel::code::{Block, Fate};
 use crate::origin::Answer;
 use crate::trace::{Got, Syscall};
 
@@ -92,7 +92,7 @@ impl Suspect {
         let turns: Vec<_> = turns.collect();
         let found = match &site.fate {
             Fate::Tested(ways) => turns[at..].iter().rev().find(|(block, taken)| {
-                let ends_so = |way: &crate::code::Way| way.address == block.last && Some(way.taken) == *taken;
+                let ends_so = |way: &crate::kernel::code::Way| way.address == block.last && Some(way.taken) == *taken;
                 ways.iter().any(ends_so)
             }),
             Fate::Returned | Fate::Unknown => turns[..at].iter().rev().find(|(block, _)| block.branch.is_some()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::Error;
+use super::error::Error;
 
 /// What `/proc/self/ns/pid` names in the first process namespace (`PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";

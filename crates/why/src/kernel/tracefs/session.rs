@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-use super::Error;
 use super::ability::{self, FUSE_EVENTS};
 use super::capture::{Capture, Page};
+use super::error::Error;
 use super::files::{self, Tracefs};
 use super::guardian::Guardian;
 use super::journal::{self, Undo};
-use crate::ring_buffer::{Events, Format, Layout};
-use crate::trace::{GOT, NUMBERED, Probed, SENT};
+use super::probes::{GOT, NUMBERED, Probed, SENT};
+use crate::kernel::ring_buffer::{Events, Format, FormatError, Layout};
 
 /// Buffer of each processor, in KiB. It is emptied all the time.
 const BUFFER_KIB: &str = "16384";
@@ -436,7 +436,7 @@ impl Setup {
         files::write(&directory.path(file), "1", false)
     }
 
-    /// The descriptions of all events that the session records, the probes' with the names that [`crate::trace`] knows.
+    /// The descriptions of all events that the session records, the probes' by the names in [`super::probes`].
     fn formats(&self, directory: &Tracefs) -> Result<Vec<String>, Error> {
         let mut names = vec![
             "ftrace/funcgraph_entry".to_owned(),
@@ -480,10 +480,7 @@ impl Setup {
 ///
 /// # Errors
 /// They are not what any known kernel writes.
-pub fn understand(
-    header: &[String; 2],
-    formats: &[String],
-) -> Result<(Layout, Events), crate::ring_buffer::FormatError> {
+pub fn understand(header: &[String; 2], formats: &[String]) -> Result<(Layout, Events), FormatError> {
     let layout = Layout::parse(&header[0], &header[1])?;
     let mut events = Events::default();
     for format in formats {

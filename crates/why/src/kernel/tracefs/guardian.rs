@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::error::Error;
+use super::files::Tracefs;
 use super::journal::{self, Journal, Undo};
-use super::{Error, Tracefs};
 
 /// The tracing process's end.
 #[derive(Debug)]

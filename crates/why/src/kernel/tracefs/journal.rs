@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::error::Error;
 use super::files::{self, Tracefs};
 
 /// Where there is a place for files that last till the next boot.

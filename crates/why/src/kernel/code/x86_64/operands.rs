@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction as Decoded, Mnemonic, OpKind, Register};
 
-use crate::code::{Compared, How, Operand};
+use crate::kernel::code::compared::{Compared, How, Operand};
 
 pub(super) fn compared(decoded: &Decoded) -> Option<Compared> {
     let how = match decoded.mnemonic() {

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use super::{Error, Tracefs};
-use crate::ring_buffer::{self, Layout, Missed};
+use super::error::Error;
+use super::files::Tracefs;
+use crate::kernel::ring_buffer::{self, Layout, Missed};
 
 /// Pages are kept up to this many bytes; beyond that the oldest of calls that may yet succeed are counted as lost.
 const KEPT_BYTES: usize = 512 << 20;
@@ -261,8 +262,8 @@ mod tests {
 
     use super::*;
 
-    const PAGE: &str = include_str!("../../tests/data/header_page");
-    const EVENT: &str = include_str!("../../tests/data/header_event");
+    const PAGE: &str = include_str!("../../../tests/data/header_page");
+    const EVENT: &str = include_str!("../../../tests/data/header_event");
 
     #[test]
     fn a_capture_that_is_given_up_leaves_no_buffer_open() {

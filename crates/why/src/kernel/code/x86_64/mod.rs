@@ -5,7 +5,8 @@ mod values;
 
 use iced_x86::{Code, Decoder as Iced, DecoderOptions, Instruction as Decoded, Mnemonic, OpKind, Register};
 
-use super::{Compared, Decoder, Does, Instruction};
+use crate::kernel::code::compared::Compared;
+use crate::kernel::code::instruction::{Decoder, Does, Instruction};
 
 /// x86-64 in its 64-bit mode.
 #[derive(Clone, Copy, Debug, Default)]

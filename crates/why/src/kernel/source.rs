@@ -11,7 +11,7 @@ use addr2line::Loader;
 use object::read::ReadCache;
 use object::{Object, ObjectSymbol, SymbolKind};
 
-use crate::hex::to_hex;
+use crate::kernel::hex::to_hex;
 
 /// The notes that the kernel's image has, with its build id among them.
 const NOTES: &str = "/sys/kernel/notes";

@@ -1,24 +1,7 @@
-//! Machine code of the kernel: where a function makes an errno, and which jumps lead there.
-//!
-//! A compiler makes of `return -EINVAL` an instruction that loads -22, and often of several such statements one. The
-//! jumps to it, each behind a test of its own, then tell them apart. Where it loads the errno before it tests anything,
-//! what is done with it after does.
+//! Instructions, as far as they decide where an errno comes from.
 
-mod arm64;
-mod compared;
-mod effect;
-mod fate;
-mod flow;
-mod kcore;
-mod x86_64;
-
-pub use arm64::Arm64;
-pub use compared::{Compared, How, Operand};
-pub use effect::{Condition, Effect, Place};
-pub use fate::Fate;
-pub use flow::{Block, Code, Piece, Site, Way};
-pub use kcore::{Error, Memory};
-pub use x86_64::X86_64;
+use super::compared::Compared;
+use super::effect::Effect;
 
 /// An instruction set, as far as it is needed here.
 pub trait Decoder {
@@ -64,16 +47,4 @@ pub enum Does {
     Stops,
     /// Anything else: goes on behind itself, as traps may (a warning of the kernel is one).
     Goes,
-}
-
-/// The decoder for the code of the kernel that runs here.
-///
-/// # Errors
-/// There is none for this kind of processor.
-pub fn native() -> Result<&'static dyn Decoder, Error> {
-    match std::env::consts::ARCH {
-        "x86_64" => Ok(&X86_64),
-        "aarch64" => Ok(&Arm64),
-        _ => Err(Error::Processor),
-    }
 }

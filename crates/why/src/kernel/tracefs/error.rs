@@ -1,21 +1,9 @@
-//! The kernel's function tracer, by way of tracefs: what it can do here, one session of it, and what is put back after.
-//!
-//! Every change is told to a [`guardian`] before it is made, so that tracefs is as before also after `kill -9`.
-
-mod ability;
-mod capture;
-mod files;
-pub mod guardian;
-mod journal;
-mod session;
+//! Why the tracer cannot be used.
 
 use std::io;
 use std::path::PathBuf;
 
-pub use ability::Ability;
-pub use capture::{Capture, Page};
-pub use files::Tracefs;
-pub use session::{Method, Seen, Session, Sites, understand};
+use crate::kernel::ring_buffer::FormatError;
 
 /// Why the kernel's functions cannot be traced.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +57,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: crate::ring_buffer::FormatError,
+        source: FormatError,
     },
     /// The process that puts everything back could not be started.
     #[error("cannot start the process that puts tracefs back: {0}")]
@@ -77,18 +65,4 @@ pub enum Error {
     /// What is to be put back could not be written down or read.
     #[error("cannot keep a journal of what is to be put back, in /run or /dev/shm: {0}")]
     Journal(io::Error),
-}
-
-/// What the system's tracer can do.
-///
-/// # Errors
-/// It cannot be used here.
-pub fn ability() -> Result<Ability, Error> {
-    Ability::of(&Tracefs::find()?)
-}
-
-/// How many runs left tracefs changed: they were killed together with their guardians, or could not put it back.
-#[must_use]
-pub fn left_behind() -> usize {
-    journal::sessions_left_behind()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Place};
 use super::flow::{Code, Way};
-use super::{Does, Instruction};
+use super::instruction::{Does, Instruction};
 
 /// Steps that are followed; with more paths than this the fate is not known.
 const STEPS_MAX: usize = 20_000;

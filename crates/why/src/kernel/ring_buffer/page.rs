@@ -1,6 +1,6 @@
 //! One page of the ring buffer and the records in it.
 
-use super::Layout;
+use super::format::Layout;
 
 /// Set in `commit` when events before this page were lost (`RB_MISSED_EVENTS`).
 const MISSED_EVENTS: u64 = 1 << 31;

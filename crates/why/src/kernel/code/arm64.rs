@@ -1,6 +1,7 @@
 //! AArch64: of its instructions those that load numbers and those that jump (Arm Architecture Reference Manual, C4.1).
 
-use super::{Compared, Decoder, Does, Instruction};
+use super::compared::Compared;
+use super::instruction::{Decoder, Does, Instruction};
 
 /// AArch64, which Linux calls arm64.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,9 @@
 use std::fs;
 use std::process;
 
+use super::error::Error;
+use super::files::Tracefs;
 use super::journal::{Journal, Undo};
-use super::{Error, Tracefs};
 
 /// A request leaves for a FUSE server, and is answered (Linux 6.10 and later).
 pub(super) const FUSE_EVENTS: [&str; 2] = ["fuse/fuse_request_send", "fuse/fuse_request_end"];

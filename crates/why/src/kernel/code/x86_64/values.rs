@@ -4,7 +4,7 @@ use iced_x86::{
     ConditionCode, Instruction as Decoded, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
-use crate::code::effect::{Condition, Effect, Place};
+use crate::kernel::code::effect::{Condition, Effect, Place};
 
 /// Registers that a called function need not keep (System V ABI, AMD64, 3.2.1): rax, rcx, rdx, rsi, rdi, r8 to r11.
 const NOT_KEPT: u32 = 0b1111_1100_0111;
