@@ -10,20 +10,16 @@
 //! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
 //! knows. [`doctor`] says which of all this a system lets us have.
 
-pub mod alignment;
-pub mod call_tree;
 pub mod doctor;
-pub mod host_log;
+mod explain;
 mod kernel;
 mod observe;
-pub mod origin;
 pub mod recording;
-pub mod request;
-pub mod site;
 pub mod trace;
-pub mod untraced;
 mod words;
 
+pub use explain::{Cause, Certainty, Explanation, Loading};
+pub use explain::{alignment, host_log, instruction, origin, request, untraced};
 pub use kernel::{btf, code, ring_buffer, source, symbols, tracefs};
 pub use observe::{context, kernel_log, ptrace};
 pub use words::{errno_name, fuse_operation_name, hints, manual, meaning, syscall_name};

@@ -9,8 +9,10 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alignment::{Known, Loading};
-use crate::call_tree::Call;
+use crate::explain::Loading;
+use crate::explain::alignment::Known;
+use crate::explain::instruction::{self, Coverage, Exact, Suspect};
+use crate::explain::origin::{self, Answer, Origin};
 use crate::kernel::btf::Functions;
 use crate::kernel::code;
 use crate::kernel::hex::{from_hex, to_hex};
@@ -20,8 +22,7 @@ use crate::kernel::symbols::Symbols;
 use crate::kernel::tracefs::{self, Method, Probed, Session};
 use crate::observe::failure::{Failure, Outcome};
 use crate::observe::ptrace::{self, Report};
-use crate::origin::{self, Answer, Origin};
-use crate::site::{self, Coverage, Exact, Suspect};
+use crate::trace::Call;
 use crate::trace::{Reader, Syscall, Which};
 
 /// Version of the file.
@@ -362,7 +363,7 @@ impl Recording {
         let syscalls = self.syscalls()?;
         let exact = self.answers(&syscalls).map(|found| {
             let (mut answer, syscall) = found?;
-            let exact = site::exact(&self.suspects, &self.refused, syscall, &answer);
+            let exact = instruction::exact(&self.suspects, &self.refused, syscall, &answer);
             if matches!(exact, Some(Exact::NotLoaded(_))) {
                 // It may be the one that computed the errno, or it was told it by what was not seen.
                 answer.certainty = answer.certainty.unproved();
@@ -395,7 +396,7 @@ impl Recording {
         let syscalls = self.syscalls()?;
         let coverage = self.answers(&syscalls).map(|found| {
             let (answer, syscall) = found?;
-            site::coverage(&self.suspects, &self.refused, syscall, &answer)
+            instruction::coverage(&self.suspects, &self.refused, syscall, &answer)
         });
         Ok(coverage.collect())
     }

@@ -1,9 +1,10 @@
 //! Calls whose functions are known and whose returns are not, made by hand after those of real kernels.
 
-use why::alignment::{Known, Loading, Successes, Turn, may_be_made_inside, missed, turn};
+use why::Loading;
+use why::alignment::{Known, Successes, Turn, may_be_made_inside, missed, turn};
 use why::btf::{Functions, Returns};
-use why::call_tree::{Call, Tree, Value};
 use why::trace::Syscall;
+use why::trace::{Call, Tree, Value};
 
 fn call(function: &str, children: Vec<Call>) -> Call {
     Call {

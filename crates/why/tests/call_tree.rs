@@ -1,7 +1,8 @@
 //! Trees made by hand after those that real kernels drew.
 
 use why::btf::Returns;
-use why::call_tree::{Call, Cause, Certainty, Event, Tree, Value};
+use why::trace::{Call, Event, Tree, Value};
+use why::{Cause, Certainty};
 
 fn value(register: u64, returns: Returns) -> Option<Value> {
     Some(Value {

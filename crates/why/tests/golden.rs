@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
-use why::call_tree::Certainty::{self, Certain, Likely, Unknown};
+use why::Certainty::{self, Certain, Likely, Unknown};
+use why::instruction::Exact;
 use why::origin::Origin;
 use why::ptrace::Outcome;
 use why::recording::Recording;
-use why::site::Exact;
 
 fn data(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/data", name].iter().collect()

@@ -4,7 +4,7 @@ mod failure;
 
 use failure::failure;
 use proptest::prelude::*;
-use why::call_tree::Certainty;
+use why::Certainty;
 use why::host_log::HostLog;
 use why::ptrace::Failure;
 use why::request::Refused;

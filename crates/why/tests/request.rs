@@ -3,9 +3,9 @@
 mod failure;
 
 use failure::failure;
+use why::Certainty;
 use why::alignment::Known;
 use why::btf::Functions;
-use why::call_tree::Certainty;
 use why::origin::{Answer, Origin, answers};
 use why::request::Refused;
 use why::ring_buffer::{Events, Format, Layout};

@@ -5,9 +5,10 @@
 mod failure;
 
 use failure::failure;
-use why::alignment::{Known, Loading};
+use why::Certainty;
+use why::Loading;
+use why::alignment::Known;
 use why::btf::Functions;
-use why::call_tree::Certainty;
 use why::origin::{Answer, answers};
 use why::ring_buffer::{Events, Format, Layout};
 use why::symbols::Symbols;

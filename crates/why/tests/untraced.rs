@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use why::alignment::{Known, Loading, may_be_made_inside};
+use why::Loading;
+use why::alignment::{Known, may_be_made_inside};
 use why::btf::Functions;
-use why::call_tree::Call;
 use why::code::X86_64;
-use why::site::Suspect;
+use why::instruction::Suspect;
 use why::symbols::Symbols;
+use why::trace::Call;
 use why::untraced::{Kernel, Untraced, traceable};
 
 const EINVAL: i32 = 22;

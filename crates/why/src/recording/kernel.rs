@@ -5,12 +5,12 @@ use std::fs;
 use std::ops::Range;
 
 use super::Error;
-use crate::alignment::Loading;
+use crate::explain::Loading;
+use crate::explain::instruction::Suspect;
+use crate::explain::untraced::{self, Untraced};
 use crate::kernel::btf::Functions;
 use crate::kernel::code::{self, Decoder, Memory};
 use crate::kernel::symbols::{ByName, Symbols};
-use crate::site::Suspect;
-use crate::untraced::{self, Untraced};
 
 /// The kernel that runs here.
 struct Kernel {

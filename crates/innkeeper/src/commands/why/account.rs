@@ -1,17 +1,17 @@
 //! What is told of one failed call, whatever form it is printed in.
 
 use serde::Serialize;
+use why::Certainty;
 use why::alignment::Turn;
-use why::call_tree::Certainty;
 use why::context::{Interpreter, Needed};
 use why::hints::{self, Fact, Hint};
 use why::host_log::HostLog;
+use why::instruction::{Coverage, Exact, Jump, Test};
 use why::manual;
 use why::meaning::meaning;
 use why::origin::{Answer, Origin};
 use why::ptrace::{Failure, Outcome};
 use why::recording::Found;
-use why::site::{Coverage, Exact, Jump, Test};
 use why::source::Source;
 
 /// Characters of a manual page's entry that are told.
@@ -412,7 +412,7 @@ fn negative(errno: i32) -> String {
 mod tests {
     use std::hint::black_box;
 
-    use why::site::Load;
+    use why::instruction::Load;
 
     use super::*;
 

@@ -15,9 +15,9 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use clap::error::ErrorKind;
 use why::host_log::HostLog;
+use why::instruction::{Coverage, Exact, Suspect};
 use why::ptrace::{self, Outcome};
 use why::recording::{self, Found, Recording, Run, Subject, Wanted};
-use why::site::{Coverage, Exact, Suspect};
 use why::source::{self, Installed, Source};
 use why::tracefs::guardian;
 

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use why::host_log::{HostLog, is_unprintable};
+use why::instruction::Coverage;
 use why::ptrace::Failure;
 use why::recording::Found;
-use why::site::Coverage;
 use why::source::Source;
 
 use super::account::{Line, Told, deep, source_lines, tell, tested};

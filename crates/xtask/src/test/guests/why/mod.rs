@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use why::call_tree::Certainty;
+use why::Certainty;
+use why::instruction::Exact;
 use why::ptrace::Outcome;
 use why::recording::Recording;
-use why::site::Exact;
 
 use super::boot::{self, copy_modules};
 use crate::guest::Lab;

@@ -1,10 +1,11 @@
 //! Runs of one small function as probes see them.
 
+use why::Certainty;
 use why::btf::Returns;
-use why::call_tree::{Call, Certainty, Tree, Value};
 use why::code::X86_64;
+use why::instruction::{Coverage, Exact, Jump, Load, Suspect, Test, coverage, exact};
 use why::origin::{Answer, Origin};
-use why::site::{Coverage, Exact, Jump, Load, Suspect, Test, coverage, exact};
+use why::trace::{Call, Tree, Value};
 use why::trace::{Got, Syscall};
 
 const EINVAL: i32 = 22;

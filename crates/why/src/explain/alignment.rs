@@ -5,14 +5,12 @@
 //! the same functions in calls that succeeded, what functions return by their types, and whose code loads this errno
 //! tell which. No answer found so is certain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::call_tree::{Call, Value};
+use super::loading::Loading;
+use super::remote::asks;
 use crate::kernel::btf::{Functions, Returns};
-use crate::site::Suspect;
-use crate::trace::Syscall;
+use crate::trace::{Call, Syscall, Value};
 
 #[rustfmt::skip] // A list of words.
 /// Words of names of functions that take back what others did, or that run on every way out.
@@ -47,34 +45,6 @@ pub struct Turn {
     pub unwinding: Option<String>,
     /// A function that had just asked somebody else for the name that then was found missing.
     pub asked: Option<String>,
-}
-
-/// Which functions load which errno, by their code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loading {
-    /// An instruction of the function loads it.
-    pub plainly: BTreeSet<(String, i32)>,
-    /// Not all of the function's code is known, or an instruction of it masks a number to this one or 0.
-    pub perhaps: BTreeSet<(String, i32)>,
-    /// Where such a function seems to have made it another one may have: one of the same name that does not load it, or
-    /// one that it calls and that cannot be traced.
-    pub elsewhere: BTreeSet<(String, i32)>,
-}
-
-impl Loading {
-    /// Adds what the code of all functions of one name says; `all` that each was read, and `unseen` that one which cannot be
-    /// traced may make the errno inside of them.
-    pub fn add(&mut self, pair: (String, i32), found: &[Suspect], all: bool, unseen: bool) {
-        let loading = found.iter().filter(|suspect| suspect.loads()).count();
-        if unseen || loading > 0 && (!all || loading < found.len()) {
-            self.elsewhere.insert(pair.clone());
-        }
-        if loading > 0 {
-            self.plainly.insert(pair);
-        } else if !matches!(found, [suspect] if suspect.never_loads()) {
-            self.perhaps.insert(pair);
-        }
-    }
 }
 
 /// What is known of the kernel's functions besides how they ran.
@@ -151,7 +121,7 @@ pub fn turn(roots: &[Call], errno: i32, known: Known<'_>, successes: &Successes<
 /// Who was asked right before a step of a walk found its name missing: the answer was that it is not there.
 fn asked<'c>(chain: &[&'c Call], errno: i32) -> Option<&'c str> {
     fn last_asked(call: &Call) -> Option<&str> {
-        if crate::origin::asks(&call.function) {
+        if asks(&call.function) {
             return Some(&call.function);
         }
         call.children.iter().rev().find_map(last_asked)
@@ -200,7 +170,7 @@ pub fn may_be_made_inside(call: &Call, errno: i32, known: Known<'_>) -> bool {
             sets.any(|set| set.contains(&pair))
         })
     };
-    let makes = |name: &str| perhaps(name) || crate::origin::asks(name);
+    let makes = |name: &str| perhaps(name) || asks(name);
     call.children.iter().any(|child| {
         // Who returns no object left the errno elsewhere; who returns a number has said what it has to say.
         let is_number =
@@ -285,7 +255,7 @@ impl Search<'_> {
     fn can_make(&self, call: &Call) -> bool {
         self.known.functions.may_fail(&call.function)
             && (self.loads(&call.function) != Some(false)
-                || crate::origin::asks(&call.function)
+                || asks(&call.function)
                 || call.children.iter().any(|child| self.can_make(child)))
     }
 
@@ -300,7 +270,7 @@ impl Search<'_> {
     fn ran_as_in_success(&self, call: &Call) -> bool {
         let mut last = call;
         while let Some(next) = last.children.iter().rfind(|child| !goes_back(&child.function)) {
-            if crate::origin::asks(&last.function) {
+            if asks(&last.function) {
                 return false;
             }
             last = next;

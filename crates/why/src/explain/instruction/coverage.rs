@@ -1,10 +1,12 @@
 //! Which basic blocks of a function were run, where each of them was probed, and the conditional jump that led to the errno.
 
-use super::{Jump, Suspect, hits, making};
-use crate::call_tree::{Call, Certainty};
-use crate::kernel::code::{Block, Fate};
-use crate::origin::Answer;
-use crate::trace::{Got, Syscall};
+use super::exact::Jump;
+use super::hits::{hits, making};
+use super::suspect::Suspect;
+use crate::explain::certainty::Certainty;
+use crate::explain::origin::Answer;
+use crate::kernel::code::{Block, Fate, Way};
+use crate::trace::{Call, Got, Syscall};
 
 /// What was run of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +94,7 @@ impl Suspect {
         let turns: Vec<_> = turns.collect();
         let found = match &site.fate {
             Fate::Tested(ways) => turns[at..].iter().rev().find(|(block, taken)| {
-                let ends_so = |way: &crate::kernel::code::Way| way.address == block.last && Some(way.taken) == *taken;
+                let ends_so = |way: &Way| way.address == block.last && Some(way.taken) == *taken;
                 ways.iter().any(ends_so)
             }),
             Fate::Returned | Fate::Unknown => turns[..at].iter().rev().find(|(block, _)| block.branch.is_some()),

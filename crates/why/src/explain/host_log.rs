@@ -4,9 +4,9 @@
 
 use serde::Deserialize;
 
-use crate::call_tree::Certainty;
+use super::certainty::Certainty;
+use super::request::Refused;
 use crate::observe::failure::Failure;
-use crate::request::Refused;
 
 /// Of the JSON form; other versions may mean something else by the same fields.
 const VERSION: u32 = 1;

@@ -1,7 +1,6 @@
 //! The request to a FUSE server that was refused: what was asked, and the number by which the server's own log knows it.
 
-use crate::call_tree::Call;
-use crate::trace::Syscall;
+use crate::trace::{Call, Syscall};
 use crate::words::fuse_operation_name;
 
 /// Functions of Linux that send a request and wait for its answer (before and since 6.10).
@@ -51,21 +50,6 @@ const BY_FUNCTION: [(&str, &str); 41] = [
     ("fuse_setup_one_mapping", "SETUPMAPPING"),
     ("fuse_send_removemapping", "REMOVEMAPPING"),
 ];
-
-/// A request as the tracer saw it leave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// When, in the trace clock's unit.
-    pub time: u64,
-    /// Number of the mount's connection; 0 where the kernel does not tell.
-    pub connection: u64,
-    /// Number of the request in its connection; 0 where it is not known.
-    pub unique: u64,
-    /// Number of the operation.
-    pub opcode: u32,
-    /// The errno that it was answered, 0 for success, where the answer was seen.
-    pub answered: Option<i32>,
-}
 
 /// A request whose refusal made a system call fail.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,59 +1,14 @@
-//! From raw pages to the system calls of each thread, with the functions that each ran through.
+//! Reads raw pages: to the system calls of each thread, with the functions that each ran through.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call_tree::{Event, Tree, Value, is_interrupt};
+use super::call_tree::{Event, Tree, Value, is_interrupt};
+use super::request::Request;
+use super::syscall::{Got, Syscall, is_errno};
 use crate::kernel::btf::{Functions, Returns};
 use crate::kernel::ring_buffer::{Events, Layout, Missed, Page};
 use crate::kernel::symbols::Symbols;
 use crate::kernel::tracefs::{GOT, NUMBERED, Probed, SENT};
-use crate::request::Request;
-
-/// One system call of a thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Syscall {
-    /// The thread's number in the first process namespace.
-    pub thread: i32,
-    /// The call's number.
-    pub number: u64,
-    /// What it returned.
-    pub returned: i64,
-    /// When it was entered, if that was seen, and when it returned.
-    pub time: (Option<u64>, u64),
-    /// The functions that it ran through.
-    pub tree: Tree,
-    /// Whether events were lost, of this call or of another.
-    pub lost: bool,
-    /// Probed instructions that it ran through: when, and their addresses, in order.
-    pub hits: Vec<(u64, u64)>,
-    /// What such instructions compared, in order.
-    pub got: Vec<Got>,
-    /// What it asked of FUSE servers, in order.
-    pub requests: Vec<Request>,
-}
-
-/// What a probe got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Got {
-    /// When.
-    pub time: u64,
-    /// Where the probe is.
-    pub address: u64,
-    /// In the order in which it was told to get them.
-    pub values: Vec<u64>,
-}
-
-impl Syscall {
-    /// Whether it returned an errno.
-    #[must_use]
-    pub fn failed(&self) -> bool {
-        is_errno(self.returned)
-    }
-}
-
-fn is_errno(returned: i64) -> bool {
-    (-4095..0).contains(&returned)
-}
 
 /// Which system calls are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,22 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::alignment::{self, Known, Successes, Turn};
-use crate::call_tree::{Call, Cause, Certainty};
+use super::alignment::{self, Known, Successes, Turn};
+use super::cause::Cause;
+use super::certainty::Certainty;
+use super::remote::remote;
+use super::request::{self, Refused};
 use crate::observe::failure::{Failure, Outcome};
-use crate::request::{self, Refused};
-use crate::trace::Syscall;
+use crate::trace::{Call, Syscall};
 
-/// Functions that ask somebody else, and who that is: an errno of theirs was made outside of this thread.
-const REMOTE: [(&str, &str); 7] = [
-    ("__fuse_simple_request", "the FUSE server of this mount"),
-    ("fuse_simple_request", "the FUSE server of this mount"),
-    ("p9_client_rpc", "the 9p server of this mount"),
-    ("rpc_call_sync", "the NFS server of this mount"),
-    ("nfs4_call_sync", "the NFS server of this mount"),
-    ("compound_send_recv", "the SMB server of this mount"),
-    ("submit_bio_wait", "the block device"),
-];
 /// `ENOSYS`, which the system call table answers by itself.
 const ENOSYS: i32 = 38;
 
@@ -207,17 +199,6 @@ fn turned(syscall: &Syscall, errno: i32, known: Known<'_>, successes: &Successes
         },
         turn: Some(turn),
     })
-}
-
-/// Whether this function asks somebody else.
-pub(crate) fn asks(function: &str) -> bool {
-    remote(function).is_some()
-}
-
-/// Who is asked by this function of the kernel, if anybody is.
-fn remote(function: &str) -> Option<&'static str> {
-    let found = REMOTE.iter().find(|(name, _)| *name == function);
-    found.map(|(_, asked)| *asked)
 }
 
 /// What was asked of somebody else just before the origin ran, and answered with the same errno: a lookup turns that into
