@@ -17,6 +17,7 @@ const NO_CHECKS: [&str; 3] = [
     "apparmor_socket_getpeersec_dgram",
     "security_socket_getpeersec_dgram",
 ];
+
 /// What inside the origin led to the errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause<'a> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 
-use super::Error;
+use super::error::Error;
 use crate::explain::Loading;
 use crate::explain::instruction::Suspect;
 use crate::explain::untraced::{self, Untraced};
