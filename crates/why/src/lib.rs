@@ -1,14 +1,17 @@
 //! Explains why a system call failed.
 //!
-//! [`ptrace`] sees which calls of a command failed and needs no privilege. [`ring_buffer`] reads what the kernel's own
-//! tracer wrote, whatever its version. [`btf`] knows what functions return, and [`call_tree`] finds the one that failed.
-//! [`tracefs`] runs the tracer, [`recording`] is all that it saw of one command, and [`origin`] names for each failed call
-//! the function that made its errno, by [`alignment`] where returns are not known. [`code`] finds in that function's
-//! machine code what may have loaded it, [`site`] what did, and [`source`] the line that this comes from. [`context`] is what a call was measured against, and
-//! [`kernel_log`] what the kernel logged meanwhile. [`request`] names what a FUSE server was asked when it said no, and
-//! [`host_log`] is what that server says of it. [`manual`] is what the installed manual pages
-//! say about an errno, [`hints`] what a newcomer is told of the function, and [`meaning`] what an errno means where neither
-//! knows. [`doctor`] says which of all this a system lets us have.
+//! The folders, from the bottom up; ARCHITECTURE.md says which may import which:
+//!
+//! - `words`: names of errnos and calls, [`manual`] pages, the [`meaning`] of errnos, [`hints`] on what to do;
+//! - `kernel`: what the kernel shows of itself, by [`tracefs`] and its [`ring_buffer`], [`btf`], [`symbols`], [`code`] and
+//!   [`source`];
+//! - `observe`: a command's failed calls by [`ptrace`], the [`context`] they were measured against, and the [`kernel_log`];
+//! - [`trace`]: system calls with the functions that they ran through;
+//! - `explain`: the [`origin`] of an errno, by [`alignment`] where returns are not known and with an eye on what is
+//!   [`untraced`]; the [`instruction`] that loaded it; the [`request`] that a FUSE server refused and that server's
+//!   [`host_log`];
+//! - [`recording`]: all that was seen of one command, to explain it now or later;
+//! - [`doctor`]: which of all this a system allows.
 
 pub mod doctor;
 mod explain;
