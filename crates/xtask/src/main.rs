@@ -1,6 +1,5 @@
 //! Sets up, demonstrates and tests innkeeper.
 
-mod accelerator;
 mod bench;
 mod cache;
 mod demo;

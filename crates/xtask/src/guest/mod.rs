@@ -1,5 +1,6 @@
 //! A real Linux guest: QEMU or User-Mode Linux and one daemon a share, with the root in a directory and the job in a shell script.
 
+pub(crate) mod accelerator;
 pub(crate) mod console;
 pub(crate) mod daemon;
 pub(crate) mod qemu;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::accelerator::Accelerator;
+use crate::guest::accelerator::Accelerator;
 use crate::setup::{Parts, copy_root};
 use crate::test::GuestPrograms;
 use console::Console;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::accelerator::Accelerator;
+use crate::guest::accelerator::Accelerator;
 use crate::setup::Parts;
 
 /// Which emulated device carries a share.

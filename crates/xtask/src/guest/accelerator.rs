@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::guest::console::Console;
-use crate::guest::qemu::QemuCommand;
+use super::console::Console;
+use super::qemu::QemuCommand;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accelerator {
