@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
 use rustix::net::sockopt;
 
 use crate::Error;
@@ -22,6 +22,8 @@ const PATH_BYTES: usize = 107;
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
+    /// Where it lies: the path may lead nowhere from a process that is confined by now.
+    directory: OwnedFd,
     identity: (u64, u64),
 }
 
@@ -54,8 +56,13 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketF
     let listener = bound.map_err(listen_error)?;
 
     let metadata = fs::symlink_metadata(path).map_err(listen_error)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())
+        .map_err(|error| listen_error(error.into()))?;
     let file = SocketFile {
         path: path.into(),
+        directory,
         identity: (metadata.dev(), metadata.ino()),
     };
     if let Some(group) = group {
@@ -182,8 +189,10 @@ impl SocketFile {
     /// Removes the file, unless somebody has put another in its place.
     pub fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
+        let Some(name) = self.path.file_name() else { return };
+        let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        let ours = found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.identity);
+        if ours && let Err(error) = unlinkat(&self.directory, name, AtFlags::empty()) {
             tracing::warn!("the socket {} could not be removed: {error}", self.path.display());
         }
     }

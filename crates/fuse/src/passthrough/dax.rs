@@ -6,6 +6,7 @@ mod serve;
 mod views;
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -13,8 +14,9 @@ use rustix::fs::{FileType, OFlags, Statx};
 use rustix::io::Errno as HostErrno;
 use tracing::warn;
 
+use self::error::ViewsError;
 pub use self::policy::DaxFiles;
-pub(super) use self::views::Views;
+pub(super) use self::views::{Views, device};
 use super::budget::Permit;
 use super::inode::{Node, Place};
 use super::opening::{CheckedPath, OpenFd};
@@ -157,11 +159,10 @@ impl Passthrough {
 }
 
 /// Views, if they are asked for and the daemon may make them.
-pub(super) fn views(wanted: bool) -> Option<Views> {
-    if !wanted {
-        return None;
-    }
-    Views::new()
+pub(super) fn views(device: Option<io::Result<OwnedFd>>) -> Option<Views> {
+    device?
+        .map_err(ViewsError::Device)
+        .and_then(Views::new)
         .inspect_err(|reason| {
             warn!("QEMU cannot map over the end of files, which takes a private FUSE mount: {reason}");
         })

@@ -23,6 +23,7 @@ mod credentials;
 mod dax;
 mod directory;
 mod entries;
+mod error;
 mod handle;
 mod held;
 mod identity;
@@ -33,6 +34,7 @@ mod numbers;
 mod open;
 mod opening;
 mod options;
+mod outside;
 mod path;
 mod pause;
 mod procfs;
@@ -45,7 +47,7 @@ mod xattr;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -58,13 +60,15 @@ use self::credentials::Credentials;
 pub use self::dax::DaxFiles;
 use self::dax::{MappedFiles, Views};
 use self::directory::OpenDirectory;
+pub use self::error::Error;
 use self::handle::{Handles, OpenFile};
 use self::identity::{Anchor, Anchors};
 use self::inode::{Inodes, Node, Place};
 use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
-use self::opening::{NodeFd, PathFd};
+use self::opening::NodeFd;
 pub use self::options::{CacheMode, InodeHandles, Options};
+pub use self::outside::Outside;
 use self::procfs::ProcSelfFd;
 use crate::fs::{
     Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,
@@ -74,33 +78,6 @@ use crate::wire::{self, InitFlags};
 
 /// A rule.
 const READ_ONLY: &str = "the share is read-only (--readonly)";
-
-/// Why a directory cannot be shared.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The directory does not open.
-    #[error("cannot open the directory to share, {path}: {source}", path = path.display())]
-    Directory {
-        /// As given.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// `/proc/self/fd` does not open.
-    #[error("cannot use /proc/self/fd, which must be there and be procfs: {0}")]
-    Proc(io::Error),
-    /// The daemon cannot find out what it may do.
-    #[error("cannot read the daemon's own capabilities: {0}")]
-    Capabilities(io::Error),
-    /// [`InodeHandles::Mandatory`] where handles do not work.
-    #[error("file handles do not work on {path} (they need CAP_DAC_READ_SEARCH and a file system that can be exported): {source}", path = path.display())]
-    Handles {
-        /// As given.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// A shared directory.
 #[derive(Debug)]
@@ -127,25 +104,29 @@ pub struct Passthrough {
 impl Passthrough {
     /// Shares `directory`.
     pub fn new(directory: &Path, options: Options) -> std::result::Result<Passthrough, Error> {
+        let outside = Outside::open(directory, options.views)?;
+        Passthrough::from_outside(outside, options)
+    }
+
+    /// Shares what was opened before. Opens nothing by path. [`Options::views`] says nothing any more.
+    pub fn from_outside(outside: Outside, options: Options) -> std::result::Result<Passthrough, Error> {
+        let Outside { path, root, proc, fuse } = outside;
         let failed = |error: Errno| io::Error::from_raw_os_error(error.0);
+        let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
         let unopened = |source| Error::Directory {
-            path: directory.to_owned(),
+            path: path.clone(),
             source,
         };
-        let proc = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
-        let credentials = Credentials::detect().map_err(|error| Error::Capabilities(failed(error)))?;
-
-        let root = PathFd::of_share(directory).map_err(|error| unopened(error.into()))?;
         let stat = stat::of(root.as_fd()).map_err(|error| unopened(failed(error)))?;
         let budget = Budget::of_process();
         let anchors = Anchors::new(options.inode_file_handles, budget.clone());
         let handle = anchors
             .handle(root.as_fd(), FileType::Directory, stat.stx_mnt_id, &proc)
             .map_err(|error| Error::Handles {
-                path: directory.to_owned(),
+                path: path.clone(),
                 source: failed(error),
             })?;
-        let views = dax::views(options.views);
+        let views = dax::views(fuse);
         let dax_files = options.dax_files.clone();
         let dax_files = dax_files.unwrap_or_else(|| DaxFiles::by_default(views.is_some()));
         Ok(Passthrough {

@@ -41,11 +41,8 @@ struct Next {
 }
 
 impl Views {
-    /// Mounts the file system and starts the thread that serves it.
-    pub(crate) fn new() -> Result<Views, ViewsError> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let device =
-            openat(CWD, c"/dev/fuse", flags, Mode::empty()).map_err(|error| ViewsError::Device(error.into()))?;
+    /// Mounts the file system on `device`, which is `/dev/fuse`, and starts the thread that serves it.
+    pub(crate) fn new(device: OwnedFd) -> Result<Views, ViewsError> {
         let root = mount(device.as_fd()).map_err(|error| ViewsError::Mount(error.into()))?;
         let (files, taken) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|error| ViewsError::Thread(error.into()))?;
@@ -88,6 +85,12 @@ impl Views {
         unlinkat(&self.root, &name, AtFlags::empty())?;
         Ok(view)
     }
+}
+
+/// Opens `/dev/fuse`.
+pub(crate) fn device() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    openat(CWD, c"/dev/fuse", flags, Mode::empty()).map_err(io::Error::from)
 }
 
 /// Mounts it, attached nowhere. All who get a view may use it (allow_other): the front end is another user's process.

@@ -16,7 +16,7 @@ const LENGTH: usize = 2 << 20;
 
 /// `None`, and why, where this host has no views.
 fn views() -> Option<Views> {
-    match Views::new() {
+    match device().map_err(ViewsError::Device).and_then(Views::new) {
         Ok(views) => Some(views),
         Err(reason) if !rustix::process::geteuid().is_root() => {
             eprintln!("skipped: not root, and {reason}");
