@@ -1,0 +1,80 @@
+//! What every thread does, whatever the device: Rust's library, the allocators of musl and glibc, locks, panics and the end.
+
+use crate::argument::Argument;
+use crate::declaration::Permit;
+use crate::system_calls as call;
+
+const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
+const MAP_ANONYMOUS: u64 = libc::MAP_ANONYMOUS as u64;
+const STDERR: u32 = libc::STDERR_FILENO as u32;
+
+/// A new thread's flags: it shares all that threads of a process share, and gets no namespace.
+const THREAD: u64 = (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u64;
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP) as u64;
+
+/// For every thread.
+pub(crate) const EVERY_THREAD: &[Permit] = &[
+    // Locks, and waiting for another thread.
+    call::FUTEX.any(),
+    call::SCHED_YIELD.any(),
+    call::RESTART_SYSCALL.any(),
+    // Memory, none of it executable.
+    call::MMAP.when(&[&[
+        Argument::without(2, PROT_EXEC),
+        Argument::bits(3, MAP_ANONYMOUS, MAP_ANONYMOUS),
+    ]]),
+    call::MPROTECT.when(&[&[Argument::without(2, PROT_EXEC)]]),
+    call::MUNMAP.any(),
+    call::MREMAP.any(),
+    call::MADVISE.any(),
+    call::BRK.any(),
+    // Time, where the vDSO has to ask, and seeds of hash tables.
+    call::CLOCK_GETTIME.any(),
+    call::GETTIMEOFDAY.any(),
+    call::GETRANDOM.any(),
+    // Signal handlers of Rust's runtime, and the thread's alternate stack.
+    call::RT_SIGACTION.any(),
+    call::RT_SIGPROCMASK.any(),
+    call::RT_SIGRETURN.any(),
+    call::SIGALTSTACK.any(),
+    // Messages to standard error.
+    call::WRITE.when(&[&[Argument::is(0, STDERR)]]),
+    call::WRITEV.when(&[&[Argument::is(0, STDERR)]]),
+    // The end of a descriptor; a debug build asks whether it is open.
+    call::CLOSE.any(),
+    call::FCNTL.when(&[&[Argument::is(1, libc::F_GETFD as u32)]]),
+    // The end of a thread, of the process, and abort(3).
+    call::EXIT.any(),
+    call::EXIT_GROUP.any(),
+    call::GETPID.any(),
+    call::GETTID.any(),
+    call::TGKILL.when(&[&[Argument::own_process(0), Argument::is(2, libc::SIGABRT as u32)]]),
+];
+
+/// For a thread that starts others: what the C library and Rust's do on both sides, and the new thread's own filter.
+pub(crate) const STARTS_THREADS: &[Permit] = &[
+    call::CLONE.when(&[&[Argument::bits(0, THREAD | NAMESPACES, THREAD)]]),
+    call::SET_ROBUST_LIST.any(),
+    call::RSEQ.any(),
+    call::SCHED_GETAFFINITY.any(),
+    call::PRCTL.when(&[
+        &[Argument::is(0, libc::PR_SET_NAME as u32)],
+        &[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)],
+    ]),
+    // No flag: the filter is the calling thread's own.
+    call::SECCOMP.when(&[&[Argument::is(0, libc::SECCOMP_SET_MODE_FILTER), Argument::is(1, 0)]]),
+];
+
+/// Calls that get an errno where all others end the process: the C library has another way.
+pub(crate) const ANSWERED: &[(call::SystemCall, i32)] = &[
+    // Its arguments lie in memory, where no filter sees them. glibc takes clone(2) then.
+    (call::CLONE3, libc::ENOSYS),
+    // musl's abort(3), which then ends the process in another way. Which process it would reach, no filter can tell.
+    (call::TKILL, libc::EPERM),
+];

@@ -1,0 +1,63 @@
+//! Why a process cannot be confined: what was refused, and what to switch off.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::sandbox::Refusal;
+
+/// What the system refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what failed, and on what")]
+pub enum Error {
+    #[error("no seccomp filter exists for {0}; use --seccomp none")]
+    Architecture(&'static str),
+    #[error("cannot build the seccomp filter: {0}; use --seccomp none")]
+    Filter(seccompiler::BackendError),
+    #[error("cannot install the seccomp filter: {0}; use --seccomp none")]
+    Seccomp(seccompiler::Error),
+    #[error(
+        "cannot install the seccomp filter: thread {0} has one of its own already; install the process's before threads narrow theirs"
+    )]
+    NarrowedBefore(i64),
+    #[error("cannot {what}: {source}")]
+    Capabilities { what: &'static str, source: io::Error },
+    #[error("capabilities remain that no device declared: {0}")]
+    CapabilitiesRemain(String),
+    #[error("cannot {what}: {source}; use --sandbox auto or --sandbox none")]
+    Namespace { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Trial(String),
+    #[error("cannot make namespaces: the process has {0} threads already and may have one; use --sandbox landlock")]
+    Threads(usize),
+    #[error("cannot change the root to {directory}: {source}; use --sandbox auto or --sandbox none", directory = .directory.display())]
+    Chroot { directory: PathBuf, source: io::Error },
+    #[error("cannot use Landlock: {0}; use --sandbox none")]
+    Landlock(String),
+    #[error("cannot open {path}: {source}", path = .path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("no sandbox works here ({}); use --sandbox none", list(.0))]
+    NothingWorks(Vec<Refusal>),
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+impl Error {
+    /// Names the step of making namespaces that failed.
+    pub(crate) fn namespace<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
+        move |source| Error::Namespace {
+            what,
+            source: source.into(),
+        }
+    }
+
+    /// Names the change of capabilities that failed.
+    pub(crate) fn capabilities<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Error {
+        move |source| Error::Capabilities {
+            what,
+            source: source.into(),
+        }
+    }
+}

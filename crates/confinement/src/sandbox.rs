@@ -1,0 +1,263 @@
+//! Which confinement of files and namespaces a process gets.
+
+mod trial;
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::declaration::{Declaration, Shared};
+use crate::namespace::Owner;
+use crate::{Error, chroot, landlock, namespace};
+
+pub(crate) const PROC_SELF_FD: &str = "/proc/self/fd";
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// The strongest that works here: namespaces, else a changed root, else Landlock.
+    Auto,
+    /// Namespaces of the process's own with the shared directory as root.
+    Namespace,
+    /// The shared directory as root.
+    Chroot,
+    /// Rules on which files may be opened.
+    Landlock,
+    /// None.
+    None,
+}
+
+/// What a process has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Namespaces, made with CAP_SYS_ADMIN.
+    Namespace,
+    /// Namespaces with a user namespace around them, in which the process is only itself.
+    UserNamespace,
+    /// A changed root.
+    Chroot,
+    /// Landlock.
+    Landlock,
+    /// Nothing.
+    None,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Namespace => "namespaces",
+            Kind::UserNamespace => "namespaces of a user",
+            Kind::Chroot => "a changed root",
+            Kind::Landlock => "Landlock",
+            Kind::None => "no sandbox",
+        })
+    }
+}
+
+/// Something that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What.
+    pub what: &'static str,
+    /// Why not.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+/// A process that is confined.
+#[derive(Debug)]
+pub struct Entered {
+    /// By what.
+    pub kind: Kind,
+    /// Where the shared directory lies now, if there is one.
+    pub shared: Option<PathBuf>,
+    /// `/proc/self/fd`, by which descriptors are opened anew. No path leads there any more.
+    pub proc_self_fd: OwnedFd,
+    /// The directories outside that were asked for, in their order.
+    pub outside: Vec<OwnedFd>,
+    /// The capabilities that may be kept. In a user namespace all seem to be there, and none would be of use.
+    pub capabilities: CapabilitySet,
+    /// What was refused and why, and what this kernel lets through.
+    pub refused: Vec<Refusal>,
+}
+
+/// What a sandbox is made around.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'p> {
+    pub(crate) shared: Option<&'p Shared>,
+    pub(crate) outside: &'p [&'p Path],
+    pub(crate) network: bool,
+}
+
+/// What is left of the old root.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) proc_self_fd: OwnedFd,
+    pub(crate) directories: Vec<OwnedFd>,
+}
+
+/// Confines the process to the directory that `declaration` shares, or to an empty one, before it starts a thread. It can remove files
+/// from the directories `outside` afterwards, by descriptors. Descriptors of other directories must not be open: they lead out.
+///
+/// Capabilities stay as they are, since the device is yet to be made. While they do, CAP_SYS_ADMIN and CAP_SYS_CHROOT lead out.
+///
+/// # Errors
+///
+/// What was asked for is refused; for [`Sandbox::Auto`], everything.
+pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path]) -> Result<Entered, Error> {
+    let place = Place {
+        shared: declaration.shared.as_ref(),
+        outside,
+        network: declaration.network,
+    };
+    let powers = capabilities(None)
+        .map_err(Error::capabilities("read the capabilities"))?
+        .effective;
+    match sandbox {
+        Sandbox::Auto => strongest(&place, powers),
+        Sandbox::Namespace => in_namespaces(&place, powers),
+        Sandbox::Chroot => in_chroot(&place),
+        Sandbox::Landlock => by_landlock(&place),
+        Sandbox::None => Ok(Entered {
+            kind: Kind::None,
+            shared: place.shared.map(|shared| shared.directory.clone()),
+            proc_self_fd: open(Path::new(PROC_SELF_FD))?,
+            outside: place.open_outside()?,
+            capabilities: CapabilitySet::all(),
+            refused: Vec::new(),
+        }),
+    }
+}
+
+fn strongest(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    type Way = fn(&Place<'_>, CapabilitySet) -> Result<Entered, Error>;
+    let ways: [(_, Way); 3] = [
+        ("namespaces", namespaces_if_they_work),
+        ("a changed root", |place, _| in_chroot(place)),
+        ("Landlock", |place, _| by_landlock(place)),
+    ];
+    let mut refused = Vec::new();
+    for (what, way) in ways {
+        match way(place, powers) {
+            Ok(mut entered) => {
+                refused.append(&mut entered.refused);
+                return Ok(Entered { refused, ..entered });
+            }
+            Err(error) => {
+                let why = error.to_string();
+                // The advice is for those who asked for it by name.
+                let why = why.split("; use --").next().unwrap_or(&why).to_owned();
+                refused.push(Refusal { what, why });
+            }
+        }
+    }
+    Err(Error::NothingWorks(refused))
+}
+
+fn namespaces_if_they_work(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    if owner(powers)? == Owner::Own {
+        trial::namespaces(place)?;
+    }
+    in_namespaces(place, powers)
+}
+
+/// Whose namespaces a process with these effective capabilities makes.
+fn owner(powers: CapabilitySet) -> Result<Owner, Error> {
+    if powers.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(Owner::Same);
+    }
+    if powers.is_empty() {
+        return Ok(Owner::Own);
+    }
+    // In a user namespace it would lose what it has, such as to act for all users of the guest.
+    Err(Error::namespace(
+        "make namespaces without CAP_SYS_ADMIN, in place of which there are other capabilities",
+    )(rustix::io::Errno::PERM))
+}
+
+fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    let owner = owner(powers)?;
+    let outside = namespace::enter(place, owner)?;
+    let (kind, capabilities) = match owner {
+        Owner::Same => (Kind::Namespace, CapabilitySet::all()),
+        Owner::Own => (Kind::UserNamespace, CapabilitySet::empty()),
+    };
+    Ok(Entered {
+        kind,
+        shared: place.shared.map(|_| PathBuf::from("/")),
+        proc_self_fd: outside.proc_self_fd,
+        outside: outside.directories,
+        capabilities,
+        refused: landlock::enter_scope(place.network).unwrap_or_else(without_landlock),
+    })
+}
+
+fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
+    let proc_self_fd = open(Path::new(PROC_SELF_FD))?;
+    let outside = place.open_outside()?;
+    chroot::enter(place.shared.map(|shared| &*shared.directory))?;
+    let reach = landlock::Reach {
+        shared: place.shared.map(|shared| (Path::new("/"), shared.access)),
+        removes_from: &outside,
+        network: place.network,
+    };
+    let refused = landlock::enter(&reach).unwrap_or_else(without_landlock);
+    Ok(Entered {
+        kind: Kind::Chroot,
+        shared: place.shared.map(|_| PathBuf::from("/")),
+        proc_self_fd,
+        outside,
+        capabilities: CapabilitySet::all(),
+        refused,
+    })
+}
+
+fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
+    let proc_self_fd = open(Path::new(PROC_SELF_FD))?;
+    let outside = place.open_outside()?;
+    let reach = landlock::Reach {
+        shared: place.shared.map(|shared| (&*shared.directory, shared.access)),
+        removes_from: &outside,
+        network: place.network,
+    };
+    let refused = landlock::enter(&reach)?;
+    Ok(Entered {
+        kind: Kind::Landlock,
+        shared: place.shared.map(|shared| shared.directory.clone()),
+        proc_self_fd,
+        outside,
+        capabilities: CapabilitySet::all(),
+        refused,
+    })
+}
+
+/// Where Landlock only adds to what confines already.
+fn without_landlock(error: Error) -> Vec<Refusal> {
+    vec![Refusal {
+        what: "Landlock",
+        why: error.to_string(),
+    }]
+}
+
+impl Place<'_> {
+    fn open_outside(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.outside.iter().map(|path| open(path)).collect()
+    }
+}
+
+/// An O_PATH descriptor of a directory.
+pub(crate) fn open(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::Open {
+        path: path.into(),
+        source: errno.into(),
+    })
+}
