@@ -3,7 +3,6 @@
 //! Knows no device and no guest, so that the benchmark and the daemon can share it.
 
 pub mod arguments;
-pub mod capabilities;
 pub mod child;
 pub mod ending;
 mod error;

@@ -186,6 +186,20 @@ impl Drop for SocketFile {
 }
 
 impl SocketFile {
+    /// The directory that it lies in.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new(".")).into()
+    }
+
+    /// Has the file removed from `directory`, the same by another way.
+    #[must_use]
+    pub fn through(mut self, directory: OwnedFd) -> Self {
+        self.directory = directory;
+        self
+    }
+
     /// Removes the file, unless somebody has put another in its place.
     pub fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.

@@ -68,7 +68,7 @@ use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
 use self::opening::NodeFd;
 pub use self::options::{CacheMode, InodeHandles, Options};
-pub use self::outside::Outside;
+pub use self::outside::{Outside, fuse_device};
 use self::procfs::ProcSelfFd;
 use crate::fs::{
     Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,

@@ -43,12 +43,6 @@ impl PathFd {
         openat(CWD, directory, flags, Mode::empty()).map(PathFd)
     }
 
-    /// The directory that `root` is of, for another mount of it than the path leads to.
-    pub(super) fn of_root(root: BorrowedFd<'_>) -> rustix::io::Result<PathFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(root, c".", flags, Mode::empty()).map(PathFd)
-    }
-
     /// What `name` stands for in `parent`, be it a symbolic link or a device.
     pub(super) fn of_name(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<PathFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,7 +1,7 @@
-//! What a share takes of the host by path: opened first, so that the daemon can be confined to where none of it can be reached any more.
+//! What a share takes of the host by path: a daemon that is to be confined opens it first, and can reach none of it afterwards.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::dax;
@@ -27,6 +27,26 @@ impl Outside {
     ///
     /// [`Error::Directory`] and [`Error::Proc`]. Without `/dev/fuse` there are no views, which is logged when the share is made.
     pub fn open(directory: &Path, views: bool) -> Result<Outside, Error> {
+        let proc_self_fd = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
+        Self::with(directory, proc_self_fd, views.then(dax::device))
+    }
+
+    /// Opens `directory`, and takes over what was opened before the daemon was confined: `/proc/self/fd`, and where views are wanted
+    /// what [`fuse_device`] returned.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outside::open`].
+    pub fn confined(
+        directory: &Path,
+        proc_self_fd: OwnedFd,
+        fuse: Option<io::Result<OwnedFd>>,
+    ) -> Result<Outside, Error> {
+        let proc_self_fd = ProcSelfFd::of(proc_self_fd).map_err(|error| Error::Proc(error.into()))?;
+        Self::with(directory, proc_self_fd, fuse)
+    }
+
+    fn with(directory: &Path, proc: ProcSelfFd, fuse: Option<io::Result<OwnedFd>>) -> Result<Outside, Error> {
         let root = PathFd::of_share(directory).map_err(|error| Error::Directory {
             path: directory.to_owned(),
             source: error.into(),
@@ -34,27 +54,17 @@ impl Outside {
         Ok(Outside {
             path: directory.to_owned(),
             root,
-            proc: ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?,
-            fuse: views.then(dax::device),
+            proc,
+            fuse,
         })
     }
+}
 
-    /// The directory to share.
-    #[must_use]
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// Shares `root` in place of the directory itself: the same directory in a mount of the daemon's own.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Directory`] if it is none, or cannot be opened.
-    pub fn through(mut self, root: BorrowedFd<'_>) -> Result<Outside, Error> {
-        self.root = PathFd::of_root(root).map_err(|error| Error::Directory {
-            path: self.path.clone(),
-            source: error.into(),
-        })?;
-        Ok(self)
-    }
+/// Opens `/dev/fuse`, for views.
+///
+/// # Errors
+///
+/// It is not there, or may not be used.
+pub fn fuse_device() -> io::Result<OwnedFd> {
+    dax::device()
 }

@@ -15,7 +15,11 @@ pub(super) struct ProcSelfFd(OwnedFd);
 impl ProcSelfFd {
     pub(super) fn open() -> rustix::io::Result<ProcSelfFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, c"/proc/self/fd", flags, Mode::empty())?;
+        ProcSelfFd::of(openat(CWD, c"/proc/self/fd", flags, Mode::empty())?)
+    }
+
+    /// Takes over the directory, which was opened before.
+    pub(super) fn of(fd: OwnedFd) -> rustix::io::Result<ProcSelfFd> {
         // A look-alike would lead anywhere.
         if fstatfs(&fd)?.f_type != PROC_SUPER_MAGIC {
             return Err(rustix::io::Errno::NODEV);

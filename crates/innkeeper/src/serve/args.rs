@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use confinement::{Action, Sandbox};
 use process::arguments::{ACCESS, BASIC, PERFORMANCE, Process};
 
 /// How a device is served on a socket of its own.
@@ -16,9 +17,73 @@ pub(crate) struct Serving {
     #[arg(long, value_name = "GROUP", requires = "socket_path", help_heading = ACCESS)]
     pub(crate) socket_group: Option<String>,
     #[command(flatten)]
+    pub(crate) confinement: Confinement,
+    #[command(flatten)]
     pub(crate) rings: Rings,
     #[command(flatten)]
     pub(crate) process: Process,
+}
+
+/// What the daemon may still do once it serves.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Confinement {
+    /// Hide all of the host from the daemon but what it serves
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = SandboxMode::Auto, help_heading = ACCESS)]
+    pub(crate) sandbox: SandboxMode,
+    /// What becomes of a daemon that makes a system call which its device does not need
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t = SeccompAction::Kill, help_heading = ACCESS)]
+    pub(crate) seccomp: SeccompAction,
+}
+
+/// See [`Confinement::sandbox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxMode {
+    /// The strongest that works here
+    Auto,
+    /// Namespaces of its own, with the served directory as root
+    Namespace,
+    /// The served directory as root, and Landlock (needs root)
+    Chroot,
+    /// Landlock: only files of the served directory may be opened
+    Landlock,
+    /// None
+    None,
+}
+
+impl From<SandboxMode> for Sandbox {
+    fn from(mode: SandboxMode) -> Self {
+        match mode {
+            SandboxMode::Auto => Self::Auto,
+            SandboxMode::Namespace => Self::Namespace,
+            SandboxMode::Chroot => Self::Chroot,
+            SandboxMode::Landlock => Self::Landlock,
+            SandboxMode::None => Self::None,
+        }
+    }
+}
+
+/// See [`Confinement::seccomp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeccompAction {
+    /// It ends
+    Kill,
+    /// The thread receives SIGSYS
+    Trap,
+    /// The kernel logs the call and does it
+    Log,
+    /// No call is refused
+    None,
+}
+
+impl From<SeccompAction> for Action {
+    fn from(action: SeccompAction) -> Self {
+        match action {
+            SeccompAction::Kill => Self::Kill,
+            SeccompAction::Trap => Self::Trap,
+            SeccompAction::Log => Self::Log,
+            SeccompAction::None => Self::None,
+        }
+    }
 }
 
 /// The socket to which the virtual machine monitor connects.

@@ -6,9 +6,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use backend::Device;
-use process::{capabilities, whole};
+use confinement::{Action, Declaration, Filters, Role, capabilities};
+use process::whole;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::thread::CapabilitySet;
 
 use super::args::Rings;
 use super::error::Error;
@@ -16,7 +16,7 @@ use super::error::Error;
 /// Serves one machine from a thread that lives as long as the process. Answers the socket to give to it, already
 /// connected: in a directory that nobody else may enter, and gone from there again, so that nothing is left over whatever
 /// becomes of us.
-pub(crate) fn serve(device: Box<dyn Device>, keeps: CapabilitySet, rings: Rings) -> Result<OwnedFd, Error> {
+pub(crate) fn serve(device: Box<dyn Device>, declaration: &Declaration, rings: Rings) -> Result<OwnedFd, Error> {
     let connect = || {
         let directory = tempfile::Builder::new().prefix("innkeeper-").tempdir()?;
         let path = directory.path().join("socket");
@@ -26,10 +26,12 @@ pub(crate) fn serve(device: Box<dyn Device>, keeps: CapabilitySet, rings: Rings)
         Ok((listener, socket, eventfd(0, EventfdFlags::CLOEXEC)?))
     };
     let (listener, socket, never) = connect().map_err(process::Error::system::<io::Error>("make a socket for QEMU"))?;
+    let filters = Filters::new(declaration, Action::Kill)?;
+    let kept = declaration.capabilities_of(Role::ControlPlane);
     thread::spawn(move || {
         // This thread and those that it starts alone: else QEMU would get back what its parent lacks, and the kernel would forget
         // to end it with us (PR_SET_PDEATHSIG).
-        if let Err(error) = capabilities::keep(keeps) {
+        if let Err(error) = capabilities::keep(kept).and_then(|_| filters.narrow(Role::ControlPlane)) {
             tracing::error!("{error}");
             return;
         }

@@ -2,12 +2,17 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use confinement::{Declaration, Filters, Role, capabilities, sandbox};
 use process::signals::{ENDING, Signals};
-use process::{capabilities, ending, limits, say, socket, whole};
+use process::socket::SocketFile;
+use process::{ending, limits, say, socket, whole};
+use rustix::thread::CapabilitySet;
 
-use super::device::Service;
+use super::args::SandboxMode;
+use super::device::{Inside, Service};
 use super::error::Error;
 
 /// Serves one virtual machine after another until a signal ends it. Answers the exit status.
@@ -15,25 +20,58 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     let serving = service.serving();
     service.check()?;
     let open_files = limits::raise_open_files(serving.process.rlimit_nofile)?;
-    capabilities::keep(service.keeps_to_make())?;
-    // Before the first thread, which would take the signals otherwise.
-    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
-    let made = service.make()?;
-    capabilities::keep(service.keeps())?;
+    let declaration = service.declaration()?;
+    let opened = service.open()?;
     // The file is removed on every way out.
     let (listener, file) = match (&serving.endpoint.socket_path, serving.endpoint.fd) {
-        (Some(path), _) => socket::listen(path, serving.socket_group.as_deref())
-            .map(|(listener, file)| (listener, Some(Arc::new(file)))),
+        (Some(path), _) => {
+            socket::listen(path, serving.socket_group.as_deref()).map(|(listener, file)| (listener, Some(file)))
+        }
         (None, Some(number)) => socket::inherit(number).map(|listener| (listener, None)),
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
+    // Before the first thread, which would stay outside, and would take the signals.
+    let (inside, file, kept) = enter(serving.confinement.sandbox, &declaration, file)?;
+    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
+    // CAP_SETPCAP is what reduces the bounding set, the second time too.
+    capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & kept)?;
+    let made = opened.make(inside)?;
+    capabilities::keep(declaration.capabilities_of(Role::ControlPlane) & kept)?;
     let stop = ending::watch(signals, file.as_ref().map(Arc::downgrade).unwrap_or_default())?;
     announce(service, &listener, open_files);
+    // Last, since a thread that is being made takes more than one that serves.
+    Filters::new(&declaration, serving.confinement.seccomp.into())?.install()?;
 
     let served = backend::serve(&listener, &*made.device, serving.rings.options(), stop.as_fd());
     made.end();
     served.map_err(|error| Error::Serve { reason: whole(&error) })?;
     Ok(0)
+}
+
+/// Enters the sandbox. Answers what is left of the host, the socket's file, which is removed through the sandbox from now on, and the
+/// capabilities that may be kept.
+fn enter(
+    mode: SandboxMode,
+    declaration: &Declaration,
+    file: Option<SocketFile>,
+) -> Result<(Inside, Option<Arc<SocketFile>>, CapabilitySet), Error> {
+    let directory = file.as_ref().map(SocketFile::directory);
+    let outside: Vec<&Path> = directory.iter().map(PathBuf::as_path).collect();
+    let entered = sandbox::enter(mode.into(), declaration, &outside)?;
+    tracing::info!("confined by {}", entered.kind);
+    for refusal in &entered.refused {
+        tracing::debug!("not confined by {refusal}");
+    }
+    let mut directories = entered.outside.into_iter();
+    let file = file.map(|file| match directories.next() {
+        Some(directory) => Arc::new(file.through(directory)),
+        None => Arc::new(file),
+    });
+    let inside = Inside {
+        shared: entered.shared,
+        proc_self_fd: entered.proc_self_fd,
+    };
+    Ok((inside, file, entered.capabilities))
 }
 
 /// Prints what to paste and what limit holds, once the socket listens.

@@ -1,9 +1,10 @@
 //! What a device's subcommand and its options of `boot` have to say.
 
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use backend::Device;
-use rustix::thread::CapabilitySet;
+use confinement::Declaration;
 
 use super::args::{Rings, Serving};
 use super::error::Error;
@@ -19,18 +20,11 @@ pub(crate) trait Service {
         Ok(())
     }
 
-    /// The capabilities that the device needs, of those that root has. All others are given up.
-    fn keeps(&self) -> CapabilitySet {
-        CapabilitySet::empty()
-    }
+    /// What the device needs of the host once it serves. All else is given up.
+    fn declaration(&self) -> Result<Declaration, Error>;
 
-    /// Those that it needs to be made, if they are more. They are given up before it is served.
-    fn keeps_to_make(&self) -> CapabilitySet {
-        self.keeps()
-    }
-
-    /// Makes the device.
-    fn make(&self) -> Result<Made, Error>;
+    /// Opens what the device needs and cannot reach once the daemon is confined.
+    fn open(&self) -> Result<Box<dyn Opened + '_>, Error>;
 
     /// The device of QEMU that takes it.
     fn qemu(&self) -> QemuDevice;
@@ -38,6 +32,20 @@ pub(crate) trait Service {
     /// What the user is told once it is served: the command line of QEMU that starts a machine with it, and what to do in the guest.
     /// `open_files` is the limit of open files.
     fn announcement(&self, qemu: &str, open_files: u64) -> String;
+}
+
+/// A device for which everything is open that lies outside of the sandbox.
+pub(crate) trait Opened {
+    /// Makes the device. `inside` has what the sandbox leaves of the host.
+    fn make(self: Box<Self>, inside: Inside) -> Result<Made, Error>;
+}
+
+/// What a sandbox leaves of the host.
+pub(crate) struct Inside {
+    /// Where the directory of [`Declaration::shared`] lies.
+    pub(crate) shared: Option<PathBuf>,
+    /// `/proc/self/fd`.
+    pub(crate) proc_self_fd: OwnedFd,
 }
 
 /// A device that is made and not served yet.
@@ -74,6 +82,6 @@ pub(crate) trait Attach {
 pub(crate) struct Attachment {
     pub(crate) made: Made,
     pub(crate) qemu: QemuDevice,
-    /// See [`Service::keeps`].
-    pub(crate) keeps: CapabilitySet,
+    /// See [`Service::declaration`].
+    pub(crate) declaration: Declaration,
 }

@@ -8,6 +8,8 @@ pub(crate) enum Error {
     Device(Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot serve the device any longer: {reason}; restart innkeeper")]
     Serve { reason: String },
+    #[error("{0}")]
+    Confinement(#[from] confinement::Error),
     #[error(transparent)]
     Process(#[from] process::Error),
 }

@@ -4,6 +4,7 @@
 //! the host.
 
 pub(crate) mod args;
+mod common_calls;
 pub(crate) mod connected;
 pub(crate) mod daemon;
 pub(crate) mod device;

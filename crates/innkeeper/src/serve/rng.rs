@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use confinement::{Calls, Declaration, Role, system_calls as call};
 use devices::rng::{RngDevice, RngOptions};
 use process::arguments::{BASIC, bytes};
 use process::whole;
-use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::device::{self, Attachment, Made, Service};
+use super::common_calls::{common_calls, common_ioctls};
+use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
 
@@ -55,16 +56,15 @@ impl Service for Rng {
         &self.serving
     }
 
-    /// To open the source, whoever owns it.
-    fn keeps_to_make(&self) -> CapabilitySet {
-        CapabilitySet::DAC_OVERRIDE
+    fn declaration(&self) -> Result<Declaration, Error> {
+        Ok(declaration())
     }
 
-    fn make(&self) -> Result<Made, Error> {
-        make(RngOptions {
+    fn open(&self) -> Result<Box<dyn Opened + '_>, Error> {
+        Ok(Box::new(make(RngOptions {
             source: self.source.clone(),
             rate: self.rate,
-        })
+        })?))
     }
 
     fn qemu(&self) -> QemuDevice {
@@ -91,7 +91,7 @@ impl device::Attach for Attach {
         Ok(vec![Attachment {
             made: make(RngOptions::default())?,
             qemu: qemu(rings.ring != Ring::Split),
-            keeps: CapabilitySet::empty(),
+            declaration: declaration(),
         }])
     }
 }
@@ -107,6 +107,40 @@ fn make(options: RngOptions) -> Result<Made, Error> {
         device: Box::new(device),
         at_end: None,
     })
+}
+
+/// The device is made before the daemon is confined: all that it needs is its source, which is open then.
+impl Opened for Made {
+    fn make(self: Box<Self>, _inside: Inside) -> Result<Made, Error> {
+        Ok(*self)
+    }
+}
+
+/// What it needs once it serves.
+fn declaration() -> Declaration {
+    Declaration {
+        device: "rng",
+        shared: None,
+        network: false,
+        capabilities: Vec::new(),
+        calls: [
+            common_calls(),
+            vec![Calls {
+                roles: &[Role::Lane],
+                why: "read the source, wait for it or for the rate",
+                permits: const {
+                    &[
+                        call::READ.any(),
+                        call::EPOLL_CTL.any(),
+                        call::TIMERFD_CREATE.any(),
+                        call::TIMERFD_SETTIME.any(),
+                    ]
+                },
+            }],
+        ]
+        .concat(),
+        ioctls: common_ioctls(),
+    }
 }
 
 fn qemu(packed: bool) -> QemuDevice {

@@ -100,10 +100,15 @@ type AtEnd = Vec<Box<dyn FnOnce()>>;
 fn serve(args: &Boot) -> Result<(Vec<Attached>, AtEnd), Error> {
     let (mut devices, mut at_end) = (Vec::new(), Vec::new());
     for kind in args.devices.kinds() {
-        for Attachment { made, qemu, keeps } in kind.attach(&args.root, args.rings)? {
+        for Attachment {
+            made,
+            qemu,
+            declaration,
+        } in kind.attach(&args.root, args.rings)?
+        {
             let Made { device, at_end: last } = made;
             at_end.extend(last);
-            let socket = connected::serve(device, keeps, args.rings)?;
+            let socket = connected::serve(device, &declaration, args.rings)?;
             devices.push(Attached { qemu, socket });
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use devices::fs::{FsDevice, FsOptions};
 use fuse::failure::Failures;
-use fuse::passthrough::{CacheMode, InodeHandles, Options, Passthrough};
+use fuse::passthrough::{CacheMode, InodeHandles, Options, Outside, Passthrough};
 use fuse::server::Server;
 use process::whole;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -41,8 +41,9 @@ fn refusal(directory: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Makes the device for `directory`. `failures` is told of what the guest is refused.
+/// Makes the device for `directory`, of which `outside` has what is open. `failures` is told of what the guest is refused.
 pub(super) fn device(
+    outside: Result<Outside, fuse::passthrough::Error>,
     directory: &Path,
     tag: &str,
     export: &Export,
@@ -52,7 +53,8 @@ pub(super) fn device(
         path: directory.into(),
         reason: whole(error),
     };
-    let file_system = Passthrough::new(directory, options(export)).map_err(|error| cannot(&error))?;
+    let file_system = outside.and_then(|outside| Passthrough::from_outside(outside, options(export)));
+    let file_system = file_system.map_err(|error| cannot(&error))?;
     if export.allow_idmap && !file_system.changes_identity() {
         tracing::warn!("--allow-idmap has no effect: a daemon that is not root makes all files its own");
     }

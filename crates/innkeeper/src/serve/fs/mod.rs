@@ -1,44 +1,29 @@
 //! virtio-fs: `innkeeper share`, and the directories of `boot`.
 
 mod args;
+mod declaration;
 mod error;
 mod error_log;
 mod make;
 mod words;
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use confinement::Declaration;
 use fuse::failure::Failures;
-use rustix::thread::CapabilitySet;
+use fuse::passthrough::{Outside, fuse_device};
 
 pub(crate) use args::{Attach, ROOT_TAG, Share};
 
 use super::args::{Ring, Rings, Serving};
-use super::device::{self, Attachment, Made, Service};
+use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
 use args::{LogErrors, SharedDirectory};
 use error_log::ErrorLog;
-
-/// All that requests and the start of a share need. Not among them is CAP_SYS_RESOURCE, with which a guest would write beyond
-/// the hard limits of quotas.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::DAC_READ_SEARCH)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    // chattr +i and +a.
-    .union(CapabilitySet::LINUX_IMMUTABLE)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::SETFCAP)
-    // trusted.* and security.*, views, and file handles in a mount namespace of one's own.
-    .union(CapabilitySet::SYS_ADMIN)
-    // Labels of SELinux and Smack.
-    .union(CapabilitySet::MAC_ADMIN)
-    .union(CapabilitySet::MAC_OVERRIDE);
 
 impl Service for Share {
     fn serving(&self) -> &Serving {
@@ -49,17 +34,18 @@ impl Service for Share {
         Ok(make::check(&self.directory)?)
     }
 
-    fn keeps(&self) -> CapabilitySet {
-        KEPT
+    fn declaration(&self) -> Result<Declaration, Error> {
+        declaration::of(&self.directory, &self.export)
     }
 
-    fn make(&self) -> Result<Made, Error> {
+    fn open(&self) -> Result<Box<dyn Opened + '_>, Error> {
         let (failures, at_end) = listener(&self.errors)?;
-        let device = make::device(&self.directory, &self.tag, &self.export, failures)?;
-        Ok(Made {
-            device: Box::new(device),
+        Ok(Box::new(OpenedShare {
+            share: self,
+            fuse: self.export.dax.map(|_| fuse_device()),
+            failures,
             at_end,
-        })
+        }))
     }
 
     fn qemu(&self) -> QemuDevice {
@@ -74,6 +60,29 @@ impl Service for Share {
             self.directory.display(),
             words::mount(&self.tag, &self.export),
         )
+    }
+}
+
+/// A share for which `/dev/fuse` and the log of errors are open.
+struct OpenedShare<'s> {
+    share: &'s Share,
+    fuse: Option<io::Result<OwnedFd>>,
+    failures: Option<Arc<dyn Failures>>,
+    at_end: Option<Box<dyn FnOnce()>>,
+}
+
+impl Opened for OpenedShare<'_> {
+    fn make(self: Box<Self>, inside: Inside) -> Result<Made, Error> {
+        let Share {
+            directory, tag, export, ..
+        } = self.share;
+        let shared = inside.shared.as_ref().unwrap_or(directory);
+        let outside = Outside::confined(shared, inside.proc_self_fd, self.fuse);
+        let device = make::device(outside, directory, tag, export, self.failures)?;
+        Ok(Made {
+            device: Box::new(device),
+            at_end: self.at_end,
+        })
     }
 }
 
@@ -94,14 +103,15 @@ impl device::Attach for Attach {
         let (failures, mut at_end) = listener(&self.errors)?;
         let shares = self.all(root)?.into_iter();
         let attach = |share: SharedDirectory| {
-            let device = make::device(&share.directory, &share.tag, &self.export, failures.clone())?;
+            let outside = Outside::open(&share.directory, self.export.dax.is_some());
+            let device = make::device(outside, &share.directory, &share.tag, &self.export, failures.clone())?;
             Ok(Attachment {
                 made: Made {
                     device: Box::new(device),
                     at_end: at_end.take(),
                 },
                 qemu: words::qemu(&share.tag, &self.export, rings.ring != Ring::Split),
-                keeps: KEPT,
+                declaration: declaration::of(&share.directory, &self.export)?,
             })
         };
         shares.map(attach).collect()

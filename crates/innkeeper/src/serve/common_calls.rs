@@ -1,0 +1,103 @@
+//! The system calls that serving takes, whatever the device: `backend`, `vhost-user` and `guestmem` make them, and the daemon at its end.
+
+use confinement::{Argument, Calls, Ioctl, Role, system_calls as call};
+
+const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
+/// `PR_GET_AUXV` (linux/prctl.h), which libc does not name.
+const AUXILIARY_VECTOR: &[&[Argument]] = &[&[Argument::is(0, 0x4155_5856)]];
+const NOT_EXECUTABLE: &[&[Argument]] = &[&[Argument::without(2, PROT_EXEC)]];
+const DESCRIPTORS: &[&[Argument]] = &[
+    &[Argument::is(1, libc::F_DUPFD_CLOEXEC as u32)],
+    &[Argument::is(1, libc::F_GETFL as u32)],
+    &[Argument::is(1, libc::F_SETFL as u32)],
+    &[Argument::is(1, libc::F_GETPIPE_SZ as u32)],
+    &[Argument::is(1, libc::F_GET_SEALS as u32)],
+    &[Argument::is(1, libc::F_ADD_SEALS as u32)],
+];
+
+/// They are part of every device's declaration.
+pub(super) fn common_calls() -> Vec<Calls> {
+    vec![
+        Calls {
+            roles: &[Role::ControlPlane],
+            why: "accept a front end and answer it",
+            permits: const {
+                &[
+                    call::ACCEPT4.any(),
+                    call::RECVMSG.any(),
+                    call::SENDMSG.any(),
+                    call::SHUTDOWN.any(),
+                    call::PPOLL.any(),
+                    call::POLL.any(),
+                    call::CLOCK_NANOSLEEP.any(),
+                    call::NANOSLEEP.any(),
+                ]
+            },
+        },
+        Calls {
+            roles: &[Role::ControlPlane],
+            why: "take over what the front end sends: memory, and descriptors of kicks, calls and logs",
+            permits: const {
+                &[
+                    call::MMAP.when(NOT_EXECUTABLE),
+                    call::FSTAT.any(),
+                    call::NEWFSTATAT.any(),
+                    call::STATX.any(),
+                    call::FSTATFS.any(),
+                    call::LSEEK.any(),
+                    call::EVENTFD2.any(),
+                    call::EPOLL_CREATE1.any(),
+                    call::EPOLL_CTL.any(),
+                    call::FCNTL.when(DESCRIPTORS),
+                ]
+            },
+        },
+        Calls {
+            roles: &[Role::ControlPlane, Role::Signals],
+            why: "remove the socket's file at the end",
+            permits: const { &[call::NEWFSTATAT.any(), call::UNLINKAT.any()] },
+        },
+        Calls {
+            roles: &[Role::ControlPlane, Role::Lane, Role::Helper, Role::Signals],
+            why: "wait, and wake each other",
+            permits: const {
+                &[
+                    call::PPOLL.any(),
+                    call::POLL.any(),
+                    call::EPOLL_WAIT.any(),
+                    call::EPOLL_PWAIT.any(),
+                    call::READ.any(),
+                    call::WRITE.any(),
+                ]
+            },
+        },
+        Calls {
+            roles: &[Role::ControlPlane, Role::Lane, Role::Helper],
+            why: "learn the size of a page",
+            permits: const { &[call::PRCTL.when(AUXILIARY_VECTOR)] },
+        },
+        Calls {
+            roles: &[Role::Lane],
+            why: "ask the front end to map a file, and copy to memory whose file has been cut short",
+            permits: const {
+                &[
+                    call::SENDMSG.any(),
+                    call::RECVMSG.any(),
+                    call::PREADV2.any(),
+                    call::PWRITEV2.any(),
+                    call::MMAP.when(NOT_EXECUTABLE),
+                ]
+            },
+        },
+    ]
+}
+
+/// The ioctls that serving takes, whatever the device.
+pub(super) fn common_ioctls() -> Vec<Ioctl> {
+    vec![Ioctl {
+        name: "FIONBIO",
+        number: 0x5421,
+        roles: &[Role::ControlPlane],
+        why: "have descriptors of the front end not block",
+    }]
+}

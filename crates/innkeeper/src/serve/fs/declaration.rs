@@ -1,0 +1,200 @@
+//! What a share needs of the host once it serves.
+
+use std::path::Path;
+
+use confinement::{Access, Argument, Calls, Capabilities, Declaration, Ioctl, Role, Shared, system_calls as call};
+use rustix::thread::CapabilitySet;
+
+use super::args::Export;
+use super::error::Error;
+use crate::serve::common_calls::{common_calls, common_ioctls};
+
+/// Threads that act for the guest.
+const SERVING: &[Role] = &[Role::Lane, Role::Helper];
+/// Those that answer for views as well, and the one that makes the share.
+const ALL: &[Role] = &[Role::ControlPlane, Role::Lane, Role::Helper];
+
+const DESCRIPTORS: &[&[Argument]] = &[
+    &[Argument::is(1, libc::F_DUPFD_CLOEXEC as u32)],
+    &[Argument::is(1, libc::F_GETFL as u32)],
+    &[Argument::is(1, libc::F_SETFL as u32)],
+];
+const KEEP_CAPABILITIES: &[&[Argument]] = &[&[Argument::is(0, libc::PR_SET_KEEPCAPS as u32)]];
+const WORKING_DIRECTORY: &[&[Argument]] = &[&[Argument::is(0, libc::CLONE_FS as u32)]];
+
+/// What the share of `directory` needs.
+pub(super) fn of(directory: &Path, export: &Export) -> Result<Declaration, crate::serve::error::Error> {
+    let real = directory.canonicalize().map_err(|source| Error::Directory {
+        path: directory.into(),
+        source,
+    })?;
+    Ok(Declaration {
+        device: "share",
+        shared: Some(Shared {
+            directory: real,
+            access: if export.readonly { Access::Read } else { Access::Write },
+            why: "the directory that is shared",
+        }),
+        network: false,
+        capabilities: capabilities(),
+        calls: [common_calls(), calls()].concat(),
+        ioctls: [common_ioctls(), ioctls()].concat(),
+    })
+}
+
+fn capabilities() -> Vec<Capabilities> {
+    let need = |set, why| Capabilities { set, roles: ALL, why };
+    vec![
+        need(
+            CapabilitySet::SETUID | CapabilitySet::SETGID,
+            "act as the guest's user who asks",
+        ),
+        need(
+            CapabilitySet::CHOWN
+                | CapabilitySet::DAC_OVERRIDE
+                | CapabilitySet::FOWNER
+                | CapabilitySet::FSETID
+                | CapabilitySet::MKNOD
+                | CapabilitySet::SETFCAP,
+            "do what the guest's root may do to files",
+        ),
+        need(CapabilitySet::DAC_READ_SEARCH, "open files by their handles"),
+        need(CapabilitySet::LINUX_IMMUTABLE, "chattr +i and +a"),
+        need(
+            CapabilitySet::SYS_ADMIN,
+            "trusted.* and security.* attributes, and views of files for DAX",
+        ),
+        need(
+            CapabilitySet::MAC_ADMIN | CapabilitySet::MAC_OVERRIDE,
+            "labels of SELinux and Smack",
+        ),
+    ]
+}
+
+fn calls() -> Vec<Calls> {
+    vec![
+        Calls {
+            roles: SERVING,
+            why: "find and open files",
+            permits: const {
+                &[
+                    call::OPENAT.any(),
+                    call::OPENAT2.any(),
+                    call::NAME_TO_HANDLE_AT.any(),
+                    call::OPEN_BY_HANDLE_AT.any(),
+                    call::STATX.any(),
+                    call::FSTAT.any(),
+                    call::NEWFSTATAT.any(),
+                    call::STATFS.any(),
+                    call::FSTATFS.any(),
+                    call::READLINKAT.any(),
+                    call::GETDENTS64.any(),
+                    call::FACCESSAT.any(),
+                    call::FACCESSAT2.any(),
+                    call::FCNTL.when(DESCRIPTORS),
+                ]
+            },
+        },
+        Calls {
+            roles: SERVING,
+            why: "read and write files",
+            permits: const {
+                &[
+                    call::PREADV2.any(),
+                    call::PWRITEV2.any(),
+                    call::PREAD64.any(),
+                    call::PWRITE64.any(),
+                    call::LSEEK.any(),
+                    call::COPY_FILE_RANGE.any(),
+                    call::FALLOCATE.any(),
+                    call::FTRUNCATE.any(),
+                    call::TRUNCATE.any(),
+                    call::FSYNC.any(),
+                    call::FDATASYNC.any(),
+                    call::SYNCFS.any(),
+                    call::CACHESTAT.any(),
+                ]
+            },
+        },
+        Calls {
+            roles: &[Role::Lane],
+            why: "change directories and attributes",
+            permits: const {
+                &[
+                    call::MKDIRAT.any(),
+                    call::MKNODAT.any(),
+                    call::SYMLINKAT.any(),
+                    call::LINKAT.any(),
+                    call::RENAMEAT2.any(),
+                    call::UNLINKAT.any(),
+                    call::FCHMODAT.any(),
+                    call::FCHMOD.any(),
+                    call::FCHOWNAT.any(),
+                    call::UTIMENSAT.any(),
+                    call::GETXATTR.any(),
+                    call::SETXATTR.any(),
+                    call::LISTXATTR.any(),
+                    call::REMOVEXATTR.any(),
+                ]
+            },
+        },
+        Calls {
+            roles: SERVING,
+            why: "act as the guest's user who asks, in a working directory and with a umask of the thread's own",
+            permits: const {
+                &[
+                    call::SETRESUID.any(),
+                    call::SETRESGID.any(),
+                    call::SETGROUPS.any(),
+                    call::GETGROUPS.any(),
+                    call::CAPGET.any(),
+                    call::CAPSET.any(),
+                    call::PRCTL.when(KEEP_CAPABILITIES),
+                    call::UMASK.any(),
+                    call::FCHDIR.any(),
+                    call::UNSHARE.when(WORKING_DIRECTORY),
+                ]
+            },
+        },
+        Calls {
+            roles: &[Role::Views],
+            why: "answer for views of files",
+            permits: const {
+                &[
+                    call::READ.any(),
+                    call::READV.any(),
+                    call::WRITE.any(),
+                    call::WRITEV.any(),
+                    call::RECVMSG.any(),
+                    call::PPOLL.any(),
+                    call::POLL.any(),
+                    call::FSTAT.any(),
+                    call::STATX.any(),
+                ]
+            },
+        },
+    ]
+}
+
+fn ioctls() -> Vec<Ioctl> {
+    let file = |name, number| Ioctl {
+        name,
+        number,
+        roles: &[Role::Lane],
+        why: "lsattr, chattr and project ids",
+    };
+    let view = |name, number| Ioctl {
+        name,
+        number,
+        roles: &[Role::Views],
+        why: "back a view by its file",
+    };
+    vec![
+        file("FS_IOC_GETFLAGS", 0x8008_6601),
+        file("FS_IOC_SETFLAGS", 0x4008_6602),
+        file("FS_IOC_FSGETXATTR", 0x801c_581f),
+        file("FS_IOC_FSSETXATTR", 0x401c_5820),
+        view("FUSE_DEV_IOC_BACKING_OPEN", 0x4010_e501),
+        view("FUSE_DEV_IOC_BACKING_CLOSE", 0x4004_e502),
+    ]
+}
