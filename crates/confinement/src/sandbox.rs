@@ -83,6 +83,9 @@ pub struct Entered {
     pub proc_self_fd: OwnedFd,
     /// The directories outside that were asked for, in their order.
     pub outside: Vec<OwnedFd>,
+    /// Whether a file that was opened by its handle can be opened anew. Under Landlock that holds only for one whose directory
+    /// the kernel happens to remember: rules are looked up on the way from the file to its root.
+    pub opens_handles: bool,
     /// The capabilities that may be kept. In a user namespace all seem to be there, and none would be of use.
     pub capabilities: CapabilitySet,
     /// What was refused and why, and what this kernel lets through.
@@ -131,6 +134,7 @@ pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path]) -> 
             shared: place.shared.map(|shared| shared.directory.clone()),
             proc_self_fd: open(Path::new(PROC_SELF_FD))?,
             outside: place.open_outside()?,
+            opens_handles: true,
             capabilities: CapabilitySet::all(),
             refused: Vec::new(),
         }),
@@ -195,6 +199,7 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Er
         shared: place.shared.map(|_| PathBuf::from("/")),
         proc_self_fd: outside.proc_self_fd,
         outside: outside.directories,
+        opens_handles: true,
         capabilities,
         refused: landlock::enter_scope(place.network).unwrap_or_else(without_landlock),
     })
@@ -209,14 +214,15 @@ fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
         removes_from: &outside,
         network: place.network,
     };
-    let refused = landlock::enter(&reach).unwrap_or_else(without_landlock);
+    let landlocked = landlock::enter(&reach);
     Ok(Entered {
         kind: Kind::Chroot,
         shared: place.shared.map(|_| PathBuf::from("/")),
         proc_self_fd,
         outside,
+        opens_handles: landlocked.is_err(),
         capabilities: CapabilitySet::all(),
-        refused,
+        refused: landlocked.unwrap_or_else(without_landlock),
     })
 }
 
@@ -234,6 +240,7 @@ fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
         shared: place.shared.map(|shared| shared.directory.clone()),
         proc_self_fd,
         outside,
+        opens_handles: false,
         capabilities: CapabilitySet::all(),
         refused,
     })

@@ -1,0 +1,162 @@
+//! Filters that the kernel runs: what they end, and what goes on.
+
+use std::thread;
+
+use confinement::{Action, Error, Filters, Role, Sandbox, sandbox};
+
+use crate::attacks::ATTACKS;
+use crate::child::{End, User, alone, fork};
+use crate::declared::share;
+use crate::world::World;
+
+/// How the process ends that makes an attack with the filters of `action` and no sandbox.
+fn ends(world: &World, action: Action) -> Vec<(&'static str, End)> {
+    let ends = ATTACKS.iter().map(|(name, attack)| {
+        let child = fork(User::Ordinary, |_| {
+            let declaration = share(&world.share);
+            let entered = sandbox::enter(Sandbox::None, &declaration, &[]).unwrap();
+            Filters::new(&declaration, action).unwrap().install().unwrap();
+            let _succeeds_or_not = attack(world, &entered);
+        });
+        (*name, child.end().0)
+    });
+    ends.collect()
+}
+
+#[test]
+fn an_attack_by_another_call_ends_the_process() {
+    alone("seccomp::attacks");
+}
+
+#[test]
+#[ignore = "an_attack_by_another_call_ends_the_process runs it"]
+fn attacks() {
+    /// What the calls of a share can do. The sandbox is there for these.
+    const THROUGH: [&str; 8] = [
+        "open by absolute path",
+        "write by absolute path",
+        "open by ..",
+        "open through an absolute link",
+        "open by .. of /proc/self/fd",
+        "open through /proc/PID/root",
+        "chmod by .. of /proc/self/fd",
+        "open a device node",
+    ];
+    let world = World::new(User::Ordinary);
+    for (name, end) in ends(&world, Action::Kill).into_iter().chain(ends(&world, Action::Trap)) {
+        let expected = if THROUGH.contains(&name) {
+            End::Exit(0)
+        } else {
+            End::Signal(libc::SIGSYS)
+        };
+        assert_eq!(end, expected, "{name}");
+    }
+    for (name, end) in ends(&world, Action::Log).into_iter().chain(ends(&world, Action::None)) {
+        assert_ne!(end, End::Signal(libc::SIGSYS), "{name}");
+    }
+    world.end();
+}
+
+/// What a thread does once its filter is narrowed to `role`, in a process of all filters. Answers the end of the process.
+fn narrowed(role: Role, act: fn()) -> End {
+    let child = fork(User::Ordinary, |_| {
+        let filters = Filters::new(&share("/".as_ref()), Action::Kill).unwrap();
+        filters.install().unwrap();
+        let thread = thread::spawn(move || {
+            filters.narrow(role).unwrap();
+            act();
+        });
+        thread.join().unwrap();
+    });
+    child.end().0
+}
+
+fn socket(family: i32) {
+    // SAFETY: makes a descriptor, which the end of the process closes.
+    unsafe { libc::socket(family, libc::SOCK_STREAM, 0) };
+}
+
+#[test]
+fn a_thread_makes_the_calls_of_its_role_alone() {
+    alone("seccomp::narrows");
+}
+
+#[test]
+#[ignore = "a_thread_makes_the_calls_of_its_role_alone runs it"]
+fn narrows() {
+    let killed = End::Signal(libc::SIGSYS);
+    assert_eq!(narrowed(Role::ControlPlane, || socket(libc::AF_UNIX)), End::Exit(0));
+    assert_eq!(narrowed(Role::ControlPlane, || socket(libc::AF_INET)), killed);
+    assert_eq!(narrowed(Role::Lane, || socket(libc::AF_UNIX)), killed);
+    let open = || drop(std::fs::File::open("/"));
+    assert_eq!(narrowed(Role::Lane, open), End::Exit(0));
+    assert_eq!(narrowed(Role::Signals, open), killed);
+    let start = || {
+        thread::Builder::new()
+            .name("new".into())
+            .spawn(|| {})
+            .unwrap()
+            .join()
+            .unwrap()
+    };
+    assert_eq!(narrowed(Role::Lane, start), End::Exit(0));
+    assert_eq!(narrowed(Role::Helper, start), killed);
+}
+
+#[test]
+fn every_thread_can_allocate_panic_and_end() {
+    alone("seccomp::lives");
+}
+
+#[test]
+#[ignore = "every_thread_can_allocate_panic_and_end runs it"]
+fn lives() {
+    for role in Role::ALL {
+        let life = || {
+            let large = vec![1_u8; 64 << 20];
+            let sum: u64 = large.iter().map(|&byte| u64::from(byte)).sum();
+            assert_eq!(sum, 64 << 20);
+            let mut grown = Vec::new();
+            (0..1 << 20).for_each(|number| grown.push(number));
+            let panicked = std::panic::catch_unwind(|| panic!("a panic that is caught"));
+            assert!(panicked.is_err());
+            let _map = std::collections::HashMap::from([(1, 2)]);
+            let _now = std::time::SystemTime::now();
+        };
+        assert_eq!(narrowed(role, life), End::Exit(0), "{role:?}");
+        assert_eq!(
+            narrowed(role, || std::process::abort()),
+            End::Signal(libc::SIGABRT),
+            "{role:?}"
+        );
+    }
+}
+
+#[test]
+fn the_list_of_the_process_comes_first() {
+    alone("seccomp::narrows_before");
+}
+
+#[test]
+#[ignore = "the_list_of_the_process_comes_first runs it"]
+fn narrows_before() {
+    let child = fork(User::Ordinary, |talk| {
+        let filters = Filters::new(&share("/".as_ref()), Action::Kill).unwrap();
+        thread::scope(|scope| {
+            let (done, is_done) = std::sync::mpsc::channel();
+            let filters = &filters;
+            let (end, until) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                filters.narrow(Role::Lane).unwrap();
+                done.send(()).unwrap();
+                let _ended = until.recv();
+            });
+            is_done.recv().unwrap();
+            if let Err(Error::NarrowedBefore(_)) = filters.install() {
+                talk.say("refused");
+            }
+            drop(end);
+        });
+    });
+    assert_eq!(child.end(), (End::Exit(0), "refused\n".into()));
+}
