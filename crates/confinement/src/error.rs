@@ -27,8 +27,14 @@ pub enum Error {
     Namespace { what: &'static str, source: io::Error },
     #[error("{0}")]
     Trial(String),
-    #[error("cannot make namespaces: the process has {0} threads already and may have one; use --sandbox landlock")]
+    #[error(
+        "cannot make namespaces: the process has capabilities but not CAP_SYS_ADMIN; use --sandbox auto or --sandbox chroot"
+    )]
+    NoSysAdmin,
+    #[error("cannot confine the process: it has {0} threads and may have one; use --sandbox landlock")]
     Threads(usize),
+    #[error("cannot count the threads of the process: {0}; mount /proc or use --sandbox landlock")]
+    CountThreads(io::Error),
     #[error("cannot change the root to {directory}: {source}; use --sandbox auto or --sandbox none", directory = .directory.display())]
     Chroot { directory: PathBuf, source: io::Error },
     #[error("cannot use Landlock: {0}; use --sandbox none")]

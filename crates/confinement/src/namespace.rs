@@ -12,7 +12,6 @@
 
 mod ids;
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -45,7 +44,6 @@ pub(crate) enum Owner {
 
 /// Moves the process, which has one thread, into namespaces of its own with the shared directory as root, or an empty one.
 pub(crate) fn enter(place: &Place<'_>, owner: Owner) -> Result<Outside, Error> {
-    check_single_thread()?;
     unshare(place, owner)?;
     // The host's later mounts beneath the directory appear here as well, and none of ours there.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
@@ -78,15 +76,6 @@ pub(crate) fn enter(place: &Place<'_>, owner: Owner) -> Result<Outside, Error> {
         proc_self_fd,
         directories,
     })
-}
-
-/// Refuses a process of several threads: the others would stay outside.
-pub(crate) fn check_single_thread() -> Result<(), Error> {
-    let tasks = fs::read_dir("/proc/self/task").map_err(Error::namespace::<io::Error>("count threads"))?;
-    match tasks.count() {
-        1 => Ok(()),
-        more => Err(Error::Threads(more)),
-    }
 }
 
 fn unshare(place: &Place<'_>, owner: Owner) -> Result<(), Error> {

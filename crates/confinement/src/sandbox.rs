@@ -3,6 +3,7 @@
 mod trial;
 
 use std::fmt;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -107,8 +108,10 @@ pub(crate) struct Outside {
     pub(crate) directories: Vec<OwnedFd>,
 }
 
-/// Confines the process to the directory that `declaration` shares, or to an empty one, before it starts a thread. It can remove files
-/// from the directories `outside` afterwards, by descriptors. Descriptors of other directories must not be open: they lead out.
+/// Confines the process, which has one thread, to the directory that `declaration` shares, or to an empty one. It can remove files from
+/// the directories `outside` afterwards, by descriptors. Descriptors of other directories must not be open: they lead out.
+///
+/// In a process of several threads Landlock alone works, which confines the calling thread and those that it starts from now on.
 ///
 /// Capabilities stay as they are, since the device is yet to be made. While they do, CAP_SYS_ADMIN and CAP_SYS_CHROOT lead out.
 ///
@@ -167,6 +170,7 @@ fn strongest(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error>
 }
 
 fn namespaces_if_they_work(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    check_single_thread()?;
     if owner(powers)? == Owner::Own {
         trial::namespaces(place)?;
     }
@@ -182,12 +186,11 @@ fn owner(powers: CapabilitySet) -> Result<Owner, Error> {
         return Ok(Owner::Own);
     }
     // In a user namespace it would lose what it has, such as to act for all users of the guest.
-    Err(Error::namespace(
-        "make namespaces without CAP_SYS_ADMIN, in place of which there are other capabilities",
-    )(rustix::io::Errno::PERM))
+    Err(Error::NoSysAdmin)
 }
 
 fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    check_single_thread()?;
     let owner = owner(powers)?;
     let outside = namespace::enter(place, owner)?;
     let (kind, capabilities) = match owner {
@@ -206,6 +209,7 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Er
 }
 
 fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
+    check_single_thread()?;
     let proc_self_fd = open(Path::new(PROC_SELF_FD))?;
     let outside = place.open_outside()?;
     chroot::enter(place.shared.map(|shared| &*shared.directory))?;
@@ -244,6 +248,14 @@ fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
         capabilities: CapabilitySet::all(),
         refused,
     })
+}
+
+/// Refuses a process of several threads: the others would stay outside, or be taken along.
+fn check_single_thread() -> Result<(), Error> {
+    match fs::read_dir("/proc/self/task").map_err(Error::CountThreads)?.count() {
+        1 => Ok(()),
+        more => Err(Error::Threads(more)),
+    }
 }
 
 /// Where Landlock only adds to what confines already.

@@ -61,3 +61,62 @@ fn arguments(rule: &Rule) -> String {
     });
     all.collect::<Vec<_>>().join("; or ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rustix::thread::CapabilitySet;
+
+    use crate::declaration::{Access, Calls, Capabilities, Declaration, Ioctl, Role, Shared};
+    use crate::system_calls as call;
+    use crate::{Argument, Permit};
+
+    const REQUESTS: &[Permit] = &[
+        call::PREADV2.any(),
+        call::FCNTL.when(&[&[Argument::is(1, 3)], &[Argument::is(1, 4), Argument::only(2, 0o6000)]]),
+    ];
+
+    #[test]
+    fn the_manual_has_every_need_with_its_reason() {
+        let declaration = Declaration {
+            device: "share",
+            shared: Some(Shared {
+                directory: Path::new("DIR").into(),
+                access: Access::Write,
+                why: "it is shared",
+            }),
+            network: false,
+            capabilities: vec![Capabilities {
+                set: CapabilitySet::CHOWN | CapabilitySet::FOWNER,
+                roles: &[Role::Lane, Role::Helper],
+                why: "SETATTR",
+            }],
+            calls: vec![Calls {
+                roles: &[Role::Lane],
+                why: "READ",
+                permits: REQUESTS,
+            }],
+            ioctls: vec![Ioctl {
+                name: "FS_IOC_GETFLAGS",
+                number: 0x8008_6601,
+                roles: &[Role::Lane],
+                why: "lsattr",
+            }],
+        };
+        let table = declaration.to_string();
+        for line in [
+            "| beneath DIR | read and write | it is shared |",
+            "Network: no.",
+            "| CAP_CHOWN | lane, helper | SETATTR |",
+            "| CAP_FOWNER | lane, helper | SETATTR |",
+            "| FS_IOC_GETFLAGS | lane | lsattr |",
+            "| preadv2, fcntl | lane | READ |",
+            "| preadv2 | any |",
+            "| fcntl | argument 2 = 0x1; or argument 2 = 0x3; or argument 2 = 0x4 and argument 3 without 0xfffff3ff |",
+            "| ioctl | argument 2 = 0x80086601 |",
+        ] {
+            assert!(table.lines().any(|found| found == line), "{line} is not in\n{table}");
+        }
+    }
+}

@@ -6,9 +6,11 @@
 
 mod attacks;
 mod child;
+mod choice;
 mod declared;
 mod files;
 mod modes;
+mod powers;
 mod seccomp;
 mod threads;
 mod world;

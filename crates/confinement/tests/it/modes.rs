@@ -14,16 +14,14 @@ use crate::world::World;
 /// Why `kind` cannot be had here as `user`, by the one system call that it stands on.
 pub(crate) fn unavailable(user: User, kind: Kind) -> Option<String> {
     let mut child = fork(user, |talk| {
-        // SAFETY: these calls touch neither memory nor descriptors of others; the child ends afterwards.
-        let result = unsafe {
-            match kind {
-                Kind::Namespace => libc::unshare(libc::CLONE_NEWNS).into(),
-                Kind::UserNamespace => libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).into(),
-                Kind::Chroot => libc::chroot(c"/".as_ptr()).into(),
-                // LANDLOCK_CREATE_RULESET_VERSION
-                Kind::Landlock => libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1),
-                Kind::None => 0,
-            }
+        let result = match kind {
+            Kind::Namespace => unshare(libc::CLONE_NEWNS),
+            Kind::UserNamespace => unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS),
+            // SAFETY: the path is a terminated string.
+            Kind::Chroot => unsafe { libc::chroot(c"/".as_ptr()) }.into(),
+            // SAFETY: LANDLOCK_CREATE_RULESET_VERSION reads no memory.
+            Kind::Landlock => unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) },
+            Kind::None => 0,
         };
         if result < 0 {
             talk.say(&io::Error::last_os_error().to_string());
@@ -32,6 +30,11 @@ pub(crate) fn unavailable(user: User, kind: Kind) -> Option<String> {
     let why = child.line();
     child.end();
     why.inspect(|why| println!("SKIPPED: {kind} as {user:?}: {why}"))
+}
+
+fn unshare(flags: i32) -> libc::c_long {
+    // SAFETY: touches neither memory nor the table of descriptors.
+    unsafe { libc::unshare(flags) }.into()
 }
 
 /// Confines a process of `user` for each attack, and expects that those in `through` alone succeed.

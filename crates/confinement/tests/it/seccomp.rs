@@ -97,7 +97,7 @@ fn narrows() {
             .spawn(|| {})
             .unwrap()
             .join()
-            .unwrap()
+            .unwrap();
     };
     assert_eq!(narrowed(Role::Lane, start), End::Exit(0));
     assert_eq!(narrowed(Role::Helper, start), killed);
