@@ -18,6 +18,9 @@ pub(crate) const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETFCAP);
 
 const FILES: &[Permit] = &[
+    // musl's open(3): it closes on exec twice.
+    call::OPEN.any(),
+    call::FCNTL.when(&[&[Argument::is(1, libc::F_SETFD as u32)]]),
     call::OPENAT.any(),
     call::OPENAT2.any(),
     call::PREADV2.any(),
