@@ -71,7 +71,7 @@ pub(crate) struct Connection<'d> {
 /// Why a request is refused. The connection goes on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("queue {index} of {count}")]
+    #[error("there is no queue {index}: the device has {count}")]
     NoSuchQueue { index: u32, count: usize },
     #[error("features {0:#x} were not offered")]
     NotOffered(u64),
@@ -212,9 +212,9 @@ impl<'d> Connection<'d> {
         self.explained = true;
         let missing = WINDOW_NEEDS - self.negotiated;
         if missing.is_empty() {
-            warn!("no shared memory: the front end gave no channel for requests of the backend (SET_BACKEND_REQ_FD)");
+            warn!("no shared memory: the front end set up no channel for backend requests (SET_BACKEND_REQ_FD)");
         } else {
-            warn!("no shared memory: the front end does not know protocol features {missing:?}");
+            warn!("no shared memory: the front end does not support protocol features {missing:?}");
         }
     }
 }

@@ -92,7 +92,7 @@ impl ConfigChanges {
         let Some(channel) = &*channel else { return false };
         let told = channel.config_changed();
         if let Err(error) = &told {
-            debug!(%error, "cannot tell of a change of the configuration space");
+            debug!(%error, "cannot notify the front end of a configuration change");
         }
         told.is_ok()
     }

@@ -100,7 +100,7 @@ impl LaneHandle {
             return Ok(port);
         }
         let State::Idle(lane) = std::mem::replace(&mut self.state, State::Dead) else {
-            return Err(io::Error::other("the lane of this queue ended in a panic"));
+            return Err(io::Error::other("the lane of this queue panicked"));
         };
         let (commands, inbox) = channel();
         // By this way the lane survives where no thread can be made.
@@ -359,7 +359,7 @@ impl Runner {
             Some(Ok(count)) => count,
             None | Some(Err(Errno::INTR)) => 0,
             Some(Err(errno)) => {
-                error!(%errno, "a lane cannot tell which of its files are ready");
+                error!(%errno, "a lane cannot poll its files");
                 0
             }
         };

@@ -281,7 +281,7 @@ impl Ring {
         // After an error the queue holds its old memory, and must not touch it.
         let replaced = self.queue.replace_memory(&memory);
         if let Err(error) = &replaced {
-            warn!(queue = self.index, %error, "the ring is not in the new memory; this queue waits for it");
+            warn!(queue = self.index, %error, "the ring is not in the new memory; this queue stops until it is");
         }
         self.unreachable = replaced.is_err();
         self.memory = memory;

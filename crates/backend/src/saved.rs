@@ -44,7 +44,7 @@ pub(crate) struct SavedQueue {
 
 /// No saved session of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no saved session, or one of another version")]
+#[error("not a saved session, or a session of another version")]
 pub struct NotSaved;
 
 impl Saved {

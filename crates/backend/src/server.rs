@@ -34,7 +34,7 @@ pub fn serve(
                 if Session::new(stream, device, options).run(stop)? == Ended::Stopped {
                     return Ok(());
                 }
-                info!("the front end is gone; waiting for the next");
+                info!("the front end disconnected; waiting for the next");
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => {

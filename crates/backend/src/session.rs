@@ -55,7 +55,7 @@ impl<'d> Session<'d> {
                     }
                 }
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "the connection is lost");
+                    warn!(error = &error as &dyn std::error::Error, "the connection failed");
                     return Ok(Ended::Gone);
                 }
             }

@@ -33,9 +33,9 @@ pub(crate) struct Vring {
 pub(crate) enum VringError {
     #[error("the ring is running: GET_VRING_BASE stops it")]
     Running,
-    #[error("the ring's addresses were not set")]
+    #[error("the ring's addresses are not set")]
     NoAddress,
-    #[error("no kick descriptor was given, and busy polling is not implemented")]
+    #[error("the ring has no kick descriptor, and busy polling is not implemented")]
     NoKick,
     #[error("the ring's {part} at {address:#x} is not in the memory table")]
     NotInMemory { part: &'static str, address: u64 },
@@ -143,10 +143,7 @@ impl Vring {
             match lane.stop().map(|ring| ring.queue.position()) {
                 Some(Ok(position)) => self.base = Some(position),
                 Some(Err(error)) => warn!(queue = index, "the position of this queue is lost: {error}"),
-                None => warn!(
-                    queue = index,
-                    "the lane of this queue ended in a panic; its position is lost"
-                ),
+                None => warn!(queue = index, "the lane of this queue panicked; its position is lost"),
             }
         }
         self.base.unwrap_or(0)

@@ -224,7 +224,7 @@ impl Window for RegionWindow {
         }
         let released = self.change(0, self.size, |table, mapper| table.release(owner, mapper));
         if let Err(error) = released {
-            debug!(owner, %error, "not all is unmapped yet");
+            debug!(owner, %error, "some mappings remain for now");
         }
     }
 

@@ -57,7 +57,7 @@ pub enum OptionsError {
     #[error("{0} request queues: there must be 1 to {REQUEST_QUEUES_MAX}")]
     RequestQueues(u16),
     /// No window that Linux can use.
-    #[error("a window of {0} bytes: it must have a multiple of {WINDOW_UNIT} bytes")]
+    #[error("a window of {0} bytes: the size must be a multiple of {WINDOW_UNIT} bytes")]
     WindowSize(u64),
 }
 

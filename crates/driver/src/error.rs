@@ -28,7 +28,7 @@ pub enum Error {
         missing: u64,
     },
     /// The device has fewer queues than were asked for.
-    #[error("{wanted} queues wanted, the device has {offered}")]
+    #[error("{wanted} queues requested, the device has {offered}")]
     Queues {
         /// Queues asked for.
         wanted: u16,
@@ -59,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Post(#[from] PostError),
     /// All places for requests are taken, or the request is larger than a place.
-    #[error("no place for a request of {size} bytes")]
+    #[error("no space for a request of {size} bytes")]
     NoPlace {
         /// Bytes of the request, its reply and its table.
         size: u64,
@@ -68,7 +68,7 @@ pub enum Error {
     #[error(transparent)]
     Fault(#[from] Fault),
     /// No interrupt came in time.
-    #[error("queue {queue}: a request is on its way and no interrupt came in time")]
+    #[error("queue {queue}: a request is in flight and no interrupt came in time")]
     Timeout {
         /// Queue index.
         queue: u16,

@@ -256,7 +256,7 @@ pub fn reply<'a>(request: &Request, written: u32, bytes: &'a [u8]) -> Result<Rep
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// Less than a header came back.
-    #[error("the reply of {written} bytes holds no header")]
+    #[error("the reply of {written} bytes has no header")]
     NoHeader {
         /// The used length.
         written: u32,

@@ -108,7 +108,7 @@ impl fmt::Display for LostRegion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
     /// It has fewer bytes left than were asked for.
-    #[error("{wanted} bytes wanted where {left} are left")]
+    #[error("{wanted} bytes requested, {left} are left")]
     Short {
         /// Bytes asked for.
         wanted: usize,
@@ -117,7 +117,7 @@ pub enum CursorError {
     },
     /// Some of the bytes cannot be reached: they are no guest memory, or lie in a region that has lost memory, or in a window
     /// behind the end of the file there, or are to be written to a file that is open for reading. Some may have been copied.
-    #[error("a buffer cannot be reached")]
+    #[error("cannot access a buffer")]
     Fault,
 }
 

@@ -35,7 +35,7 @@ pub enum WindowError {
     #[error("the front end does not answer")]
     Unanswered,
     /// The front end waits for the queue that asks. What was begun will be finished: ask the same again once that is over.
-    #[error("called off, since the front end waits for this queue")]
+    #[error("cancelled, because the front end waits for this queue")]
     CalledOff,
 }
 

@@ -51,7 +51,7 @@ pub enum Error {
     #[error("the notmuch database is locked by another program; gave up after {0} s (--wait)")]
     Locked(u64),
     /// notmuch's answer is not of the form that its manual gives.
-    #[error("notmuch's answer to {job} cannot be understood: {reason}")]
+    #[error("cannot parse notmuch's answer to {job}: {reason}")]
     Answer {
         /// What was asked.
         job: &'static str,

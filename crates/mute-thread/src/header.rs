@@ -9,7 +9,7 @@ pub const LONGEST: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     /// No Message-ID, and no end of the header section within [`LONGEST`] bytes.
-    #[error("this is no mail: its header section does not end within {LONGEST} bytes")]
+    #[error("not a mail message: its header section does not end within {LONGEST} bytes")]
     TooLong,
     /// The source of the message failed.
     #[error("cannot read the message: {0}")]

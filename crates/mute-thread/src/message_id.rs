@@ -19,7 +19,7 @@ pub enum InvalidId {
     #[error("a Message-ID cannot be empty")]
     Empty,
     /// It would end the line that notmuch reads a query from, or worse.
-    #[error("a Message-ID cannot hold control characters")]
+    #[error("a Message-ID cannot contain control characters")]
     ControlCharacter,
 }
 

@@ -13,9 +13,9 @@ pub(crate) struct Tag(String);
 pub(crate) enum InvalidTag {
     #[error("a tag cannot be empty, longer than 200 bytes or begin with a minus sign")]
     Form,
-    #[error("a tag cannot hold control characters")]
+    #[error("a tag cannot contain control characters")]
     ControlCharacter,
-    #[error("notmuch gives this tag a meaning of its own")]
+    #[error("notmuch reserves this tag for its own use")]
     Taken,
 }
 

@@ -27,7 +27,7 @@ pub fn watch(signals: Signals, file: Weak<SocketFile>) -> Result<Arc<OwnedFd>, E
         .name("signals".into())
         .spawn(move || {
             if let Err(error) = obey(&signals, &first, &file) {
-                tracing::error!("signals have no effect any more: {error}");
+                tracing::error!("signals no longer have any effect: {error}");
             }
         })
         .map_err(Error::system("start a thread"))?;
@@ -39,7 +39,7 @@ fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Resul
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
         say(
-            "the host has not answered a request of the guest yet; another signal ends innkeeper without waiting for it",
+            "a request of the guest is still waiting for the host; another signal ends innkeeper without waiting for it",
         );
     }
     signals.wait()?;

@@ -13,6 +13,6 @@ pub fn say(sentence: impl Display) {
 pub fn announce(text: &str) {
     let mut stdout = io::stdout();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        tracing::warn!("nobody reads standard output: {error}");
+        tracing::warn!("cannot write to standard output: {error}");
     }
 }

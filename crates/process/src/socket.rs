@@ -207,7 +207,7 @@ impl SocketFile {
         let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let ours = found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.identity);
         if ours && let Err(error) = unlinkat(&self.directory, name, AtFlags::empty()) {
-            tracing::warn!("the socket {} could not be removed: {error}", self.path.display());
+            tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
         }
     }
 }

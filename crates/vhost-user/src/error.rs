@@ -77,7 +77,7 @@ pub enum Error {
         what: String,
     },
     /// The caller gave up waiting.
-    #[error("waiting for a message was called off")]
+    #[error("waiting for a message was cancelled")]
     CalledOff,
     /// The request needs a protocol feature that was not negotiated.
     #[error("{request} needs protocol feature {feature:?}, which was not negotiated")]
@@ -88,7 +88,7 @@ pub enum Error {
         feature: ProtocolFeatures,
     },
     /// A request that must be answered with data could not be, so the peer would wait for ever.
-    #[error("{request} could not be answered: {reason}")]
+    #[error("cannot answer {request}: {reason}")]
     Unanswerable {
         /// The request received.
         request: RequestCode,

@@ -44,7 +44,7 @@ pub struct QueueConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No such size in this format.
-    #[error("queue size {size} is not possible for a {} ring", if *packed { "packed" } else { "split" })]
+    #[error("queue size {size} is invalid for a {} ring", if *packed { "packed" } else { "split" })]
     Size {
         /// The size given.
         size: u16,
@@ -62,7 +62,7 @@ pub enum ConfigError {
         alignment: u64,
     },
     /// A part is not in guest memory, or not in one piece.
-    #[error("cannot reach the {part}")]
+    #[error("cannot access the {part}")]
     OutOfMemory {
         /// Which part.
         part: &'static str,
@@ -70,7 +70,7 @@ pub enum ConfigError {
         source: OutOfMemory,
     },
     /// A base that is no position of this ring.
-    #[error("base {base:#x} is no position in a ring of {size}")]
+    #[error("base {base:#x} is not a position in a ring of {size}")]
     Base {
         /// The number given.
         base: u32,

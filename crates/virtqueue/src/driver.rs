@@ -30,7 +30,7 @@ pub struct Token(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
     /// The ring has too few free descriptors.
-    #[error("{needed} descriptors needed where {free} are free")]
+    #[error("{needed} descriptors needed, {free} are free")]
     Full {
         /// Descriptors of the chain.
         needed: usize,

@@ -7,13 +7,13 @@ use guestmem::OutOfMemory;
 pub enum Violation {
     /// More than the ring has entries, counting what the device has not used yet (VIRTIO 1.1 2.6.13, 2.7.17); or a list
     /// all around a packed ring.
-    #[error("more made available than a ring of {size} holds")]
+    #[error("more chains are available than a ring of {size} holds")]
     TooManyAvailable {
         /// Queue size.
         size: u16,
     },
     /// A head or a link that is no entry of its table.
-    #[error("descriptor {index} in a table of {entries}")]
+    #[error("descriptor {index} is outside its table of {entries}")]
     NoSuchDescriptor {
         /// The number given.
         index: u16,
@@ -33,7 +33,7 @@ pub enum Violation {
     #[error("readable buffer behind a writable one")]
     ReadableBehindWritable,
     /// An indirect table although that was not negotiated (VIRTIO 1.1 2.6.5.3.1).
-    #[error("indirect table, but that feature was not negotiated")]
+    #[error("indirect table without the negotiated feature")]
     IndirectNotNegotiated,
     /// An indirect table whose length is no multiple of a descriptor, or zero.
     #[error("indirect table of {length} bytes")]
@@ -43,7 +43,7 @@ pub enum Violation {
     },
     /// An indirect table inside another, or as a link of a chain that goes on (VIRTIO 1.1 2.6.5.3.1), or inside a list
     /// of a packed ring (VIRTIO 1.1 2.7.19).
-    #[error("indirect table where none may be")]
+    #[error("indirect table where none is allowed")]
     IndirectMisplaced,
     /// An indirect table in a window, where the file has ended.
     #[error("unreadable indirect table")]

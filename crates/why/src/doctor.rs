@@ -260,7 +260,7 @@ impl System {
             Some("confidentiality") => finding(
                 "no lockdown",
                 State::No,
-                "the kernel is locked down for confidentiality, which forbids tracing; a boot with lockdown=integrity allows it",
+                "the kernel is locked down for confidentiality, which forbids tracing; boot with lockdown=integrity to allow it",
             ),
             Some(mode) => finding(
                 "no lockdown",

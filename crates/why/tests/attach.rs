@@ -144,7 +144,7 @@ fn is_refused_as_another_user() {
     assert!(
         refused
             .to_string()
-            .contains("is of user 0: run innkeeper as that user or as root")
+            .contains("belongs to user 0: run innkeeper as that user or as root")
     );
 }
 

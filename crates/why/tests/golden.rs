@@ -207,7 +207,7 @@ fn a_recording_of_another_version_is_refused_in_one_sentence_with_the_way_out() 
     );
     let no_recording = Recording::from_json("{\"kernel\":\"6.12\"}").unwrap_err().to_string();
     assert!(
-        no_recording.starts_with("this is no recording of `innkeeper why`"),
+        no_recording.starts_with("not a recording of `innkeeper why`"),
         "{no_recording}"
     );
 }

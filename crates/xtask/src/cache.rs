@@ -22,7 +22,7 @@ impl Cache {
     pub(crate) fn open() -> Result<Cache> {
         let root = root_from(std::env::var_os).ok_or_else(|| {
             anyhow!(
-                "no place for the cache: set INNKEEPER_CACHE to a directory (neither XDG_CACHE_HOME nor HOME is set)"
+                "no directory for the cache: set INNKEEPER_CACHE to a directory (neither XDG_CACHE_HOME nor HOME is set)"
             )
         })?;
         fs::create_dir_all(&root).with_context(|| format!("cannot create the cache directory {}", root.display()))?;

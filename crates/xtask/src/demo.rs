@@ -19,7 +19,7 @@ pub(crate) fn run() -> Result<()> {
     let directory = tempfile::Builder::new()
         .prefix("innkeeper-demo-")
         .tempdir()
-        .context("no place for the root")?;
+        .context("cannot create a temporary directory for the root")?;
     let root = directory.path().join("root");
     fs::create_dir(&root).context("cannot create the root")?;
     copy_root(&parts.root, &root)?;

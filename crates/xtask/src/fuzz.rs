@@ -84,10 +84,10 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     println!("$ {}", shown(&fuzzing));
     // A target may make files, some of them from bytes that nobody has checked.
     let mut command = if can_isolate() {
-        println!("Everything but {SCRATCH} and {} is read-only for it.", fuzz.display());
+        println!("It can write only to {SCRATCH} and {}.", fuzz.display());
         isolated(&fuzzing, &fuzz)
     } else {
-        println!("Without root, unshare and {SCRATCH} it runs in no mount namespace of its own.");
+        println!("Without root, unshare and {SCRATCH}, it does not run in a separate mount namespace.");
         fuzzing
     };
     let mut child = command

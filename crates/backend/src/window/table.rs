@@ -182,7 +182,7 @@ impl Table {
             match mapper.unmap(&mapping) {
                 Ok(()) => {}
                 // A front end drops all mappings by itself when the device is reset, and need not tell.
-                Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had unmapped this before"),
+                Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had already unmapped this"),
                 Err(error) => {
                     self.unfinished = Some(Step::Unmap);
                     return Err(error);
@@ -194,7 +194,7 @@ impl Table {
             let (offset, length) = (rest.offset, rest.length);
             match self.put(rest, mapper) {
                 Err(error @ WindowError::Refused) => {
-                    warn!(offset, length, %error, "part of the window is lost to the guest");
+                    warn!(offset, length, %error, "the guest cannot access part of the window any more");
                 }
                 result => result?,
             }

@@ -126,7 +126,7 @@ impl Contender {
             if let Some(done) = attempt() {
                 return Ok(done);
             }
-            if let Some(status) = self.child.try_wait().map_err(Error::system("look after the daemon"))? {
+            if let Some(status) = self.child.try_wait().map_err(Error::system("supervise the daemon"))? {
                 // Its last words may still be on their way through the pipe.
                 thread::sleep(Duration::from_millis(50));
                 return Err(Error::Ended {

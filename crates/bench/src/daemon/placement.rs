@@ -28,7 +28,7 @@ pub(crate) struct Processors {
 impl Processors {
     /// Binds the calling thread, and with it all that it starts from now on. `queues` threads are going to drive.
     pub(crate) fn bind(placement: Placement, queues: u16) -> Result<Self, Error> {
-        let allowed = sched_getaffinity(None).map_err(Error::system("read which processors may be used"))?;
+        let allowed = sched_getaffinity(None).map_err(Error::system("read the allowed processors"))?;
         let numbers = (0..CpuSet::MAX_CPU).filter(|&number| allowed.is_set(number));
         let numbers: Vec<usize> = numbers.collect();
         let driving = match placement {

@@ -35,7 +35,7 @@ impl Relay {
     pub(super) fn start(socket: &Path, mountpoint: &Path, rings: Rings) -> Result<Self, Error> {
         let own = std::env::current_exe().map_err(Error::system("find this program"))?;
         // A file rather than a pipe, which somebody would have to empty meanwhile.
-        let said = tempfile::tempfile().map_err(Error::system("make a file for what innkeeper mount says"))?;
+        let said = tempfile::tempfile().map_err(Error::system("make a file for the output of innkeeper mount"))?;
         let to_said = said.try_clone();
         let mut command = Command::new(own);
         command
@@ -45,7 +45,7 @@ impl Relay {
             .args(rings.packed.then_some("--packed"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(to_said.map_err(Error::system("make a file for what innkeeper mount says"))?)
+            .stderr(to_said.map_err(Error::system("make a file for the output of innkeeper mount"))?)
             // Ctrl-C is for us.
             .process_group(0);
         die_with_us(&mut command);
@@ -60,7 +60,7 @@ impl Relay {
         if let Some(mut stdout) = stdout {
             stdout
                 .read_line(&mut announced)
-                .map_err(Error::system("read what innkeeper mount says"))?;
+                .map_err(Error::system("read the output of innkeeper mount"))?;
         }
         if announced.is_empty() {
             return Err(relay.failure());
@@ -83,8 +83,8 @@ impl Relay {
     /// What it said at its end.
     fn failure(&mut self) -> Error {
         let said = run::said(&mut self.said).map(|said| said.trim_start_matches("innkeeper: ").to_owned());
-        said.map_or_else(Error::system("read what innkeeper mount says"), |said| Error::Mount {
-            said,
+        said.map_or_else(Error::system("read the output of innkeeper mount"), |said| {
+            Error::Mount { said }
         })
     }
 }

@@ -82,7 +82,7 @@ impl Returns {
         // A lane that waits for this chain would wait for ever.
         let finished = catch_unwind(AssertUnwindSafe(|| finish(&mut pending.open().1)));
         let written = finished.unwrap_or_else(|_| {
-            error!("a read ended in a panic; its request gets no reply");
+            error!("a read panicked; its request gets no reply");
             0
         });
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);

@@ -76,7 +76,7 @@ pub enum RangeError {
         offset: u64,
     },
     /// The mapping is for reading alone.
-    #[error("what is mapped at {offset:#x} cannot be written")]
+    #[error("the mapping at {offset:#x} is not writable")]
     ReadOnly {
         /// The first byte of which this is true.
         offset: u64,

@@ -164,7 +164,7 @@ pub(super) fn views(device: Option<io::Result<OwnedFd>>) -> Option<Views> {
         .map_err(ViewsError::Device)
         .and_then(Views::new)
         .inspect_err(|reason| {
-            warn!("QEMU cannot map over the end of files, which takes a private FUSE mount: {reason}");
+            warn!("QEMU cannot map beyond the end of files, because that needs a private FUSE mount: {reason}");
         })
         .ok()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory does not open.
-    #[error("cannot open the directory to share, {path}: {source}", path = path.display())]
+    #[error("cannot open the shared directory {path}: {source}", path = path.display())]
     Directory {
         /// As given.
         path: PathBuf,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// `/proc/self/fd` does not open.
-    #[error("cannot use /proc/self/fd, which must be there and be procfs: {0}")]
+    #[error("cannot use /proc/self/fd, which must exist and lie on procfs: {0}")]
     Proc(io::Error),
     /// The daemon cannot find out what it may do.
     #[error("cannot read the daemon's own capabilities: {0}")]

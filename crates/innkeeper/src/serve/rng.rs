@@ -73,7 +73,7 @@ impl Service for Rng {
 
     fn announcement(&self, qemu: &str, _open_files: u64) -> String {
         format!(
-            "Giving entropy of {}. Start the virtual machine with\n\n  {qemu}\n",
+            "Providing entropy from {}. Start the virtual machine with\n\n  {qemu}\n",
             self.source.display()
         )
     }

@@ -190,7 +190,7 @@ fn a_log_that_cannot_be_written_fails_no_request_and_its_lost_lines_are_counted(
         panic!("two lines: {said}")
     };
     assert!(
-        complaint.contains("the log of errors cannot be written: File too large"),
+        complaint.contains("cannot write the error log: File too large"),
         "{said}"
     );
     assert!(

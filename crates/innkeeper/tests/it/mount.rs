@@ -529,7 +529,7 @@ fn a_share_whose_file_system_hangs_ends_at_the_second_signal() {
     let mut stderr = BufReader::new(share.stderr.take().unwrap());
     stderr.read_line(&mut said).unwrap();
     assert!(
-        said.contains("has not answered") && said.contains("another signal"),
+        said.contains("still waiting for the host") && said.contains("another signal"),
         "{said}"
     );
     assert_eq!(share.try_wait().unwrap(), None, "{said}");

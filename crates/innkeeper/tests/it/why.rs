@@ -49,7 +49,7 @@ fn why_finds_in_the_hosts_log_who_refused_a_name_also_without_the_kernels_functi
         .args(["--", "false"])
         .output();
     let told = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
-    assert!(told.contains("nothing from the host: cannot read"), "{told}");
+    assert!(told.contains("no host log: cannot read"), "{told}");
 }
 
 fn doctor(arguments: &[&str]) -> Output {
@@ -104,7 +104,7 @@ fn why_attaches_to_a_process_for_a_time_and_lets_it_go() {
         // A busy machine gives a process little in a short time.
         (status, told) = report("30s");
     }
-    let attached = format!("innkeeper: attached to process {number} (1 thread), until it ends or the time is over\n");
+    let attached = format!("innkeeper: attached to process {number} (1 thread), until it ends or the time is up\n");
     assert!(told.contains(&attached), "{told}");
     assert!(told.contains(failure), "{told}");
     assert_eq!(status, Some(0));

@@ -53,7 +53,7 @@ fn a_message_without_a_usable_id_is_refused() {
         .unwrap();
     // It need not read to the end of what is no mail.
     drop(child.stdin.take().unwrap().write_all(&endless));
-    assert_fails(&child.wait_with_output().unwrap(), 2, "this is no mail");
+    assert_fails(&child.wait_with_output().unwrap(), 2, "not a mail message");
     assert_eq!(mailbox.dump(), before);
 }
 

@@ -55,13 +55,13 @@ impl Returns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
     /// The header is not one of BTF.
-    #[error("this is no BTF of this byte order")]
+    #[error("not BTF of this byte order")]
     Header,
     /// A section lies outside of the file.
-    #[error("a section of the BTF lies outside of it")]
+    #[error("a section of the BTF lies outside it")]
     Section,
     /// A type is cut off or of a kind that is not known.
-    #[error("the BTF's type {0} cannot be read")]
+    #[error("cannot read the BTF's type {0}")]
     Type(usize),
 }
 

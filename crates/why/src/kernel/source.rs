@@ -54,7 +54,7 @@ pub enum Installed {
 
 /// Why the debug information cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be read as debug information: {reason}", path.display())]
+#[error("cannot read {} as debug information: {reason}", path.display())]
 pub struct Unreadable {
     path: PathBuf,
     reason: String,

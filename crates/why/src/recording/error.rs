@@ -10,7 +10,7 @@ pub(super) const VERSION: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is not one of `record`.
-    #[error("this is no recording of `innkeeper why`: {0}")]
+    #[error("not a recording of `innkeeper why`: {0}")]
     Json(#[from] serde_json::Error),
     /// The file is of another version.
     #[error(
@@ -19,7 +19,7 @@ pub enum Error {
     )]
     Version(u32),
     /// The kernel's descriptions cannot be understood.
-    #[error("the kernel's description of its trace cannot be read: {0}")]
+    #[error("cannot read the kernel's description of its trace: {0}")]
     Format(#[from] FormatError),
     /// The kernel's code cannot be read.
     #[error(transparent)]

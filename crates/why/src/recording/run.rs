@@ -84,7 +84,7 @@ pub fn run(subject: Subject<'_>, guardian: Command, wanted: Wanted) -> Result<Ru
         let has_returns = session.method() != Method::None;
         let mut seen = session.finish();
         let failures = seen.failures.drain(..);
-        notes.extend(failures.map(|failure| format!("tracefs is not as it was: {failure}")));
+        notes.extend(failures.map(|failure| format!("tracefs is not restored: {failure}")));
         let functions = functions(&mut notes);
         let available = std::mem::take(&mut seen.traceable);
         let recording = Recording::new(

@@ -72,11 +72,11 @@ pub(super) fn run() -> Result<()> {
     println!("  drawn in docs/dax.svg");
     ensure!(
         grown(&with) < MOST_WITH,
-        "with DAX the guest's page cache is to grow by less than {MOST_WITH} MiB"
+        "with DAX the guest's page cache must grow by less than {MOST_WITH} MiB"
     );
     ensure!(
         grown(&without) > LEAST_WITHOUT,
-        "without DAX the guest's page cache was to grow by more than {LEAST_WITHOUT} MiB"
+        "without DAX the guest's page cache must grow by more than {LEAST_WITHOUT} MiB"
     );
     Ok(())
 }
@@ -89,7 +89,7 @@ fn make_file(path: &Path) -> Result<File> {
         let bytes: Vec<u8> = (0..words)
             .flat_map(|word| (mebibyte * words + word).to_le_bytes())
             .collect();
-        file.write_all(&bytes).context("no place for the file")?;
+        file.write_all(&bytes).context("cannot write the file")?;
     }
     file.sync_all().context("cannot write the file to the disk")?;
     Ok(file)
@@ -127,7 +127,7 @@ fn measure(lab: &Lab, directory: &Path, share: &Path, file: &File, sharing: Shar
             guest: cached - at_start,
             host: resident(&share.join("file"))?,
         });
-        fs::write(guest.root().join(format!("noted-{read}")), "").context("cannot tell the guest to go on")?;
+        fs::write(guest.root().join(format!("noted-{read}")), "").context("cannot signal the guest to continue")?;
     }
     guest.end_of_job(console, LIMIT)?;
     guest.check_daemons_live()?;
@@ -139,6 +139,9 @@ fn measure(lab: &Lab, directory: &Path, share: &Path, file: &File, sharing: Shar
 fn resident(path: &Path) -> Result<f64> {
     let options = ["--bytes", "--noheadings", "--raw", "--output", "RES"];
     let said = output(Command::new("fincore").args(options).arg(path))?;
-    let bytes: u64 = said.trim().parse().with_context(|| format!("fincore said {said:?}"))?;
+    let bytes: u64 = said
+        .trim()
+        .parse()
+        .with_context(|| format!("fincore printed {said:?}"))?;
     Ok(bytes as f64 / f64::from(1 << 20))
 }

@@ -25,7 +25,7 @@ pub(super) fn run() -> Result<()> {
     let innkeeper = build_innkeeper()?;
     let directory = target()?.join("bench-fs");
     fresh(&directory)?;
-    let peer = peer.to_str().context("the cache's path is no text")?;
+    let peer = peer.to_str().context("the cache's path is not UTF-8")?;
     // No sandbox and no filter of system calls, since ours has none either; extended attributes are off by default.
     let against = POOLS.map(|pool| {
         format!(
@@ -54,7 +54,7 @@ pub(super) fn run() -> Result<()> {
         .tempdir_in(IN_MEMORY)
         .with_context(|| format!("cannot make a directory in {IN_MEMORY}"))?;
     let picture = workspace()?.join("docs/bench.svg");
-    let picture = picture.to_str().context("the workspace's path is no text")?;
+    let picture = picture.to_str().context("the workspace's path is not UTF-8")?;
     let measured = Measured {
         together: measure(
             "together",
@@ -104,5 +104,5 @@ fn succeed_in(command: &mut Command, json: &Path) -> Result<Value> {
     let status = command.status().context("cannot run innkeeper")?;
     ensure!(status.success(), "innkeeper bench ended with {status}");
     let text = fs::read(json).with_context(|| format!("cannot read {}", json.display()))?;
-    serde_json::from_slice(&text).context("the report is no JSON")
+    serde_json::from_slice(&text).context("the report is not JSON")
 }

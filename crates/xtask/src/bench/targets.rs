@@ -316,7 +316,7 @@ fn against_best(report: &Value, workload: &str) -> Result<Beside> {
     };
     let peers = PEERS.into_iter().map(beside).collect::<Result<Vec<_>>>()?;
     let best = peers.into_iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio));
-    best.context("nobody to compare with")
+    best.context("no contender to compare with")
 }
 
 /// The rates of contender `who`, round by round.
@@ -331,7 +331,7 @@ fn rates_of_rounds(report: &Value, workload: &str, who: usize) -> Result<Vec<f64
 /// A number in the result of contender `who`.
 fn number(report: &Value, workload: &str, who: usize, pointer: &str) -> Result<f64> {
     let number = found(report, workload, who, pointer)?.as_f64();
-    number.with_context(|| format!("{pointer} of {workload} in the report is no number"))
+    number.with_context(|| format!("{pointer} of {workload} in the report is not a number"))
 }
 
 /// Whatever is there in the result of contender `who`.

@@ -92,7 +92,7 @@ impl Console {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("the machine still runs after {} s", limit.as_secs()),
+                Err(RecvTimeoutError::Timeout) => bail!("the machine is still running after {} s", limit.as_secs()),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().context("cannot wait for the machine")?;
                     if !status.success() {

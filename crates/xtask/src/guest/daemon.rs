@@ -135,10 +135,10 @@ impl Daemon {
         };
         let deadline = Instant::now() + PATIENCE;
         while !listens(socket)? {
-            let ended = daemon.child.try_wait().context("cannot ask for the daemon's end")?;
+            let ended = daemon.child.try_wait().context("cannot send SIGTERM to the daemon")?;
             if ended.is_some() || Instant::now() > deadline {
                 let said = fs::read_to_string(log).unwrap_or_default();
-                bail!("`{}` does not listen; it said:\n{said}", shown(&command));
+                bail!("`{}` does not listen; it printed:\n{said}", shown(&command));
             }
             sleep(PAUSE);
         }
@@ -157,7 +157,7 @@ impl Daemon {
     /// The counters of its window when the window was last cleared, as the guest has it done when it unmounts the share.
     pub(crate) fn window_counts(&self) -> Result<WindowCounts> {
         let said = self.said()?;
-        counts_at_last_clear(&said).with_context(|| format!("no window was cleared; the daemon said:\n{said}"))
+        counts_at_last_clear(&said).with_context(|| format!("no window was cleared; the daemon printed:\n{said}"))
     }
 
     /// Whether it still runs. A peer may end with its guest: that is its way.
@@ -166,7 +166,7 @@ impl Daemon {
             || self
                 .child
                 .try_wait()
-                .context("cannot ask for the daemon's end")?
+                .context("cannot send SIGTERM to the daemon")?
                 .is_none())
     }
 
@@ -235,12 +235,12 @@ impl Daemon {
         let deadline = Instant::now() + PATIENCE;
         kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot signal the daemon")?;
         let status = loop {
-            if let Some(status) = self.child.try_wait().context("cannot ask for the daemon's end")? {
+            if let Some(status) = self.child.try_wait().context("cannot send SIGTERM to the daemon")? {
                 break status;
             }
             ensure!(
                 Instant::now() < deadline,
-                "it still runs {} s after SIGTERM",
+                "it is still running {} s after SIGTERM",
                 PATIENCE.as_secs()
             );
             sleep(PAUSE);

@@ -100,7 +100,7 @@ impl<'lab> Guest<'lab> {
         let sockets = tempfile::Builder::new()
             .prefix("innkeeper-test-")
             .tempdir()
-            .context("no place for sockets")?;
+            .context("cannot create a temporary directory for sockets")?;
         let mut guest = Guest {
             lab,
             variant,
@@ -145,7 +145,7 @@ impl<'lab> Guest<'lab> {
         for _ in 0..FAULTS_BORNE {
             match self.power_on() {
                 Err(error) if format!("{error:#}").contains(TRANSLATOR_FAULT) => {
-                    println!("          once more: QEMU's translator crashed the guest's kernel before it had drivers");
+                    println!("          retrying: QEMU's translator crashed the guest's kernel before it had drivers");
                 }
                 result => return result,
             }

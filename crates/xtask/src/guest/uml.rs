@@ -43,7 +43,7 @@ pub(crate) fn command(uml: &Uml, memory: u32, shares: &[(PathBuf, &str)], direct
 
 /// Starts the kernel without a share; an error says why this host does not run it.
 pub(crate) fn probe(uml: &Uml) -> Result<()> {
-    let directory = tempfile::tempdir().context("no place for a guest's files")?;
+    let directory = tempfile::tempdir().context("cannot create a temporary directory for a guest's files")?;
     let mut console = Console::start(command(uml, 128, &[], directory.path()), None)?;
     console.wait_for(NO_ROOT, PROBE_LIMIT)?;
     console.wait_for_end(PROBE_LIMIT)

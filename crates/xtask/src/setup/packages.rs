@@ -61,11 +61,11 @@ impl Apt {
     pub(crate) fn require(&self, instead: &str) -> Result<()> {
         if !exists("apt-get") {
             bail!(
-                "set-up installs Debian packages and there is no apt-get here: run on Debian 12 (it would run `{instead}`)"
+                "setup installs Debian packages, and apt-get is not installed here: run on Debian 12 (setup would run `{instead}`)"
             );
         }
         if !rustix::process::geteuid().is_root() {
-            bail!("set-up must be root to install Debian packages: run `{instead}` or run this command as root");
+            bail!("setup must run as root to install Debian packages: run `{instead}` or run this command as root");
         }
         Ok(())
     }

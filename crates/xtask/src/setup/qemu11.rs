@@ -67,7 +67,7 @@ pub(crate) fn install(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
         let wrapper = part.join(WRAPPER);
         fs::write(&wrapper, SCRIPT).with_context(|| format!("cannot write {}", wrapper.display()))?;
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
-            .context("cannot make the wrapper a program")?;
+            .context("cannot make the wrapper executable")?;
         let version = output(Command::new(&wrapper).arg("--version"))?;
         println!("           {}", version.lines().next().unwrap_or_default());
         Ok(())

@@ -45,7 +45,7 @@ pub(crate) fn install(cache: &Cache, apt: &Apt, tree: &Path) -> Result<Uml> {
             .as_bytes()
             .iter()
             .any(|&byte| byte.is_ascii_whitespace() || byte == b',' || byte == b'"'),
-        "{} cannot be named on a kernel's command line: set INNKEEPER_CACHE to a path without blanks, commas and quotes",
+        "{} cannot appear on a kernel's command line: set INNKEEPER_CACHE to a path without blanks, commas and quotes",
         place.display()
     );
     let mut recipe = DefaultHasher::new();
@@ -68,7 +68,7 @@ pub(crate) fn install(cache: &Cache, apt: &Apt, tree: &Path) -> Result<Uml> {
         set_interpreter(&mut program, &loader)?;
         let to = part.join(PROGRAM);
         fs::write(&to, program).with_context(|| format!("cannot write {}", to.display()))?;
-        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).context("cannot make a program of it")?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
         make_root(&package, &part.join(ROOT))?;
         fs::remove_dir_all(&package).context("cannot drop the unpacked package")?;
         let version = output(Command::new(&to).arg("--version").env("LD_LIBRARY_PATH", &libraries))?;
@@ -102,7 +102,7 @@ fn make_root(package: &Path, root: &Path) -> Result<()> {
     }
     let init = root.join("init");
     fs::write(&init, INIT).context("cannot write the init")?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).context("cannot make a program of the init")
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).context("cannot make the init executable")
 }
 
 /// Has the kernel start the 64-bit program `elf` with `loader`. User-Mode Linux executes itself anew, so that it cannot be
@@ -118,7 +118,7 @@ fn set_interpreter(elf: &mut Vec<u8>, loader: &Path) -> Result<()> {
     const SIZE: usize = 32;
     ensure!(
         elf.starts_with(b"\x7fELF\x02\x01"),
-        "{PROGRAM} is no 64-bit little-endian ELF file"
+        "{PROGRAM} is not a 64-bit little-endian ELF file"
     );
     let first = number(elf, HEADERS, 8)? as usize;
     let size = number(elf, HEADER_SIZE, 2)? as usize;

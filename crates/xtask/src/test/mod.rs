@@ -242,7 +242,7 @@ pub(crate) fn build_guest_programs() -> Result<GuestPrograms> {
 
 /// The target directory: this very program lies in its `debug`.
 pub(crate) fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot find out where xtask lies")?;
+    let program = std::env::current_exe().context("cannot find xtask's own path")?;
     program
         .ancestors()
         .nth(2)

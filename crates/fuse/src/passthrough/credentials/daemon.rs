@@ -93,7 +93,7 @@ pub(super) fn restored(mut change: impl FnMut() -> rustix::io::Result<()>) {
     for _ in 0..100 {
         match change() {
             Ok(()) => return,
-            Err(error) => tracing::error!(%error, "could not return to the daemon's own identity, trying again"),
+            Err(error) => tracing::error!(%error, "cannot return to the daemon's own identity; retrying"),
         }
     }
     process::abort();

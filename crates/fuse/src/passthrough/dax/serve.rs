@@ -57,8 +57,8 @@ pub(super) fn run(device: RawFd, files: RawFd, ready: &Sender<Result<(), ViewsEr
         }
     };
     match end.raw_os_error() {
-        Some(libc::ENODEV) => debug!("the file system of views is gone"),
-        _ => warn!(error = %end, "no more files can be mapped: the file system of views broke"),
+        Some(libc::ENODEV) => debug!("the file system of views has ended"),
+        _ => warn!(error = %end, "cannot map any more files: the file system of views failed"),
     }
 }
 

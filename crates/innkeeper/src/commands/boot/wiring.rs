@@ -114,7 +114,7 @@ fn pass_signals(signals: &Signals, events: &SyncSender<Event>) -> Result<(), Gon
             Ok(libc::SIGWINCH) => events.send(Event::Resized)?,
             Ok(signal) => events.send(Event::Signal(signal))?,
             Err(error) => {
-                tracing::error!("signals can no longer be waited for: {error}");
+                tracing::error!("cannot wait for signals any more: {error}");
                 return Ok(());
             }
         }

@@ -95,9 +95,7 @@ impl Hiprio {
         let mut message = vec![0; buffer.length as usize];
         if self.kept_bytes + message.len() > KEPT_MOST {
             if !self.losing {
-                tracing::warn!(
-                    "the daemon takes no FORGETs; from now on some are lost, and it keeps what they were about"
-                );
+                tracing::warn!("the daemon accepts no FORGETs; from now on some are dropped, and it keeps their nodes");
             }
             self.losing = true;
             return Ok(());

@@ -35,16 +35,16 @@ const IMPOSSIBLE: InitFlags = InitFlags::MAP_ALIGNMENT
 pub(super) fn begin(device: &OwnedFd, queue: &mut Queue) -> Result<(), Error> {
     let mut request = receive(device)?;
     let offered = restrict_offer(&mut request).ok_or(Error::Session {
-        reason: "the kernel's INIT is not understood".into(),
+        reason: "cannot parse the kernel's INIT".into(),
     })?;
     let space = OUT_HEADER + size_of::<wire::InitOut>();
     let (written, mut reply) = queue.call(&request, space as u32).map_err(|error| Error::Session {
         reason: error.to_string(),
     })?;
     restrict_answer(&mut reply, offered)?;
-    tracing::debug!(bytes = written, "the daemon has answered INIT");
+    tracing::debug!(bytes = written, "the daemon answered INIT");
     write(device, &reply).map_err(|errno| Error::Session {
-        reason: format!("the kernel does not accept its terms: {errno}"),
+        reason: format!("the kernel refuses the negotiated INIT: {errno}"),
     })?;
     Ok(())
 }

@@ -160,15 +160,15 @@ impl Supervisor<'_> {
             Ok(Ok(Detached::Wholly)) | Err(mpsc::RecvError) => {}
             Ok(Ok(Detached::Lazily)) => say(format_args!(
                 "{mountpoint} is in use, so it is unmounted lazily and served until its last user is done; another signal ends \
-                 it now"
+                 it at once"
             )),
             Ok(Ok(Detached::Covered)) => say(format_args!(
-                "cannot unmount {mountpoint}: another mount is on top of it; it is served on until both are unmounted, and \
-                 another signal ends it now"
+                "cannot unmount {mountpoint}: another mount is on top of it; it is served until both are unmounted, and \
+                 another signal ends it at once"
             )),
             Ok(Err(error)) => say(format_args!(
-                "cannot unmount {mountpoint}: {error}; it is served on until `umount {mountpoint}`, and another signal ends \
-                 it now"
+                "cannot unmount {mountpoint}: {error}; it is served until `umount {mountpoint}`, and another signal ends \
+                 it at once"
             )),
         }
     }
@@ -202,7 +202,7 @@ fn conclude(end: Option<End>, threads: Vec<ScopedJoinHandle<'_, Result<Queue, Tr
 
 fn signal(event: &OwnedFd) {
     if let Err(errno) = rustix::io::write(event, &1_u64.to_ne_bytes()) {
-        tracing::error!("an event is lost: {errno}");
+        tracing::error!("cannot post an event: {errno}");
     }
 }
 

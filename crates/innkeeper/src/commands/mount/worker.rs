@@ -88,7 +88,7 @@ struct Posted {
 
 impl<'s> Worker<'s> {
     pub(super) fn new(shared: &'s Shared, device: OwnedFd, queue: Queue) -> Result<Self, Trouble> {
-        let failed = |errno: Errno| Trouble::system("set up waiting for events")(errno);
+        let failed = |errno: Errno| Trouble::system("set up event polling")(errno);
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         // By edges, so that the interrupt need not be read; what has come before the first wait counts.
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -246,7 +246,7 @@ impl<'s> Worker<'s> {
                 // Nobody waits for it any more.
                 Some(libc::ENOENT | libc::ENODEV) => Ok(()),
                 _ => {
-                    tracing::warn!(request = posted.unique, %error, "the kernel does not take the daemon's reply");
+                    tracing::warn!(request = posted.unique, %error, "the kernel refused the daemon's reply");
                     self.refuse(posted.unique, Errno::IO)
                 }
             },

@@ -104,14 +104,14 @@ pub(crate) fn run(job: Why) -> ExitCode {
     let recorded = job.record.as_ref().map_or(Ok(()), |file| match &run.recording {
         Ok(recording) => write(file, recording),
         Err(_) => Err(format!(
-            "{} was not written: a recording is of the kernel's functions",
+            "{} was not written: a recording needs the kernel's functions",
             file.display()
         )),
     });
     let told = tell(&report, &job);
     if run.report.dropped > 0 {
         say(format_args!(
-            "{} calls failed between the first and the last ones, and were not kept",
+            "{} calls failed between the first and the last ones, and were dropped",
             run.report.dropped
         ));
     }
@@ -140,7 +140,7 @@ fn source_of(recording: &Recording, answers: &[Option<Found>]) -> Option<Source>
         Installed::Own(path) => path,
         Installed::Other(path) => {
             say(format_args!(
-                "no source lines: {} is of another build of this kernel",
+                "no source lines: {} belongs to another build of this kernel",
                 path.display()
             ));
             return None;
@@ -156,7 +156,7 @@ fn host_log(job: &Why) -> Option<HostLog> {
     match host_log::read(job.host_log.as_deref()?) {
         Ok(log) => Some(log),
         Err(sentence) => {
-            say(format_args!("nothing from the host: {sentence}"));
+            say(format_args!("no host log: {sentence}"));
             None
         }
     }
@@ -184,7 +184,7 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
             Err(error) => return Ok(not_again(last, &error.to_string())),
         };
         say(format_args!(
-            "running the command again, to see what {} of the kernel's functions return",
+            "running the command again, to trace the return values of {} kernel functions",
             returns.len()
         ));
         last = run(Wanted {
@@ -211,7 +211,7 @@ fn runs(job: &Why) -> Result<Run, ptrace::Error> {
         return Ok(not_again(last, &error.to_string()));
     }
     say(format_args!(
-        "running the command again, with probes in {} of the kernel's functions",
+        "running the command again, with probes in {} kernel functions",
         instructions.len()
     ));
     run(Wanted { returns, instructions })
@@ -224,11 +224,7 @@ fn attached(process: i32, threads: usize, job: &Why) -> String {
     } else {
         format!("{threads} threads")
     };
-    let end = if job.time.is_some() {
-        "the time is over"
-    } else {
-        "Ctrl-C"
-    };
+    let end = if job.time.is_some() { "the time is up" } else { "Ctrl-C" };
     format!("attached to process {process} ({threads}), until it ends or {end}")
 }
 
@@ -247,7 +243,7 @@ fn look_deep(suspects: &mut [Suspect], recording: &Recording, filter: &Filter) -
     }
     if wanted.len() > DEEP_MAX {
         say(format_args!(
-            "{} functions made errors, and {DEEP_MAX} are looked at; --syscall and --errno choose",
+            "{} functions made errors, and {DEEP_MAX} are analyzed; choose with --syscall and --errno",
             wanted.len()
         ));
         wanted.truncate(DEEP_MAX);
@@ -256,7 +252,7 @@ fn look_deep(suspects: &mut [Suspect], recording: &Recording, filter: &Filter) -
         let is_wanted = wanted.contains(&(suspect.function.as_str(), Outcome::Errno(suspect.errno)));
         if is_wanted && !suspect.look_deep() {
             say(format_args!(
-                "{} has too many basic blocks to look at each of them",
+                "{} has too many basic blocks to analyze each of them",
                 suspect.function
             ));
         }
@@ -304,7 +300,7 @@ fn guard(journal: &Path) -> ExitCode {
     let _blocked = Signals::take(&ENDING);
     let failures = guardian::run(journal).unwrap_or_else(|error| vec![error.to_string()]);
     for failure in &failures {
-        say(format_args!("tracefs is not as it was: {failure}"));
+        say(format_args!("tracefs is not restored: {failure}"));
     }
     if failures.is_empty() {
         ExitCode::SUCCESS

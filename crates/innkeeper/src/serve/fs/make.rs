@@ -56,7 +56,7 @@ pub(super) fn device(
     let file_system = outside.and_then(|outside| Passthrough::from_outside(outside, options(export)));
     let file_system = file_system.map_err(|error| cannot(&error))?;
     if export.allow_idmap && !file_system.changes_identity() {
-        tracing::warn!("--allow-idmap has no effect: a daemon that is not root makes all files its own");
+        tracing::warn!("--allow-idmap has no effect: a daemon that is not root owns all files that it makes");
     }
     let options = FsOptions {
         tag: tag.into(),

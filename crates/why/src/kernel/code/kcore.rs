@@ -20,12 +20,12 @@ const READ_MAX: u64 = 1 << 16;
 pub enum Error {
     /// Its instructions are not known to this program.
     #[error(
-        "the instructions of this kind of processor ({}) are not known to innkeeper",
+        "innkeeper does not know the instructions of this kind of processor ({})",
         std::env::consts::ARCH
     )]
     Processor,
     /// The kernel was built without it.
-    #[error("this kernel does not show its code: there is no {KCORE} (CONFIG_PROC_KCORE)")]
+    #[error("this kernel does not expose its code: there is no {KCORE} (CONFIG_PROC_KCORE)")]
     Missing,
     /// The file is root's.
     #[error("no permission for {KCORE}: only root may read the kernel's code")]
@@ -37,10 +37,10 @@ pub enum Error {
     #[error("cannot read {KCORE}: {0}")]
     Read(#[from] io::Error),
     /// It is no ELF file of 64 bits and this byte order.
-    #[error("{KCORE} is no ELF file of 64 bits")]
+    #[error("{KCORE} is not a 64-bit ELF file")]
     Header,
     /// The kernel's code is not there.
-    #[error("{KCORE} does not hold the addresses {0:#x} to {1:#x}")]
+    #[error("{KCORE} does not contain the addresses {0:#x} to {1:#x}")]
     Address(u64, u64),
 }
 

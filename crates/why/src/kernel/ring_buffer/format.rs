@@ -9,7 +9,7 @@ pub enum FormatError {
     #[error("the kernel's description has no {0}")]
     Missing(&'static str),
     /// A value is outside of what can be read.
-    #[error("the kernel's description gives {0} a value that cannot be")]
+    #[error("the kernel's description gives {0} an impossible value")]
     Value(&'static str),
 }
 

@@ -16,7 +16,7 @@ pub enum PageError {
     #[error("the page of {0} bytes is shorter than its header")]
     Short(usize),
     /// The page says that it holds more than there is.
-    #[error("the page says it holds {length} bytes of records, but has room for {room}")]
+    #[error("the page claims {length} bytes of records, but has room for {room}")]
     Length {
         /// What the page says, in bytes.
         length: u64,

@@ -137,12 +137,12 @@ impl Healed {
         let mut notes = Vec::new();
         if self.sessions > 0 {
             notes.push(
-                "tracefs was put back after an earlier run, which was killed together with its guardian or could not"
+                "tracefs was restored after an earlier run, which was killed together with its guardian or could not"
                     .to_owned(),
             );
         }
         let left = self.failures.iter();
-        notes.extend(left.map(|failure| format!("tracefs is not as it was before an earlier run: {failure}")));
+        notes.extend(left.map(|failure| format!("tracefs is not restored after an earlier run: {failure}")));
         notes
     }
 }

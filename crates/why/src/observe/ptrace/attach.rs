@@ -27,7 +27,7 @@ pub struct Process<'b> {
     pub begun: &'b mut dyn FnMut(usize),
 }
 
-/// Attaches to a process and reports which calls of its threads and new children failed, until it ends, the time is over
+/// Attaches to a process and reports which calls of its threads and new children failed, until it ends, the time is up
 /// or this process gets SIGINT, SIGTERM or SIGHUP. Then the process goes on as before. It does so as well if this process is
 /// killed.
 ///
@@ -35,7 +35,7 @@ pub struct Process<'b> {
 /// The process is not there or may not be traced; all its threads then are as they were.
 pub fn attach(process: Process<'_>, watch: &mut impl Watch) -> Result<Report, Error> {
     let leader = leader(process.number)?;
-    let mut wake = Wake::new().map_err(system("wait with an end"))?;
+    let mut wake = Wake::new().map_err(system("wait with a timeout"))?;
     let mut trace = Tracer::new(watch);
     let seized = trace.seize(leader).inspect_err(|_| trace.let_go(&mut wake))?;
     let begun = trace.hold(&seized, &mut wake).map_err(system("stop the threads"));

@@ -15,13 +15,13 @@ pub enum Refusal {
     #[error("there is no process {0}")]
     Missing(i32),
     /// Only its parent has not heard of its end yet.
-    #[error("process {0} has ended already, and only waits for its parent to notice (a zombie)")]
+    #[error("process {0} has already ended and waits to be reaped by its parent (a zombie)")]
     Ended(i32),
     /// It is this one.
     #[error("{0} is innkeeper itself, which cannot trace itself")]
     Own(i32),
     /// A thread of the kernel makes no system calls.
-    #[error("{0} is a thread of the kernel, which makes no system calls")]
+    #[error("{0} is a kernel thread, which makes no system calls")]
     Kernel(i32),
     /// A process has one tracer.
     #[error("process {process} is already traced by {tracer}; end that tracer first")]
@@ -32,7 +32,7 @@ pub enum Refusal {
         tracer: String,
     },
     /// Users may trace their own processes.
-    #[error("process {process} is of user {user}: run innkeeper as that user or as root")]
+    #[error("process {process} belongs to user {user}: run innkeeper as that user or as root")]
     User {
         /// The process.
         process: i32,
@@ -41,16 +41,16 @@ pub enum Refusal {
     },
     /// Yama lets a process be traced by its ancestors alone.
     #[error(
-        "Yama lets users trace what they started themselves alone (kernel.yama.ptrace_scope is 1): run innkeeper as root, or \
+        "Yama allows users to trace only processes that they started (kernel.yama.ptrace_scope is 1): run innkeeper as root, or \
          start the command with it"
     )]
     YamaAncestors,
     /// Yama lets root trace.
-    #[error("Yama lets root alone trace (kernel.yama.ptrace_scope is 2): run innkeeper as root")]
+    #[error("Yama allows only root to trace (kernel.yama.ptrace_scope is 2): run innkeeper as root")]
     YamaRoot,
     /// Yama lets nobody trace.
     #[error(
-        "Yama lets nobody attach until the next boot (kernel.yama.ptrace_scope is 3): start the command with innkeeper"
+        "Yama forbids attaching until the next boot (kernel.yama.ptrace_scope is 3): start the command with innkeeper"
     )]
     YamaNobody,
     /// None of these.

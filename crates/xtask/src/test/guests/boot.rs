@@ -59,7 +59,7 @@ pub(super) fn finish(mut command: Command, status: i32) -> Result<String> {
     let [printed, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     ensure!(
         output.status.code() == Some(status),
-        "`{}` ended with {} and not with status {status}; it printed:\n{printed}\nand said:\n{said}",
+        "`{}` ended with {} and not with status {status}; standard output:\n{printed}\nstandard error:\n{said}",
         shown(&command),
         output.status
     );

@@ -40,7 +40,7 @@ const MIB: usize = 1 << 20;
 const RANGE: usize = 2 * MIB;
 
 /// What a daemon says as it starts if it cannot have QEMU map beyond the end of a file.
-const NO_VIEWS: &str = "cannot map over the end of files";
+const NO_VIEWS: &str = "cannot map beyond the end of files";
 
 /// How much of DAX this host can do.
 struct Reach {
@@ -59,7 +59,7 @@ const FITTING: Reach = Reach {
 
 impl Reach {
     fn of(lab: &Lab, variant: Variant, directory: &Path) -> Result<Reach> {
-        let sockets = tempfile::tempdir().context("no place for a socket")?;
+        let sockets = tempfile::tempdir().context("cannot create a temporary directory for a socket")?;
         let share = Share {
             directory: sockets.path(),
             tag: "probe",
@@ -107,8 +107,8 @@ fn mount(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
             let value = printed.lines().find_map(|line| line.strip_prefix(&prefix));
             value.with_context(|| format!("no {prefix:?} in\n{printed}"))
         };
-        ensure!(value("sum")? == sum, "the guest read something else from {tag}");
-        let grown: i64 = value("grew")?.parse().context("the growth is no number")?;
+        ensure!(value("sum")? == sum, "the guest read other data from {tag}");
+        let grown: i64 = value("grew")?.parse().context("the growth is not a number")?;
         if sharing == Sharing::Plain {
             // The figure is the whole guest's: a few pages of other files may go meanwhile.
             ensure!(
@@ -160,7 +160,8 @@ fn coherence(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
         guest.share(&share, "share", Sharing::Dax(32))?;
         Ok(guest)
     };
-    let tell = |guest: &Guest<'_>, name: &str| fs::write(guest.root().join(name), "").context("cannot tell the guest");
+    let tell =
+        |guest: &Guest<'_>, name: &str| fs::write(guest.root().join(name), "").context("cannot signal the guest");
 
     let mut first = guest("first")?;
     let mut first_console = first.start()?;

@@ -79,14 +79,14 @@ pub(crate) fn list(ours: bool) -> Result<Vec<String>> {
 pub(crate) fn run(parts: &Parts, text: Option<&str>, daemon: Option<&str>) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
-        "the guests need root: their files have many owners and device nodes"
+        "the guests need root: their files include device nodes and have many owners"
     );
     let selection = Selection::from_text(text);
     let mut cases = cases(daemon.is_none())?;
     cases.retain(|case| selection.has(case));
     ensure!(
         !cases.is_empty(),
-        "no guest has this in its name: see `cargo xtask test --list`"
+        "no guest's name contains this: see `cargo xtask test --list`"
     );
 
     let mut skipped = 0;
@@ -96,10 +96,10 @@ pub(crate) fn run(parts: &Parts, text: Option<&str>, daemon: Option<&str>) -> Re
         let all = cases.len();
         cases.retain(|case| !case.is_uml());
         skipped = all - cases.len();
-        println!("  skipped {skipped} guests that are User-Mode Linux: {reason}");
+        println!("  skipped {skipped} User-Mode Linux guests: {reason}");
         ensure!(
             !cases.is_empty(),
-            "all guests with this in their name are User-Mode Linux"
+            "all guests whose names contain this are User-Mode Linux"
         );
     }
 
@@ -130,7 +130,7 @@ pub(crate) fn run(parts: &Parts, text: Option<&str>, daemon: Option<&str>) -> Re
     for (kind, tally) in [("QEMU", qemu), ("User-Mode Linux", uml)] {
         let Tally { guests, time } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         println!(
-            "{kind}: {guests} guests took {:.0} s, added up; {at_once} ran at a time",
+            "{kind}: {guests} guests took {:.0} s in total; {at_once} ran at a time",
             time.as_secs_f64()
         );
     }

@@ -53,7 +53,7 @@ pub(super) fn boot_and_check(guest: &Guest<'_>, variant: Variant) -> Result<Vec<
     );
     ensure!(
         printed.contains("host said the host's words"),
-        "the guest read something else:\n{printed}"
+        "the guest read other data:\n{printed}"
     );
     let written = fs::read_to_string(guest.root().join("from-guest")).context("the guest's file is not there")?;
     ensure!(written == "guest says this\n", "the guest's file holds {written:?}");

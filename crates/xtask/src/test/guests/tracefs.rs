@@ -69,7 +69,7 @@ fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<Stri
     let said = told("said")?;
     ensure!(
         said.contains("= -1 ENOENT") && said.contains("  where:  "),
-        "no function of the kernel was named:\n{said}"
+        "no kernel function was named:\n{said}"
     );
     let (never, first) = (told("never-used")?, told("first")?);
     first_use(&never, &first)?;
@@ -83,8 +83,8 @@ fn check(lab: &Lab, variant: Variant, root: &Path, kernel: &Path) -> Result<Stri
         }
     }
     ensure!(
-        told("left-behind")? != before && told("healed")?.contains("tracefs was put back after an earlier run"),
-        "a run was killed with its guardian, and the next one said:\n{}",
+        told("left-behind")? != before && told("healed")?.contains("tracefs was restored after an earlier run"),
+        "a run was killed with its guardian, and the next one printed:\n{}",
         told("healed")?
     );
     let settings = before.lines().count();
@@ -112,10 +112,11 @@ fn first_use(never: &str, first: &str) -> Result<()> {
     let announced = before
         .split_once("expanded: ")
         .and_then(|(_, size)| size.trim_end_matches(')').parse().ok());
-    let announced: u64 = announced.with_context(|| format!("the buffer had {before} KiB, and has {after}"))?;
+    let announced: u64 =
+        announced.with_context(|| format!("the buffer had {before} KiB before, and has {after} KiB"))?;
     ensure!(
         (announced..announced + PAGE_KIB).contains(&after.parse()?),
-        "the buffer was to have {announced} KiB, and has {after}"
+        "the buffer must have {announced} KiB, and has {after}"
     );
     let rest = |settings: &str| {
         let rest = settings.lines().filter(|line| !line.contains("size_kb:"));
@@ -134,7 +135,7 @@ fn same(way: &str, before: &str, after: &str) -> Result<()> {
     );
     ensure!(
         gone.is_empty() && come.is_empty(),
-        "tracefs is another after {way}: these lines are gone:\n{gone}\nand these have come:\n{come}"
+        "tracefs changed after {way}: removed lines:\n{gone}\nnew lines:\n{come}"
     );
     Ok(())
 }

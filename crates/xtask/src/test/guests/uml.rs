@@ -103,7 +103,7 @@ fn in_order(lab: &Lab, variant: Variant, directory: &Path) -> Result<String> {
         let line = format!("sum {file} {sum} {sum}");
         ensure!(
             printed.lines().any(|printed| printed == line),
-            "no {line:?}: the guest read something else:\n{printed}"
+            "no {line:?}: the guest read other data:\n{printed}"
         );
     }
     guest.check_daemons_live()?;
@@ -248,10 +248,7 @@ fn daemon_killed(lab: &Lab, variant: Variant, directory: &Path) -> Result<String
     let job = "mkdir /tmp/share && mount -t virtiofs share /tmp/share && cat /tmp/share/before && umount /tmp/share";
     fs::write(guest.root().join("job"), job)?;
     let printed = guest.run(BOOT_LIMIT)?;
-    ensure!(
-        printed.contains("before"),
-        "the new guest read something else:\n{printed}"
-    );
+    ensure!(printed.contains("before"), "the new guest read other data:\n{printed}");
     guest.check_daemons_live()?;
     guest.finish()?;
     Ok("errors in the first guest, the second went on, a new daemon serves the third".to_owned())

@@ -42,7 +42,7 @@ impl ErrorLog {
     pub(crate) fn end(&self) {
         let lost = self.output.lost_in_all();
         if lost > 0 {
-            tracing::warn!("the log of errors lacks {lost} lines that could not be written");
+            tracing::warn!("the error log lacks {lost} lines that could not be written");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Output {
         state.lost += 1;
         state.lost_in_all += 1;
         if state.lost_in_all == 1 && self.complains {
-            tracing::warn!("the log of errors cannot be written: {error}; lines are lost, and will be counted");
+            tracing::warn!("cannot write the error log: {error}; lines are dropped and counted");
         }
     }
 

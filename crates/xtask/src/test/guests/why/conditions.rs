@@ -42,7 +42,7 @@ const fn expected(
 const ALWAYS: &[Expected] = &[
     expected(
         "graph-tracer",
-        Some("another tracer is at work (current_tracer is function_graph) and is left alone"),
+        Some("another tracer is active (current_tracer is function_graph) and is left alone"),
         false,
         "current_tracer is function_graph",
     ),
@@ -54,15 +54,15 @@ const ALWAYS: &[Expected] = &[
     ),
     expected(
         "user-namespace",
-        Some("this root is one of a container (a user namespace)"),
+        Some("this is the root of a container (a user namespace)"),
         false,
-        "this root is one of a container",
+        "this is the root of a container",
     ),
     expected(
         "pid-namespace",
-        Some("a container with process numbers of its own"),
+        Some("a container with its own process numbers"),
         false,
-        "a container with process numbers of its own",
+        "a container with its own process numbers",
     ),
     expected(
         "no-symbols",
@@ -79,9 +79,9 @@ const ALWAYS: &[Expected] = &[
     expected("no-tracefs", None, true, "not mounted, and used without"),
     expected(
         "no-tracefs-and-no-right",
-        Some("tracefs is not mounted, and may not be here"),
+        Some("tracefs is not mounted, and cannot be mounted here"),
         false,
-        "tracefs is not mounted, and may not be here",
+        "tracefs is not mounted, and cannot be mounted here",
     ),
     expected(
         "lockdown",
@@ -103,13 +103,13 @@ const ON_6_1: &[Expected] = &[
     expected("nothing", None, true, "takes the back end \"graph alone\""),
     expected(
         "function-tracer",
-        Some("another tracer is at work (current_tracer is function) and is left alone"),
+        Some("another tracer is active (current_tracer is function) and is left alone"),
         false,
         "current_tracer is function",
     ),
     expected(
         "trace-kept",
-        Some("another tracer is at work (a trace is kept in its buffer, which `echo > trace` empties)"),
+        Some("another tracer is active (a trace is kept in its buffer, which `echo > trace` empties)"),
         false,
         "a trace is kept in its buffer",
     ),
@@ -142,10 +142,10 @@ fn check(root: &Path, expected: &[Expected]) -> Result<String> {
             None => sentences.is_empty(),
             Some(sentence) => sentences.len() == 1 && sentences[0].contains(sentence),
         };
-        ensure!(fits, "not the one sentence for {name}:\n{said}");
+        ensure!(fits, "not exactly the one sentence for {name}:\n{said}");
         ensure!(
             said.contains("\"/no/such/file\", O_RDONLY) = -1 ENOENT"),
-            "the call that failed is not told for {name}:\n{said}"
+            "the failed call is not reported for {name}:\n{said}"
         );
         ensure!(
             said.contains("  where:  ") == expected.function,
@@ -159,7 +159,7 @@ fn check(root: &Path, expected: &[Expected]) -> Result<String> {
         let status = if expected.function { "status 0\n" } else { "status 1\n" };
         ensure!(
             doctor.contains(expected.doctor) && doctor.ends_with(status),
-            "the doctor for {name}, who is expected to say {:?} and end with {status}:\n{doctor}",
+            "the doctor for {name}, expected to print {:?} and end with {status}:\n{doctor}",
             expected.doctor
         );
     }
@@ -180,7 +180,7 @@ fn check(root: &Path, expected: &[Expected]) -> Result<String> {
     }
     ensure!(
         !told("no-tracefs")?.contains(" tracefs "),
-        "tracefs was mounted, and is still"
+        "tracefs was mounted and still is"
     );
     Ok(format!("{} conditions told", expected.len() + ALWAYS.len()))
 }

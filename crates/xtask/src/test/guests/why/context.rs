@@ -65,7 +65,7 @@ pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) ->
             .collect();
         ensure!(
             values.iter().any(|text| text.contains(value)),
-            "{case}: not told that {value:?}, but {values:?}"
+            "{case}: expected the value {value:?}, reported {values:?}"
         );
     }
     let (call, text) = LOGGED;
@@ -73,7 +73,7 @@ pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) ->
     let line = failures
         .iter()
         .find(logged)
-        .with_context(|| format!("the kernel's log says nothing of {call}"))?;
+        .with_context(|| format!("the kernel's log has no line about {call}"))?;
     ensure!(
         line["log"][0]["certainty"] == "likely",
         "the line names the process: {}",
@@ -95,7 +95,7 @@ pub(in super::super) fn values(lab: &Lab, variant: Variant, directory: &Path) ->
         .unwrap_or_default();
     ensure!(
         place.contains("()"),
-        "no function was named of the process that was attached to: {attached:?}; told {}",
+        "no function was named for the attached process: {attached:?}; reported {}",
         read("told").unwrap_or_default()
     );
     let (known, all, missing) = known_functions(&read("kallsyms")?);

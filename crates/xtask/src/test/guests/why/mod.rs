@@ -93,7 +93,7 @@ fn run_in_guest(lab: &Lab, variant: Variant, directory: &Path, image: &Path, scr
     command.args(["--", "/bin/sh", "-c", script]);
     boot::finish(command, 0).with_context(|| {
         let told = fs::read_to_string(root.join("told")).unwrap_or_default();
-        format!("why told:\n{told}")
+        format!("why reported:\n{told}")
     })?;
     Ok(root)
 }
