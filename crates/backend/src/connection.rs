@@ -1,4 +1,4 @@
-//! What one front end has set up, and what becomes of each of its requests.
+//! The setup of one front end, and the handling of each of its requests.
 
 mod handover;
 

@@ -1,4 +1,4 @@
-//! What each queue has done so far: counted by its lane once a batch, and read from anywhere.
+//! Counters of each queue: updated by its lane once per batch, readable from any thread.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The device contract: a control plane that answers questions, and lanes that serve its queues.
+//! The device contract: a control plane that answers queries, and lanes that serve the device's queues.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

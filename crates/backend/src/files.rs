@@ -1,4 +1,4 @@
-//! Files of a lane's own: taps, sockets, timers, eventfds. They wake it as kicks do.
+//! A lane's own files: taps, sockets, timers, eventfds. They wake the lane as kicks do.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

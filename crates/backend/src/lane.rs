@@ -1,8 +1,8 @@
-//! The one event loop: a thread that owns the started queues of a lane, with their kick, call and error descriptors.
+//! The only event loop: a thread that owns the started queues of a lane, with their kick, call and error descriptors.
 //!
-//! The control plane talks to it by commands and waits for the answer, so that after a command nothing of the old state is in
-//! use any more: no ring access after a stop (vhost-user "Starting and stopping rings"), none to a region that was removed.
-//! The thread begins with the first queue of the lane and ends with the last.
+//! The control plane sends commands to the thread and waits for the answer. After a command, nothing of the old state
+//! is in use: no ring is accessed after a stop (vhost-user "Starting and stopping rings"), and no removed region is
+//! accessed. The thread starts with the first queue of the lane and ends with the last.
 
 use std::io;
 use std::os::fd::AsFd;

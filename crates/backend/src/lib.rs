@@ -1,8 +1,8 @@
 //! Runs a device over vhost-user: negotiation, memory table, lanes.
 //!
-//! [`serve`] is the whole of it: it takes one front end after the other on a listening socket and runs a [`Device`] for each.
-//! A front end that breaks the protocol, or a driver that breaks the rules of its rings, costs itself a message, a queue or
-//! the connection; nothing that it says ends the process.
+//! [`serve`] does all of it: it accepts one front end after another on a listening socket and runs a [`Device`] for
+//! each. A front end that breaks the protocol loses a message or the connection. A driver that breaks the rules of
+//! its rings loses a queue. No input of either ends the process.
 #![forbid(unsafe_code)]
 
 mod connection;

@@ -1,8 +1,9 @@
-//! Interrupt moderation: when a driver is interrupted although the batch is not done (see `Queue::serve_early`).
+//! Interrupt moderation: when a driver is interrupted before the batch is done (see `Queue::serve_early`).
 //!
-//! A driver with a processor of its own handles what is done while the lane goes on. One that shares the lane's processor takes it
-//! from the lane: both are switched to and fro once an interrupt instead of once a batch, which costs up to half of all
-//! throughput. So the lane finds out what its interrupts do to it, and is slower to send them for a while where they are paid for so.
+//! A driver with its own processor handles completions while the lane continues. A driver on the lane's processor
+//! preempts the lane: both are switched once per interrupt instead of once per batch, which costs up to half of all
+//! throughput. Therefore the lane measures the effect of its interrupts on itself. Where they preempt it, it delays
+//! them for a while.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! How a device is served, as its owner wants it.
+//! Options of serving a device, set by its owner.
 
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
-//! When a lane looks at its empty ring for a while before it sleeps, so that neither side needs a system call to go on.
+//! Polling: when a lane polls its empty ring before it sleeps, so that neither side needs a system call to continue.
 //!
-//! It pays where the next request comes soon. A lane that has slept for less than it may poll polls from then on; when it finds
-//! nothing it stops, so that an idle lane sleeps. Between two looks it offers its processor to others, which the driver may be waiting
-//! for. Others who keep it make the lane miss what comes meanwhile, for it asked for no kick: so a lane that was kept away, or has polled
-//! in vain, tries again after more and more short sleeps.
+//! Polling pays off if the next request comes soon. A lane that slept for less than its polling time polls from then
+//! on. It stops after a poll that finds nothing, so that an idle lane sleeps. Between two polls it yields its
+//! processor to other threads, which the driver may be waiting for. Because the lane polls with kicks off, it misses
+//! requests while another thread keeps the processor. A lane that was kept off its processor, or polled in vain,
+//! therefore retries after more and more short sleeps.
 
 use std::time::{Duration, Instant};
 

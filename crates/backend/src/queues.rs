@@ -1,4 +1,4 @@
-//! The running queues of one lane: what a device does with them, and what a ring needs besides.
+//! The running queues of one lane: their interface for the device, and the rest of the work on a ring.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

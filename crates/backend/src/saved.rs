@@ -1,4 +1,4 @@
-//! A session that was stopped, as another process takes it up: numbers and descriptors.
+//! The saved state of a stopped session, for another process to resume: numbers and descriptors.
 
 use std::os::fd::OwnedFd;
 

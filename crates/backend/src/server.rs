@@ -1,4 +1,4 @@
-//! The listener: one front end after the other, for as long as the caller wants.
+//! The listener: serves one front end after another until the caller stops it.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};

@@ -1,4 +1,4 @@
-//! A session: one front end, from its first message to its end, as a value that its owner runs and asks.
+//! A session: one front end, from its first message to its end, as a value that its owner runs and queries.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

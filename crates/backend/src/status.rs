@@ -1,4 +1,4 @@
-//! What a session has come to: its status when asked, and counts for other threads to read.
+//! Status of a session, on request, and its counters, readable from other threads.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! One virtqueue as the front end configures it: what is known of it before, while and after its lane runs.
+//! One virtqueue as the front end configures it: its state before, while and after its lane runs.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Waits for a descriptor, until the owner wants it to stop.
+//! Waits for a descriptor until the owner stops the wait.
 
 use std::io;
 use std::os::fd::BorrowedFd;

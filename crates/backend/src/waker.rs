@@ -1,4 +1,4 @@
-//! How a lane is woken, asleep or awake.
+//! Wakers: wake a lane, whether it sleeps or runs.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! The windows of a connection, one for each shared memory region: the device changes them, over the channel to the front end.
+//! The windows of a connection, one per shared memory region: the device changes them over the channel to the front
+//! end.
 
 mod table;
 

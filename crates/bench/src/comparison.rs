@@ -1,4 +1,4 @@
-//! All that is measured, one thing after another, and printed as soon as it is known.
+//! All measurements, one after another, each printed as soon as it is known.
 
 use std::io;
 

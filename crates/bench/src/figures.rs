@@ -1,4 +1,4 @@
-//! What is measured otherwise than by rounds of operations: start, idleness, memory.
+//! Figures that are not measured in rounds of operations: start, idleness, memory.
 
 use std::fs;
 use std::thread;

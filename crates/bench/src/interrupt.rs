@@ -1,4 +1,4 @@
-//! A signal that asks for the end: remembered, so that everything is cleared away in order.
+//! Signals that end a measurement: remembered, so that everything is cleaned up in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};

@@ -1,7 +1,7 @@
-//! `innkeeper bench`: drives daemons straight over the ring, with no kernel in the way, has tools work on mounts of them, and
-//! compares them with each other and with the host.
+//! `innkeeper bench`: drives daemons directly over the ring, without a kernel in between, runs tools on mounts of
+//! them, and compares them with each other and with the host.
 //!
-//! Knows no device but by its socket: all daemons, ours as well, are programs that it starts.
+//! It knows devices only by their sockets: all daemons, ours too, are programs that it starts.
 
 mod arguments;
 mod comparison;

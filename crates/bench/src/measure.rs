@@ -1,4 +1,4 @@
-//! Rounds in turns, and what they say together.
+//! Rounds in turns, and their summary.
 
 use std::time::Duration;
 

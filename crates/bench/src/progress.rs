@@ -1,4 +1,4 @@
-//! What is said while something is measured.
+//! Progress messages during a measurement.
 
 use std::io::{IsTerminal, Write as _};
 

@@ -1,4 +1,4 @@
-//! A cheap generator: the same places in the same order for every contender.
+//! A cheap generator: the same positions in the same order for every contender.
 
 /// Xorshift, never 0.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The files to measure with, in a directory of their own that goes away on every way out.
+//! The files to measure with, in a temporary directory that is removed on every exit path.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! What is compared: daemons, each with a session, and the host.
+//! The compared sides: daemons, each with a session, and the host.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What was done in some time, and how long each operation took.
+//! Operations done in some time, and the duration of each.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is measured: the names that users type.
+//! Tasks to measure: the names that users type.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! What casts doubt on the figures of a workload.
+//! Warnings that cast doubt on the figures of a workload.
 
 use serde::Serialize;
 

@@ -1,17 +1,18 @@
-//! What DAX costs beside a local mmap: mappings set up and taken out again a second, and a file of 256 MiB read from its first byte
-//! to its last through the window, in mappings of 2 MiB as a guest sets them up, and through one mmap of a local process.
+//! DAX against a local mmap: mappings set up and removed per second, and a file of 256 MiB read from start to end. It
+//! is read through the window, in mappings of 2 MiB as a guest sets them up, and through one mmap of a local process.
 //!
-//! The file is in the page cache. Steady: all of it is mapped and was touched before. Touched: all of it is mapped, and page faults
-//! count. Mapped: nothing is mapped, and mapping counts as well. Both read by the same loop and take turns, so that a busy machine is
-//! busy for both; the median of the rounds' ratios counts.
+//! The file is in the page cache. Steady: all of it is mapped and was touched before. Touched: all of it is mapped,
+//! and page faults count. Mapped: nothing is mapped, and mapping counts as well. Both contenders read by the same
+//! loop and take turns, so that a busy machine affects both; the result is the median of the rounds' ratios.
 //!
-//! Everything runs on one processor. Of guest, daemon and front end one alone ever runs while the others wait for it, and how long a
-//! machine takes to wake another processor is not what is asked here (`perf bench sched pipe` tells).
+//! Everything runs on one processor. Only one of guest, daemon and front end runs at a time while the others wait for
+//! it. How long a machine takes to wake another processor is not measured here (see `perf bench sched pipe`).
 //!
-//! The last pass is not judged: at 10 GiB a second 2 MiB are read in 200 microseconds, so that a request for each of them shows,
-//! whatever it does. GETATTR, a request that does next to nothing, is printed for comparison.
+//! The last pass has no threshold: at 10 GiB a second 2 MiB are read in 200 microseconds, so that one request per 2
+//! MiB is visible, whatever it does. GETATTR, a request that does next to nothing, is printed for comparison.
 //!
-//! `cargo bench -p devices`; fails if reading through the window, steady or touched, is not 0.90 times as fast as through mmap.
+//! `cargo bench -p devices`; fails if reading through the window, steady or touched, is not 0.90 times as fast as
+//! through mmap.
 
 use std::error::Error;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, every other one carries requests, and a FUSE server answers on all of them.
+//! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, all others carry requests, and a FUSE server answers on all
+//! queues.
 
 mod deferred;
 mod helpers;

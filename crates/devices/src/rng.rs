@@ -1,7 +1,7 @@
-//! Entropy device (VIRTIO 1.1 5.4): one queue whose writable buffers are filled with bytes of a file on the host.
+//! Entropy device (VIRTIO 1.1 5.4): one queue whose writable buffers are filled with bytes of a host file.
 //!
-//! While the source has nothing to give, or the rate is used up, requests wait in the ring. No thread is blocked meanwhile, so a
-//! waiting request delays neither a pause nor a reset nor the end of a session.
+//! While the source has no bytes, or the rate is used up, requests wait in the ring. No thread blocks meanwhile, so
+//! that a waiting request delays neither a pause nor a reset nor the end of a session.
 
 mod bucket;
 mod source;

@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a device, and with it.
+//! Errors in reaching a device and in using it.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Requests of virtio-fs as a guest kernel would lay them out, and replies taken apart again.
+//! Requests of virtio-fs as a guest kernel lays them out, and parsed replies.
 //!
-//! The layouts stand here a second time on purpose: the driver is an independent peer of the FUSE server, and an error in one
-//! table must not be hidden by the same error in the other.
+//! The layouts are defined a second time on purpose: the driver is an independent peer of the FUSE server. An error
+//! in one table must not be hidden by the same error in the other.
 
 /// FUSE operation numbers (`include/uapi/linux/fuse.h`).
 #[expect(missing_docs, reason = "the names are those of fuse.h")]

@@ -1,7 +1,7 @@
 //! A guest in userspace: memfd RAM, a window, vhost-user frontend, driver half of the rings, request builders.
 //!
-//! [`Guest::connect`] does what a VMM and a guest's driver do together until a device runs. It knows nothing of how the device
-//! process is made, so that it drives any backend by its socket, and it checks what comes back.
+//! [`Guest::connect`] does the work of a VMM and a guest's driver until a device runs. It does not know how the
+//! device process is implemented, so that it drives any backend by its socket. It checks all answers.
 
 mod error;
 pub mod fs;

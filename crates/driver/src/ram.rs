@@ -1,4 +1,4 @@
-//! Where things lie in the guest's RAM.
+//! Layout of the guest's RAM.
 
 use std::os::fd::OwnedFd;
 

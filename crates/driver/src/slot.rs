@@ -1,4 +1,4 @@
-//! Messages that keep their shape: laid out once, posted again and again without allocating.
+//! Messages of fixed shape: laid out once, posted repeatedly without allocating.
 
 use guestmem::{Pieces, Reader, Writer};
 use virtqueue::{Buffer, Table};

@@ -1,4 +1,4 @@
-//! The window of a device, as a VMM has it: memory into which it maps the files that the backend sends.
+//! The window of a device from the VMM's side: memory into which it maps the files that the backend sends.
 
 mod range;
 

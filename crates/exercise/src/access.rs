@@ -1,8 +1,8 @@
 //! Random access to a file of known contents, by system calls and by a mapping.
 //!
-//! What a block of 4 KiB holds follows from its number and its generation, how often it was written. So the contents of
-//! many GiB are known at four bytes a block. Each block begins with both numbers: a later run, on the same or on the
-//! other side of a share, finds the generations there and goes on.
+//! The contents of a block of 4 KiB follow from its number and its generation, the number of writes to it. Therefore
+//! four bytes per block describe the contents of many GiB. Each block begins with both numbers. A later run, on the
+//! same or on the other side of a share, finds the generations there and continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! Stores that another process, on the other side of a share, must see without any system call between.
+//! Stores that another process, on the other side of a share, must see without any system call in between.
 
 use std::fs::OpenOptions;
 use std::io;

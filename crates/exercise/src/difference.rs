@@ -1,4 +1,4 @@
-//! Where two byte strings differ, in words.
+//! Describes where two byte strings differ.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Random numbers that depend on the seed alone, so that a failing run can be repeated.
+//! Random numbers that depend only on the seed, so that a failing run can be repeated.
 
 /// SplitMix64: one word of state, good enough to choose offsets and to fill buffers.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Exercises a file: operation sequences compared with a model, random access, coherence of mappings.
 //!
-//! Made to run inside of guests as a static binary, so it depends on nothing there. It prints one line when all is well
-//! (exit status 0), says what differs on standard error (1), and refuses bad usage with one sentence (2).
+//! It runs inside guests as a static binary, so that it depends on nothing there. It prints one line on success (exit
+//! status 0), reports a difference on standard error (1), and refuses bad usage with one sentence (2).
 
 mod access;
 mod arguments;

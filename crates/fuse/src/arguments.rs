@@ -1,4 +1,4 @@
-//! The arguments of a request: copied out of guest memory once, and then taken one by one.
+//! The arguments of a request: copied out of guest memory once, then taken one by one.
 
 use std::ffi::CStr;
 

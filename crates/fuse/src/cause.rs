@@ -1,8 +1,8 @@
-//! Why a request fails: the system call of the host that failed, or the rule of ours that refused it.
+//! Causes of failed requests: the host's system call that failed, or our rule that refused the request.
 //!
-//! It is remembered by the thread that serves the request, and only while somebody wants to know (`Watch`). What succeeds never comes
-//! here, and what does not is kept out of line, so that the code for it is not in the way of the rest. The last cause counts: an error
-//! that was met and overcome is followed by that of what was tried next, if that fails too.
+//! The thread that serves a request remembers the cause, only while failures are reported (`Watch`). Successful calls
+//! never get here, and the code for failures is out of line, so that it does not slow the rest. The last cause
+//! counts: if an operation overcomes an error by another attempt and that fails too, the second error is reported.
 
 use std::cell::{Cell, RefCell};
 

@@ -1,4 +1,4 @@
-//! DAX: files mapped into the window, which is memory of the guest (VIRTIO 1.2 5.11.6.4).
+//! DAX: files mapped into the window, which is memory in the guest's address space (VIRTIO 1.2 5.11.6.4).
 
 use guestmem::{Window, WindowError, WindowMapping};
 use zerocopy::FromBytes;

@@ -1,4 +1,4 @@
-//! Deferred reads: what is left of a read that would wait for a disk or a network, for another thread to finish.
+//! Deferred reads: the rest of a read that would wait for a disk or a network, for another thread to finish.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

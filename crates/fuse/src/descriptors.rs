@@ -1,7 +1,7 @@
-//! A thread's own table of descriptors.
+//! Descriptor tables of single threads.
 //!
-//! A thread that waits for a FUSE file system while the process is killed would otherwise keep the connection open whose end it waits
-//! for.
+//! A FUSE connection must end with the process that serves it. If a thread waits for that FUSE file system while the
+//! process is killed, a shared table would keep the connection open.
 
 #![expect(
     unsafe_code,

@@ -1,5 +1,5 @@
-//! Names that a guest gives, made fit for a line of text: what they hold cannot end the line, move a terminal's cursor, or end a
-//! quotation, and no name makes the line long.
+//! Escaping of names from the guest for a line of text. An escaped name cannot end the line, move a terminal's
+//! cursor, end a quotation, or make the line long.
 
 use std::fmt::{self, Display, Formatter, Write};
 

@@ -1,4 +1,4 @@
-//! What is told of a request that fails, to whoever wants to know ([`Server::tell`](crate::server::Server::tell)).
+//! Reports of failed requests to a listener ([`Server::tell`](crate::server::Server::tell)).
 
 use std::sync::Arc;
 

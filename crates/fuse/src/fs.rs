@@ -1,4 +1,4 @@
-//! What a file system must answer: one method an operation, names and lengths already checked by `request`.
+//! The trait of a file system: one method per operation, with names and lengths already checked by `request`.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;

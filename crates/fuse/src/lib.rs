@@ -1,7 +1,7 @@
 //! A FUSE server and a passthrough file system; knows memory, not rings.
 //!
-//! A request enters at [`server::Server::dispatch`], is parsed once by `request`, answered by a [`fs::FileSystem`], and
-//! `reply` writes what came out into the guest's memory.
+//! A request enters at [`server::Server::dispatch`], is parsed once by `request`, and is answered by a
+//! [`fs::FileSystem`]. `reply` writes the result into the guest's memory.
 
 mod arguments;
 pub mod cause;

@@ -1,4 +1,4 @@
-//! The sizes that requests may have and ask for: what INIT announces, and what Linux has at most.
+//! Limits of request and reply sizes: those that INIT announces, and those of Linux.
 
 use crate::fs::{Errno, Result};
 use crate::wire;

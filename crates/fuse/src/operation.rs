@@ -1,4 +1,4 @@
-//! The table of operations: what each asks for, and how long its reply is.
+//! The table of operations: the arguments of each, and the length of its reply.
 
 mod parse;
 

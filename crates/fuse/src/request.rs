@@ -1,6 +1,6 @@
-//! Parses a request once: from here on nothing of it is read from guest memory again but the payload of WRITE.
+//! Parses a request once. From here on, only the payload of WRITE is read from guest memory again.
 //!
-//! The checks are the server's whole trust in lengths and names. What breaks them is answered with EINVAL.
+//! The server trusts lengths and names because of these checks alone. Violations are answered with EINVAL.
 
 use guestmem::Reader;
 use zerocopy::{FromBytes, IntoBytes};

@@ -1,5 +1,5 @@
-//! One FUSE session over any number of queues: `dispatch` takes a request from the readable part of a chain, calls the
-//! file system, and leaves a reply in the writable part.
+//! One FUSE session over any number of queues: `dispatch` takes a request from the readable part of a chain, calls
+//! the file system, and writes a reply to the writable part.
 
 mod negotiation;
 mod operations;

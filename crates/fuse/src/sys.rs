@@ -1,4 +1,4 @@
-//! System calls of the host that rustix does not wrap, made safe one by one.
+//! Safe wrappers for system calls of the host that rustix does not wrap.
 
 #![expect(
     unsafe_code,

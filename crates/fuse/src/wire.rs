@@ -1,6 +1,7 @@
-//! The structures, operation codes and flags of FUSE 7.31 to 7.45, laid out as Linux' `include/uapi/linux/fuse.h` lays them out.
+//! The structures, operation codes and flags of FUSE 7.31 to 7.45, with the layout of Linux'
+//! `include/uapi/linux/fuse.h`.
 //!
-//! Everything is in the byte order of the host: a guest of the other order is refused at INIT.
+//! Everything is in host byte order: a guest with the other byte order is refused at INIT.
 
 #![allow(
     missing_docs,

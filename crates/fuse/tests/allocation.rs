@@ -1,4 +1,4 @@
-//! The server allocates nothing to serve the requests that guests send most.
+//! The server allocates nothing for the most frequent requests.
 #![expect(unsafe_code, reason = "counting allocations takes an allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,4 +1,4 @@
-//! The guest's share of the daemon's descriptors. A program of its own, since the limit is the process'.
+//! The guest's share of the daemon's descriptors. A separate program, because the limit applies to the process.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};

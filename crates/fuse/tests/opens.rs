@@ -1,4 +1,5 @@
-//! Where the file system opens things of the host: one module opens what lies in the share, and few others open anything.
+//! Which modules of the file system open files of the host: one opens files of the share, and few others open
+//! anything.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! One contiguous range of guest memory with atomic access: what a ring is made of.
+//! One contiguous range of guest memory with atomic access, as rings use it.
 #![expect(
     unsafe_code,
     reason = "atomics over mapped memory; every offset is checked here, in front of the access"

@@ -1,6 +1,6 @@
-//! Copies between guest memory and our own, where the guest may interfere at any time.
+//! Copies between guest memory and our own, while the guest may write at any time.
 //!
-//! Each byte of guest memory is touched by exactly one relaxed atomic access, eight bytes at a time where alignment
+//! Each byte of guest memory is accessed by exactly one relaxed atomic access, eight bytes at a time where alignment
 //! allows. `ptr::copy` would be a data race, and would let the compiler read the same guest byte twice.
 #![expect(unsafe_code, reason = "raw access to mapped memory; the callers give checked ranges")]
 

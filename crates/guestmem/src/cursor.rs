@@ -1,4 +1,4 @@
-//! Cursors over scattered pieces: [`Reader`] takes bytes out of guest memory, [`Writer`] puts bytes in.
+//! Cursors over scattered pieces: [`Reader`] reads bytes from guest memory, [`Writer`] writes them.
 #![expect(
     unsafe_code,
     reason = "copies and vectored I/O on ranges that `Pieces` has checked and keeps mapped"

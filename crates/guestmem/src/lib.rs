@@ -1,17 +1,17 @@
-//! Guest RAM seen from the host: checked translation, shared access, cursors over scattered pieces.
+//! Guest RAM seen from the host: checked address translation, shared access, cursors over scattered pieces.
 //!
-//! The guest may change any byte at any time, from another process, so no Rust reference ever points into its memory:
-//! bytes are moved by atomic accesses ([`Area`], [`Reader`], [`Writer`]) or by the kernel (`preadv2`, `pwritev2`), and
-//! every address is checked against the regions that the front end announced.
+//! The guest may change any byte at any time, from another process. Therefore no Rust reference ever points into its
+//! memory: bytes are moved by atomic accesses ([`Area`], [`Reader`], [`Writer`]) or by the kernel (`preadv2`,
+//! `pwritev2`). Every address is checked against the regions that the front end announced.
 //!
 //! * [`Memory`] is a snapshot of the mapped regions and translates guest addresses.
 //! * [`Area`] is one contiguous range of it, for the rings: loads and stores with a memory order.
 //! * [`Pieces`] is a checked list of host ranges; [`Reader`] and [`Writer`] walk over one.
 //!
-//! [`Window`] is the other direction: memory of a device that the guest maps files from.
+//! [`Window`] is the other direction: device memory from which the guest maps files.
 //!
-//! A file that is too short when it arrives is refused. One that is shortened later costs its region and not the process
-//! (SIGBUS): the first touch marks the region as lost, after which cursors report [`CursorError::Fault`] there, and
+//! A file that is too short when it arrives is refused. A file that is shortened later costs its region, not the
+//! process (SIGBUS). The first access marks the region as lost. Cursors then report [`CursorError::Fault`] there, and
 //! [`Area::is_lost`] takes the rings out of service. [`WindowAreas`] are for files that are likely to be shortened.
 
 mod area;

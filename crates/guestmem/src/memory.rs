@@ -1,4 +1,4 @@
-//! The regions together, and how an address finds its region.
+//! The memory table: all regions, and the lookup of addresses.
 
 use std::io;
 use std::os::fd::OwnedFd;

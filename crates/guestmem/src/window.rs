@@ -1,4 +1,4 @@
-//! The shared memory of a device that files are mapped into (VIRTIO 1.2 2.10, 5.11.6.4): what a device sees of it.
+//! Shared memory of a device into which files are mapped (VIRTIO 1.2 2.10, 5.11.6.4): the device's interface.
 
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -1,8 +1,9 @@
-//! What the guest sees in the windows of devices: parts of files, in its address space but no memory of it.
+//! Areas of windows in the guest's address space: parts of files, not memory of the guest.
 //!
-//! A request may have its buffers there (O_DIRECT from one mapped file to another). Such a file may be shortened at any time, by the
-//! guest or on the host, and a touch behind its end raises SIGBUS; so only the kernel touches it, whose answer is EFAULT. Unlike
-//! memory, an area is never lost: what is left of the file stays usable, and so does the rest once the file has grown again.
+//! A request may have its buffers there (O_DIRECT from one mapped file to another). The guest or the host may shorten
+//! such a file at any time, and an access behind its end raises SIGBUS. Therefore only the kernel accesses it, which
+//! returns EFAULT. Unlike memory, an area is never lost: what is left of the file stays usable, and so does the rest
+//! once the file has grown again.
 #![expect(unsafe_code, reason = "maps files and unmaps them; access is by the kernel alone")]
 
 use std::collections::BTreeMap;

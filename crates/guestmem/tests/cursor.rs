@@ -1,4 +1,4 @@
-//! Reader and writer: any framing gives the same bytes, and the kernel moves them in one call.
+//! Reader and writer: any framing yields the same bytes, and the kernel moves them in one call.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! The memory table: what is accepted, how addresses are found, what hostile numbers do.
+//! The memory table: accepted regions, address lookup, hostile numbers.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;

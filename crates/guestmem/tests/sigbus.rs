@@ -1,4 +1,4 @@
-//! Files that are shortened while they are mapped as memory: the region is lost, and the process lives.
+//! Files that are shortened while mapped as memory: the region is lost, and the process continues.
 #![allow(unsafe_code, reason = "a signal that only a raw system call sends")]
 
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Buffers in windows, which are parts of files: reached like memory while the file has them, else an error and no signal.
+//! Buffers in windows, which are parts of files: accessed like memory while the file covers them, otherwise an error
+//! and no signal.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};

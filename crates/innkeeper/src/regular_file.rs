@@ -1,5 +1,5 @@
-//! Files in directories that a guest may have written to: what has the right name may be a device or a FIFO by now, and to open one of
-//! those acts on the host.
+//! Opens regular files in directories that a guest may have written to. A file with the right name may be a device or
+//! a FIFO by now, and opening one of those acts on the host.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

@@ -1,4 +1,4 @@
-//! Options that every command has, and the headings that group options in help.
+//! Options of every command, and the headings that group options in help.
 
 use std::io::IsTerminal;
 

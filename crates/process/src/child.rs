@@ -1,4 +1,4 @@
-//! Children that must not outlive us.
+//! Children that must not outlive this process.
 #![expect(
     unsafe_code,
     reason = "what a child inherits can be arranged only between fork and exec"

@@ -1,4 +1,4 @@
-//! How signals end a daemon: the first lets the requests at work end, the second does not wait for them.
+//! How signals end a daemon: the first lets the current requests finish, the second does not wait for them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

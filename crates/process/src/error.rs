@@ -1,4 +1,4 @@
-//! Why a process cannot be what a command needs: what failed, on what, why, and what to do.
+//! Errors of preparing a process for a command: what failed, on what, why, and how to fix it.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! The process that a command of innkeeper runs in: what it asks of the system, how it talks to its user, how it ends.
+//! The process of a command of innkeeper: its use of the system, its messages to the user, its end.
 //!
-//! Knows no device and no guest, so that the benchmark and the daemon can share it.
+//! It knows no device and no guest, so that the benchmark and the daemon can share it.
 
 pub mod arguments;
 pub mod child;

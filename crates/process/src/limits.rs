@@ -1,5 +1,5 @@
-//! The limit of open files: a guest's open files cost the daemon a descriptor each, and without file handles so does each file that the
-//! guest remembers.
+//! The limit of open files. Each file that a guest opens costs the daemon a descriptor. Without file handles, so does
+//! each file that the guest knows.
 
 use std::fs;
 

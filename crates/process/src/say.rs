@@ -1,4 +1,4 @@
-//! What innkeeper says to whoever started it.
+//! Messages of innkeeper to its user.
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Signals as something to wait for, so that no handler interrupts a thread at work.
+//! Signals as descriptors to wait for, so that no handler interrupts a working thread.
 #![expect(
     unsafe_code,
     reason = "signal masks and signalfd(2) have no safe wrapper among our dependencies"

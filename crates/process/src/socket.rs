@@ -1,4 +1,4 @@
-//! The UNIX socket on which a device waits for a virtual machine monitor.
+//! The UNIX socket on which a device listens for a virtual machine monitor.
 #![expect(unsafe_code, reason = "an inherited descriptor is taken over by its number")]
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! What can go wrong between the two ends.
+//! Errors of both ends.
 
 use crate::message::{BackendRequestCode, MAX_FILES, MAX_PAYLOAD, RequestCode};
 use crate::{ProtocolFeatures, socket::Timeout};

@@ -1,4 +1,4 @@
-//! The VMM's end: one method a request.
+//! The VMM's end: one method per request.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! The vhost-user protocol: messages, backend session, frontend session.
 //!
-//! [`backend::Session`] is the device's end, [`frontend::Frontend`] the VMM's. Both speak through [`socket::Socket`], which carries whole
-//! messages with their file descriptors. Nothing here knows guest memory or rings: addresses and descriptors are handed over as they came.
+//! [`backend::Session`] is the device's end, [`frontend::Frontend`] the VMM's. Both use [`socket::Socket`], which
+//! carries whole messages with their file descriptors. Nothing here knows guest memory or rings: addresses and
+//! descriptors are passed on unchanged.
 //!
-//! The other end may be hostile: whatever it sends becomes a typed value or an error, never a panic.
+//! The other end may be hostile: its input becomes a typed value or an error, never a panic.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The wire format: header, payloads, request numbers, feature bits. Everything is in the byte order of the host.
+//! The wire format: header, payloads, request numbers, feature bits. Everything is in host byte order.
 
 use std::fmt;
 

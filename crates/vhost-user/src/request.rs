@@ -1,7 +1,7 @@
-//! A frontend's request, parsed once at the door: inside, nothing is checked again.
+//! A frontend's request, parsed once on arrival and not checked again.
 //!
-//! Zeros behind a payload are accepted as padding. The bytes behind the header of GET_CONFIG are ignored: they only reserve room for
-//! the reply. Any other deviation from the protocol is an error.
+//! Zeros behind a payload are accepted as padding. The bytes behind the header of GET_CONFIG are ignored: they only
+//! reserve space for the reply. Any other deviation from the protocol is an error.
 
 mod parts;
 

@@ -1,9 +1,10 @@
-//! What a ring costs a device: nanoseconds a chain for our split and packed rings and for rust-vmm's `virtio-queue`.
+//! Cost of a ring to a device: nanoseconds per chain for our split and packed rings and for rust-vmm's
+//! `virtio-queue`.
 //!
-//! All serve the same work: batches of 32 chains, each with 16 bytes to read and 8 to write, posted by the same driver
-//! half outside the measured time. The contenders take turns, so that a busy machine is busy for all of them, and the
-//! median of the rounds counts. `virtio-queue` runs twice: as its own `Reader` and `Writer` have it (which is what our
-//! chains offer), and with every convenience left out.
+//! All contenders serve the same work: batches of 32 chains, each with 16 bytes to read and 8 to write. The same
+//! driver half posts them outside the measured time. The contenders take turns, so that a busy machine affects all of
+//! them, and the result is the median of the rounds. `virtio-queue` runs twice: with its own `Reader` and `Writer`
+//! (which our chains offer too), and without any convenience.
 //!
 //! `cargo bench -p virtqueue`; fails if ours is not 1.5 times as fast on split rings, or packed slower than split.
 

@@ -1,4 +1,4 @@
-//! One request: what to read, what to write, and the right to complete it once.
+//! One request: its readable part, its writable part, and the right to complete it once.
 
 use guestmem::{CursorError, Memory, Pieces, Reader, Writer};
 

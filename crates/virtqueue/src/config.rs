@@ -1,4 +1,4 @@
-//! A queue before it runs: what was negotiated, and what is checked once.
+//! A queue before it runs: the negotiated parameters, checked once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

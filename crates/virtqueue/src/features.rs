@@ -1,4 +1,4 @@
-//! Feature bits of rings and transports (VIRTIO 1.2 6) by name. No other place knows their numbers.
+//! Feature bits of rings and transports (VIRTIO 1.2 6) by name. Only this module knows their numbers.
 
 /// Pages that are written are logged for a migration (vhost-user's VHOST_F_LOG_ALL).
 pub const LOG_ALL: u64 = 1 << 26;

@@ -1,9 +1,9 @@
-//! No wake-up is lost: the notification code of both halves, both formats, under the interleavings and reorderings that
-//! the memory model allows (checked by loom).
+//! Loom checks that no wake-up is lost: the notification code of both halves and formats, under all interleavings and
+//! reorderings that the memory model allows.
 //!
-//! One side works until there is nothing to do, asks for a notification and sleeps; the other adds work and notifies if
-//! asked. A lost wake-up is a deadlock, and loom finds it. Each check comes with two mutants that must fail: one without
-//! the full fences, one that sleeps without a second look.
+//! One side works until nothing is left, requests a notification and sleeps. The other adds work and notifies if
+//! requested. A lost wake-up is a deadlock, and loom finds it. Each check has two mutants that must fail: one without
+//! the full fences, one that sleeps without a second check.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

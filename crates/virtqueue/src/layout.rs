@@ -1,4 +1,4 @@
-//! What lies where in a ring, and the arithmetic of positions: common ground of device half and driver half.
+//! Layout of a ring and arithmetic of positions, shared by device half and driver half.
 
 /// Largest queue size of either format (VIRTIO 1.1 2.6, 2.7).
 pub(crate) const MAX_SIZE: u16 = 1 << 15;

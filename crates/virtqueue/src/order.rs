@@ -1,4 +1,4 @@
-//! Completions in the order in which chains were made available, as `IN_ORDER` asks (VIRTIO 1.1 2.6.9, 2.7.8).
+//! Completions in the order in which chains were made available, as `IN_ORDER` requires (VIRTIO 1.1 2.6.9, 2.7.8).
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! A running queue, whatever its format.
+//! A running queue of either format.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};

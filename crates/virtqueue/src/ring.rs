@@ -1,4 +1,4 @@
-//! What both formats share: the loop over available chains, and the order of completions.
+//! Code shared by both formats: the loop over available chains, and the order of completions.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! How a ring can become unusable: mostly, how a driver can break the rules.
+//! Reasons why a ring becomes unusable, mostly violations by the driver.
 
 use guestmem::OutOfMemory;
 

@@ -1,4 +1,4 @@
-//! The few ways in which a ring touches shared memory.
+//! The accesses of a ring to shared memory.
 
 use std::sync::atomic::{self, Ordering};
 

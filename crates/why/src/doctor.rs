@@ -1,4 +1,4 @@
-//! What a run could see of this system's kernel, and what keeps it from seeing more: nothing is run and nothing is changed.
+//! What a run could observe of this system's kernel, and what prevents more: nothing is run and nothing is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

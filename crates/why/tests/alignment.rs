@@ -1,4 +1,4 @@
-//! Calls whose functions are known and whose returns are not, made by hand after those of real kernels.
+//! Calls whose functions are known and whose return values are not, made by hand after those of real kernels.
 
 use why::Loading;
 use why::alignment::{Known, Successes, Turn, may_be_made_inside, missed, turn};

@@ -1,4 +1,4 @@
-//! Attaching to processes that run already, and letting them go, on this kernel without privilege.
+//! Attaching to running processes and detaching from them, on this kernel without privilege.
 #![expect(unsafe_code, reason = "clone(2) has no safe interface")]
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! BTF made by hand, broken BTF, and this kernel's own where it has one.
+//! BTF made by hand, broken BTF, and this kernel's own if it has one.
 
 use proptest::prelude::*;
 use why::btf::{BtfError, Functions, Returns};

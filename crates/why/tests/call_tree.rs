@@ -1,4 +1,4 @@
-//! Trees made by hand after those that real kernels drew.
+//! Trees made by hand after those of real kernels.
 
 use why::btf::Returns;
 use why::trace::{Call, Event, Tree, Value};

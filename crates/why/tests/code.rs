@@ -1,4 +1,4 @@
-//! Bytes as the assembler made them.
+//! Machine code as the assembler made it.
 
 use proptest::prelude::*;
 use why::code::{Arm64, Code, Decoder, Does, Fate, Piece, Site, Way, X86_64};

@@ -1,4 +1,4 @@
-//! What the doctor says of systems that are directories with a few files in them.
+//! The doctor's findings on systems that are directories with a few files in them.
 
 use std::fs;
 use std::path::Path;

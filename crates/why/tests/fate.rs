@@ -1,4 +1,4 @@
-//! What becomes of an errno after it is loaded. Bytes as the assembler made them; each function loads -ENOMEM first.
+//! The path of an errno after it is loaded. Machine code as the assembler made it; each function loads -ENOMEM first.
 
 use why::code::{Arm64, Code, Fate, Piece, Way, X86_64};
 

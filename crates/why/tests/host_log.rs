@@ -1,4 +1,4 @@
-//! Logs as `innkeeper share --log-errors` writes them, and logs as a guest that may write there can make them.
+//! Logs as `innkeeper share --log-errors` writes them, and logs as a guest with write access can forge them.
 
 mod failure;
 

@@ -1,4 +1,4 @@
-//! A file as `/proc/kcore` is made: headers first, then what lies in memory.
+//! A file with the structure of `/proc/kcore`: headers first, then memory.
 
 use std::fs::File;
 use std::io::Write;

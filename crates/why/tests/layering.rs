@@ -1,4 +1,4 @@
-//! The folders of `src` import each other as the table in ARCHITECTURE.md says, and so in no loop.
+//! The folders of `src` import each other only as the table in ARCHITECTURE.md allows, and therefore without a loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What manual pages say. The pages are written for these tests.
+//! Entries of manual pages. The pages are written for these tests.
 
 use std::fs;
 use std::io::Write;

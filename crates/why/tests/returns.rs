@@ -1,6 +1,6 @@
-//! What functions returned, in pages made by the kernel's descriptions: graphs that have it (`funcgraph-retval`, of kernels with
-//! CONFIG_FUNCTION_GRAPH_RETVAL, which no Debian kernel has), in two versions of the record; and probes beside a graph, whose
-//! values come late.
+//! Return values of functions, in pages made by the kernel's descriptions. Some come from graphs that have them, in
+//! two versions of the record (`funcgraph-retval`, of kernels with CONFIG_FUNCTION_GRAPH_RETVAL, which no Debian
+//! kernel has). Others come from probes beside a graph, whose values come late.
 
 mod failure;
 

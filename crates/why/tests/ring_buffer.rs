@@ -1,4 +1,5 @@
-//! Pages of a real kernel (6.18, x86-64: two writes to `trace_marker`, half a second apart) and pages no kernel writes.
+//! Pages of a real kernel (6.18, x86-64: two writes to `trace_marker`, half a second apart) and pages that no kernel
+//! writes.
 
 use proptest::prelude::*;
 use why::ring_buffer::{Events, Format, Layout, Missed, Page, PageError};

@@ -1,4 +1,4 @@
-//! Calls that signals end, or that end by one. To be interrupted and to be filtered a process has to ask the kernel for it,
+//! Calls that signals end, or that end by one. A process has to request interruption and filtering from the kernel,
 //! which has no safe interface.
 #![expect(unsafe_code, reason = "sigaction, prctl and calls by number have no safe interface")]
 

@@ -1,4 +1,4 @@
-//! Source lines by debug information: that of this test, which is a program as any other.
+//! Source lines by debug information: that of this test, which is a program like any other.
 
 use std::fs;
 use std::hint::black_box;
@@ -132,5 +132,8 @@ fn what_is_no_debug_information_is_refused_with_its_name() {
         panic!("it was read")
     };
     let sentence = error.to_string();
-    assert!(sentence.starts_with(&format!("cannot read {}", file.path().display())), "{sentence}");
+    assert!(
+        sentence.starts_with(&format!("cannot read {}", file.path().display())),
+        "{sentence}"
+    );
 }

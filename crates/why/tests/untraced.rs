@@ -1,4 +1,4 @@
-//! Functions that call others which no tracer shows, of small code made by hand.
+//! Functions that call others which no tracer shows, with small code made by hand.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Where set-up keeps what it made, outside the clone, so that the next clone on this machine finds it.
+//! The cache of setup, outside the clone, so that the next clone on this machine finds it.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a Linux guest on a host directory, in one go.
+//! `cargo xtask demo`: a Linux guest on a host directory, in one command.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What the real tests run on: every choice of package, kernel, emulator and tool that no lock file holds.
+//! Pinned versions for the real tests: every package, kernel, emulator and tool that no lock file pins.
 
 /// Debian packages that boot a guest on this host, each with what it is for.
 pub(crate) const BOOT_PACKAGES: &[(&str, &str)] = &[

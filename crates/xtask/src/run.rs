@@ -1,4 +1,4 @@
-//! Runs host commands, so that each failure names the command and shows what it said.
+//! Runs host commands, so that each failure names the command and shows its output.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! How a connection is handed over to another process: saved here, and restored there.
+//! Handover of a connection to another process: saved here, restored there.
 
 use guestmem::RegionConfig;
 use vhost_user::ProtocolFeatures;

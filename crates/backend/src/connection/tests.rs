@@ -1,4 +1,4 @@
-//! What a connection takes and refuses, without a front end.
+//! Requests that a connection accepts and refuses, without a front end.
 
 use rstest::rstest;
 use virtqueue::features::{IMPLEMENTED, RING_PACKED, VERSION_1};

@@ -1,4 +1,4 @@
-//! A lane that polls, and one that does not, against the driver half.
+//! A lane with polling, and one without, against the driver half.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;

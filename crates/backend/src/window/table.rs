@@ -1,9 +1,9 @@
-//! The mappings of one window: what of which file the front end has mapped where, and the steps to change it.
+//! The table of one window: which part of which file is mapped where, and the steps to change it.
 //!
-//! A driver may map over what is mapped and unmap parts of it (VIRTIO 1.2 5.11.6.4). The front end maps only where nothing is, and
-//! unmaps only whole mappings (vhost-user "SHMEM_MAP", "SHMEM_UNMAP"). So mappings in the way are unmapped whole, and what should
-//! be left of them is mapped again. In between their range is empty, which nobody can avoid; Linux maps ranges that are the same
-//! every time, and cuts none.
+//! A driver may map over existing mappings and unmap parts of them (VIRTIO 1.2 5.11.6.4). The front end maps only
+//! where nothing is mapped, and unmaps only whole mappings (vhost-user "SHMEM_MAP", "SHMEM_UNMAP"). Therefore
+//! overlapped mappings are unmapped whole, and their remainders are mapped again. In between, their range is
+//! unavoidably empty. Linux always maps the same ranges, and cuts none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

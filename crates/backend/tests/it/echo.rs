@@ -1,4 +1,4 @@
-//! A device that answers every request with its own bytes, on a socket, and a guest of it.
+//! A device that answers every request with its own bytes, on a socket, and its guest.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

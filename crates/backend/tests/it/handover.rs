@@ -1,4 +1,4 @@
-//! A session goes from process to process while its guest is at work, which notices nothing.
+//! A session moves from process to process under load, unnoticed by its guest.
 
 use std::collections::BTreeMap;
 use std::io::stdin;

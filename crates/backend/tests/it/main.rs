@@ -1,4 +1,4 @@
-//! The control plane and the lanes, by a device that echoes, with split and packed rings.
+//! The control plane and the lanes, with an echo device, on split and packed rings.
 
 mod control;
 mod echo;

@@ -1,4 +1,4 @@
-//! A session as its owner has it: run, asked, and stopped.
+//! A session as its owner uses it: run, queried and stopped.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

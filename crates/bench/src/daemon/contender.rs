@@ -1,4 +1,4 @@
-//! A daemon under measurement: started, found listening, watched for what it uses, and ended.
+//! A daemon under measurement: started, awaited until it listens, watched for its resource use, and ended.
 
 use std::fs;
 use std::io::Read;

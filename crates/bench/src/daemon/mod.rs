@@ -1,4 +1,4 @@
-//! The daemons that are compared: how each is started, where it runs, and what it uses.
+//! The compared daemons: how each is started, where it runs, and which resources it uses.
 
 pub(crate) mod contender;
 pub(crate) mod names;

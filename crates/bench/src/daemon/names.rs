@@ -1,4 +1,4 @@
-//! Short names of contenders: the program, and what tells it from the others of the same program.
+//! Short names of contenders: the program, and its difference from other contenders of the same program.
 
 /// The longest name that stands in a table as it is.
 const LONG: usize = 44;

@@ -1,4 +1,4 @@
-//! Which processors the driving threads and the daemons may use.
+//! The processors for the driving threads and the daemons.
 
 use clap::ValueEnum;
 use rustix::process::Pid;

@@ -1,4 +1,4 @@
-//! How a daemon is started.
+//! Recipes: how a daemon is started.
 
 use std::path::Path;
 use std::process::Command;

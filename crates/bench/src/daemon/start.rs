@@ -1,4 +1,4 @@
-//! All that is needed to start a daemon.
+//! Everything needed to start a daemon.
 
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

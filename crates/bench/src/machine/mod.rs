@@ -1,4 +1,4 @@
-//! What the kernel counts while something is measured.
+//! Counters of the kernel during a measurement.
 
 pub(crate) mod other_work;
 pub(crate) mod syscalls;

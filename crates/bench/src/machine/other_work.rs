@@ -1,11 +1,13 @@
-//! Work of others on this machine while something is measured.
+//! Other work on this machine during a measurement.
 //!
-//! It is what all processors did, by /proc/stat, less what this process, its children and the daemons under measurement did. The
-//! load average would not do: it looks back a minute and counts the threads that are measured. /proc/stat sees other containers, and
-//! as stolen time other virtual machines on the same host, which a look at all processes would miss.
+//! It is the work of all processors, from /proc/stat, minus that of this process, its children and the measured
+//! daemons. The load average is no substitute: it looks back a minute and counts the measured threads. /proc/stat
+//! includes other containers, and, as stolen time, other virtual machines on the same host, which a sum over all
+//! processes would miss.
 //!
-//! Interrupts are left out, since those of the disk are mostly ours. The kernel's own threads are in it: where they write back what
-//! a contender wrote they took 2 to 4 % of a processor, which is why less than [`DISTURBING`] is no warning.
+//! Interrupts are left out, because those of the disk are mostly ours. The kernel's own threads are included. Writing
+//! back the data of a contender took them 2 to 4 % of a processor, which is why less than [`DISTURBING`] is no
+//! warning.
 
 use std::fs;
 use std::io;

@@ -1,6 +1,6 @@
-//! Counts the system calls of a process while it works, without stopping it: by the kernel's tracepoint raw_syscalls:sys_enter and
-//! perf_event_open(2). A tracer that stops the process at each call would change what is counted: the slower a daemon, the more
-//! requests it finds at once.
+//! Counts the system calls of a running process without stopping it: with the kernel's tracepoint
+//! raw_syscalls:sys_enter and perf_event_open(2). A tracer that stops the process at each call would change the
+//! count: the slower a daemon, the more requests it finds at once.
 #![expect(unsafe_code, reason = "perf_event_open(2) has no wrapper among our dependencies")]
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Keeps a number of operations on their way in a ring for some time, and counts.
+//! Keeps a number of operations in flight in a ring for some time, and counts.
 
 use std::fs::File;
 use std::sync::Arc;

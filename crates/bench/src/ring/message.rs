@@ -1,4 +1,4 @@
-//! FUSE messages as a guest's kernel makes them, written into one buffer over and over.
+//! FUSE messages as a guest's kernel sends them, written into one buffer repeatedly.
 
 use driver::Shape;
 use driver::fs::{IN_HEADER, OUT_HEADER, field_u32, field_u64, opcode};

@@ -1,4 +1,4 @@
-//! Daemons driven straight over the ring, with no kernel in the way.
+//! Daemons driven directly over the ring, without a kernel in between.
 
 pub(crate) mod drive;
 mod message;

@@ -1,4 +1,4 @@
-//! A FUSE session with one daemon: what a guest's kernel has after `mount`, without the guest.
+//! A FUSE session with one daemon: the state of a guest's kernel after `mount`, without the guest.
 
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! What is done over and over in a ring: the names that users type, and how many operations go on at a time.
+//! Workloads on a ring: the names that users type, and the number of concurrent operations.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is made of the figures: a table, a picture, and JSON.
+//! Output of the figures: a table, a picture, and JSON.
 
 pub(crate) mod plot;
 pub(crate) mod report;

@@ -1,7 +1,7 @@
 //! The ratios as bars, an SVG that is readable on light and on dark pages.
 //!
-//! Each colour means one thing: a hue is a contender, the colour of the text is what was measured beside the bar (spread, value),
-//! and the line at 1 has its own.
+//! Each colour has one meaning: a hue is a contender, the colour of the text is the measurement beside the bar
+//! (spread, value), and the line at 1 has its own.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! All that was measured, as JSON for other programs.
+//! All measurements as JSON for other programs.
 
 use std::fs;
 use std::path::Path;

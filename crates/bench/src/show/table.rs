@@ -1,4 +1,4 @@
-//! What is printed: a line for each contender of each workload, then a line for each other figure.
+//! The printed table: a line for each contender of each workload, then a line for each other figure.
 
 use std::fmt::Write as _;
 

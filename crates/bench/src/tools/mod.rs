@@ -1,7 +1,7 @@
-//! Tools of the host at work on a mount of each daemon, and on the directory itself.
+//! Tools of the host, run on a mount of each daemon and on the directory itself.
 //!
-//! Each run has a daemon and a mount of its own, so that neither knows anything of the files yet; what the host keeps in its own
-//! caches is there for all. Starting, mounting and making the files are not counted.
+//! Each run has its own daemon and mount, so that neither has cached any file yet; the host's own caches are warm for
+//! all. Starting, mounting and making the files are not counted.
 
 mod namespace;
 mod relay;

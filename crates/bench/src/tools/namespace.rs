@@ -1,4 +1,4 @@
-//! Mounts that nobody else sees, and that are gone when we are, however we end.
+//! Private mounts that disappear with this process, however it ends.
 #![expect(
     unsafe_code,
     reason = "unshare(2) is unsafe in rustix, for the sake of one flag that is not used here"

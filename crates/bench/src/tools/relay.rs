@@ -1,4 +1,4 @@
-//! A mount of what one daemon shares, by `innkeeper mount`.
+//! A mount of one daemon's share, by `innkeeper mount`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! Runs a tool and takes the time.
+//! Runs a tool and measures the time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

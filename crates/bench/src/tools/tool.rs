@@ -1,4 +1,4 @@
-//! What the tools are, how each is run, and how it is seen that it did its work.
+//! The tools, how each is run, and how its work is verified.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A tree of C sources to work on: the same bytes every time, with sizes as source trees have them.
+//! A tree of C sources to work on: the same bytes every time, with sizes typical of source trees.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Deferred chains: those of one queue whose requests wait for data on another thread.
+//! Deferred chains: the chains of one queue whose requests wait for data on another thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

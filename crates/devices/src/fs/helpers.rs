@@ -1,4 +1,4 @@
-//! Threads that wait in place of a lane. There is none before the first is needed.
+//! Helper threads that block in place of a lane, started on demand.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

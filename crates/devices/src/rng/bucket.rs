@@ -1,4 +1,4 @@
-//! Token bucket that limits bytes per second. It looks at no clock: the caller passes the time in.
+//! Token bucket that limits bytes per second. It reads no clock: the caller passes the time in.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The file that entropy comes from.
+//! The entropy source: the file that entropy is read from.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

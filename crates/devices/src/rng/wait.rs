@@ -1,4 +1,4 @@
-//! What wakes the lane while a request waits: the source, or a timer.
+//! Wakes the lane while a request waits: by the source, or by a timer.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

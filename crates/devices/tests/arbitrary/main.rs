@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets `session` and `window` on pseudo-random bytes. They count descriptors and threads of the process, so
-//! one test runs both, alone in its process.
+//! The bodies of the fuzz targets `session` and `window` on pseudo-random bytes. They count descriptors and threads
+//! of the process. Therefore one test runs both, alone in its process.
 
 #[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;

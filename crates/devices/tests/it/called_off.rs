@@ -1,5 +1,6 @@
-//! The front end turns to the device while the device waits for it to map a file: memory that comes and goes, queues that stop.
-//! The front end answers the device only when it has its own answer, and the guest notices nothing.
+//! A front end that sends requests while the device waits for it to map a file: memory that comes and goes, queues
+//! that stop. The front end answers the device only after its own requests are answered, and the guest notices
+//! nothing.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -1,4 +1,4 @@
-//! The control plane as the file system shows it: configuration, and what a reset ends.
+//! The control plane of the file system: configuration, and the effects of a reset.
 
 use rstest::rstest;
 

@@ -1,4 +1,4 @@
-//! The device under test on a socket, and a guest that has begun a FUSE session with it.
+//! The device under test on a socket, and a guest with an open FUSE session.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;

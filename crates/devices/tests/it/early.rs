@@ -1,4 +1,4 @@
-//! Replies in the middle of a batch: a guest that waits gets them before the lane has served the requests behind.
+//! Replies in the middle of a batch: a waiting guest gets them before the lane has served the requests behind.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;

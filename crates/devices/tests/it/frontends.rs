@@ -1,4 +1,4 @@
-//! Front ends other than our own: each test sends what one of them was seen to send.
+//! Front ends other than our own: each test sends messages that were observed from one of them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;

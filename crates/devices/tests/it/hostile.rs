@@ -1,4 +1,4 @@
-//! A guest that breaks the rules loses the queue or the request with which it did, and nothing else.
+//! A guest that breaks the rules loses only the queue or the request concerned.
 
 use driver::fs::{ROOT, Request, opcode};
 use driver::{Options, Queue};

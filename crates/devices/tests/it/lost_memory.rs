@@ -1,4 +1,4 @@
-//! A front end that shortens the guest's RAM loses the queues in it, and nothing else.
+//! A front end that shortens the guest's RAM loses only the queues in it.
 
 use std::os::fd::OwnedFd;
 

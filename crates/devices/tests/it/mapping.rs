@@ -1,4 +1,4 @@
-//! A guest with a window whose front end is the test itself, so that it can answer when and how it likes.
+//! A guest with a window whose front end is the test itself, which controls when and how it answers.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,4 +1,5 @@
-//! Files through the rings: what the guest does is done on the host, however its requests are cut and queued.
+//! Files through the rings: the guest's operations take effect on the host, however its requests are split and
+//! queued.
 
 use std::fs;
 

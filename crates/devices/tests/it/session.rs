@@ -1,4 +1,4 @@
-//! One virtual machine after another on the same socket, and hiprio beside requests that wait.
+//! One virtual machine after another on the same socket, and hiprio beside blocked requests.
 
 use std::fs;
 use std::os::unix::net::UnixStream;

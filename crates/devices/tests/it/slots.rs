@@ -1,4 +1,4 @@
-//! Messages of the driver that are laid out once and posted again and again.
+//! Messages of the driver that are laid out once and posted repeatedly.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! What becomes of mappings when their node, the session or the device goes, or when the guest only pauses; also while the front end
-//! owes an answer.
+//! Mappings after the end of their node, the session or the device, or after a pause of the guest; also while an
+//! answer of the front end is outstanding.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Reads that wait for data: the requests behind them do not, and whatever ends the queue or the session does.
+//! Reads that wait for data do not delay the requests behind them, but do delay the end of their queue or session.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};

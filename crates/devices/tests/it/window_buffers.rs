@@ -1,4 +1,5 @@
-//! Requests whose data lies in a window (O_DIRECT between mapped files), as the front end announced it or did not.
+//! Requests whose data lies in a window (O_DIRECT between mapped files), whether or not the front end announced the
+//! window.
 
 use std::fs::{self, File};
 use std::io;

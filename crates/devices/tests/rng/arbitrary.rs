@@ -1,5 +1,5 @@
-//! Any bytes at all as chains, ring contents and commands of a front end: the device answers or retires its queue, serves the next
-//! guest, and has as many descriptors, threads and mappings as before. The fuzz target `rng` runs the same body.
+//! Arbitrary bytes as chains, ring contents and commands of a front end. The device answers or retires its queue,
+//! serves the next guest, and leaks no descriptors, threads or mappings. The fuzz target `rng` runs the same body.
 
 use std::fs::File;
 use std::io::Write;

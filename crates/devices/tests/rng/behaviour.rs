@@ -1,4 +1,4 @@
-//! What a driver gets: bytes of the source, in part if need be, and lengths that are true.
+//! A driver gets bytes of the source, in part if necessary, and correct lengths.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! The entropy device on a socket, and the driver's half of it.
+//! The entropy device on a socket, and its driver half.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! A driver that breaks the rules loses its request or its queue, and nothing else.
+//! A driver that breaks the rules loses only its request or its queue.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What the device logs, of all tests of this process together.
+//! The device's log, of all tests of this process together.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, Once};

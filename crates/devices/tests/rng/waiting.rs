@@ -1,4 +1,5 @@
-//! Requests that wait for the source or for the rate: they hold up nothing else, lose no byte and keep no processor busy.
+//! Requests that wait for the source or for the rate: they delay nothing else, lose no byte and keep no processor
+//! busy.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

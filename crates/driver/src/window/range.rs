@@ -1,4 +1,4 @@
-//! A range of addresses in which files come and go: what a VMM keeps for a device's shared memory.
+//! A range of addresses in which files are mapped and unmapped: the VMM's side of a device's shared memory.
 #![expect(
     unsafe_code,
     reason = "mmap over addresses of our own, and loads and stores in what it mapped"

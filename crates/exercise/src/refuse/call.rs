@@ -1,4 +1,4 @@
-//! A system call with its arguments as the kernel takes them, and what cases prepare with.
+//! A system call with its arguments as the kernel takes them, and the preparations for cases.
 
 use std::ffi::{CString, c_long};
 use std::io;

@@ -1,7 +1,7 @@
-//! System calls that the kernel refuses, one a case, each made by a process of its own as the last thing that it does.
+//! System calls that the kernel refuses, one per case, each made by its own process as its last action.
 //!
-//! They are what `innkeeper why` is tested with: each line printed says which process made which call and what it was told, so
-//! that the answers can be compared with what is known of the kernel's source.
+//! They are the test cases of `innkeeper why`. Each printed line names the process, its call and the result, so that
+//! the answers can be compared with facts from the kernel's source.
 #![expect(
     unsafe_code,
     reason = "fork, and system calls whose arguments no wrapper would let through"

@@ -1,4 +1,4 @@
-//! The file that the operations are done on.
+//! The file under test.
 
 use std::fs::{File, OpenOptions};
 use std::io;

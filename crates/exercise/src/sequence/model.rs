@@ -1,4 +1,4 @@
-//! What the file must hold: a byte vector on which the operations are trivial.
+//! The expected contents of the file: a byte vector on which the operations are trivial.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Which operations there are, and how the next one is chosen.
+//! The operations, and the choice of the next one.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What follows the header of each request, as the operation that it makes.
+//! Parses the bytes behind a request's header into an operation.
 
 use super::{Operation, Setup};
 use crate::arguments::{Arguments, malformed};

@@ -1,8 +1,9 @@
-//! When an inode was born, as a way to tell it from the next inode of its number without opening either.
+//! The birth time of an inode, which distinguishes it from the next inode with its number without opening either.
 //!
-//! The clock that file systems take that time from ticks every few milliseconds, so an inode that was looked at within a tick of its
-//! birth could be followed by another of the same number and birth. One that was looked at later cannot: whatever takes its number
-//! after that look is born later. Only such a [`Birth`], of an inode that was old enough before the look began, proves anything.
+//! The clock for birth times ticks every few milliseconds. An inode that is checked within a tick of its birth could
+//! be followed by another with the same number and birth time. An inode that is checked later cannot: any inode that
+//! takes its number after the check is born later. Therefore only such a [`Birth`], of an inode that was old enough
+//! before the check began, proves anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
-//! How many descriptors, and how much memory for directories, the guest may make the daemon hold: what the daemon needs to go on,
-//! and to take in a new VMM, stays out of its reach.
+//! Budgets of descriptors and of memory for directories that the guest can make the daemon hold. The daemon keeps
+//! enough of both to continue and to accept a new VMM.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
-//! Who the host believes a request comes from: identity, capabilities and umask of the calling thread.
+//! Credentials of a request on the host: identity, capabilities and umask of the calling thread.
 //!
-//! The raw system calls change one thread alone, so every lane can act for another caller at the same time. All changes are
-//! guards: they end with the operation, on every path.
+//! The raw system calls change only one thread, so that every lane can act for another caller at the same time. All
+//! changes are guards: they end with the operation, on every path.
 
 mod caller;
 mod daemon;

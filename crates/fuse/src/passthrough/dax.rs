@@ -1,4 +1,4 @@
-//! Files for the guest to map, and which of them it is told to map.
+//! Files that the guest can map, and the policy for which of them it should map.
 
 mod error;
 mod policy;

@@ -1,4 +1,4 @@
-//! Names: finding, making, moving and removing them.
+//! Names: lookup, creation, rename and removal.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};

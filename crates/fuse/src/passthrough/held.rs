@@ -1,5 +1,7 @@
-//! Descriptors held of an inode that is known by its handle. An inode without a name does not open by its handle on every file
-//! system (tmpfs), and dies when nobody holds it; and to open one anew for each request takes its time.
+//! Held descriptors of inodes that are known by their handles.
+//!
+//! An unlinked inode cannot be opened by its handle on every file system (tmpfs), and is freed when nothing holds it.
+//! Opening an inode anew for each request also takes time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,7 +1,7 @@
-//! How a node holds on to its inode: by a descriptor, or by a handle from which the kernel opens one.
+//! How a node refers to its inode: by a descriptor, or by a handle from which the kernel opens one.
 //!
-//! A handle costs no descriptor, but needs a file system that has them (NFS export), CAP_DAC_READ_SEARCH, and one ordinary
-//! descriptor on the inode's mount to open it from.
+//! A handle costs no descriptor, but needs a file system that supports handles (NFS export), CAP_DAC_READ_SEARCH, and
+//! one ordinary descriptor on the inode's mount to open it from.
 
 use std::collections::HashMap;
 use std::io;

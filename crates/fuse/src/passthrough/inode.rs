@@ -1,7 +1,8 @@
-//! The nodes the guest knows, with exact lookup counts.
+//! The nodes that the guest knows, with exact lookup counts.
 //!
-//! Two indexes hold the same nodes: by inode (is this one known?) and by id (what does the guest mean?). Counts change under the
-//! lock of the inode's shard alone, so a lookup that finds a node and a forget that drops it cannot pass each other.
+//! Two indexes hold the same nodes: by inode (is this inode known?) and by id (which node does the guest mean?).
+//! Counts change only under the lock of the inode's shard, so that a lookup that finds a node and a forget that drops
+//! it cannot race.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

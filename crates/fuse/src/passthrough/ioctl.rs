@@ -1,6 +1,7 @@
-//! The ioctls that act on the file alone: inode flags (lsattr, chattr) and `struct fsxattr` (project ids). Nothing else reaches the
-//! host: a driver behind an unknown command could do anything. The host lets the owner of a file move it out of a project's quota, so
-//! that who may do so is decided here.
+//! The ioctls that act on the file alone: inode flags (lsattr, chattr) and `struct fsxattr` (project ids).
+//!
+//! No other ioctl reaches the host: a driver behind an unknown command could do anything. The host allows the owner
+//! of a file to move it out of a project's quota. Therefore the permission for that is decided here.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,20 +1,21 @@
 //! A directory of the host as a file system for a guest.
 //!
-//! The guest's kernel checks permissions (virtio-fs is always mounted with `default_permissions`); the daemon sees to it that the
-//! guest reaches nothing but the share:
+//! The guest's kernel checks permissions (virtio-fs is always mounted with `default_permissions`). The daemon ensures
+//! that the guest reaches nothing outside the share:
 //!
-//! * Every operation starts at the descriptor of a node and takes at most one name, which is a single component. `openat2` follows
-//!   neither symbolic nor magic links.
-//! * Only regular files and directories are ever opened, which `opening` proves at each open: the guest opens FIFOs, sockets and
-//!   devices itself.
-//! * The guest makes the daemon hold no more descriptors than leave the daemon enough to go on: ENFILE.
-//! * File handles are made and kept here; the guest sees node ids alone.
+//! * Every operation starts at the descriptor of a node and takes at most one name, which is a single component.
+//!   `openat2` follows neither symbolic nor magic links.
+//! * Only regular files and directories are ever opened, which `opening` proves at each open: the guest opens FIFOs,
+//!   sockets and devices itself.
+//! * The guest cannot use up the descriptors that the daemon needs to continue: it gets ENFILE.
+//! * File handles are made and kept here; the guest sees only node ids.
 //!
-//! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Else all belongs to the daemon's user, and
-//! chown(2) fails as the host lets it fail.
+//! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Otherwise everything belongs to
+//! the daemon's user, and chown(2) fails as the host decides.
 //!
-//! A thread that calls in here gets a umask, a working directory and supplementary groups of its own, and keeps them: lanes should
-//! be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), since it holds `/proc/self/fd`.
+//! A thread that calls in here gets its own umask, working directory and supplementary groups, and keeps them. Lanes
+//! should therefore be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), because it holds
+//! `/proc/self/fd`.
 
 mod attr;
 mod birth;

@@ -1,4 +1,4 @@
-//! What is to be known of the file system of a mount.
+//! Properties of the file system of a mount.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;

@@ -1,5 +1,5 @@
-//! Inode numbers for a guest that sees one device where the share has several (mounts within it): tools such as tar and cp take
-//! two names with the same device and number for one file.
+//! Inode numbers for a guest that sees one device where the share has several (mounts within it). Tools such as tar
+//! and cp take two names with the same device and number for one file.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};

@@ -1,4 +1,4 @@
-//! Open files: making, reading, writing and syncing them.
+//! Open files: creation, reads, writes and sync.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

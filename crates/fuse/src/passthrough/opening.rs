@@ -1,17 +1,19 @@
-//! The one place that opens what lies in the share.
+//! The only module that opens files of the share.
 //!
-//! A guest makes device nodes and FIFOs in the share, and to open one of those acts on the host. So descriptors have types: a
-//! [`PathFd`] is of an inode of any kind and open for nothing (O_PATH); an [`OpenFd`] is open for I/O and of a regular file or
-//! directory, always. There are five ways to an `OpenFd`, and each proves the kind on the very inode that it opens:
+//! A guest makes device nodes and FIFOs in the share, and opening one of those acts on the host. Therefore
+//! descriptors have types. A [`PathFd`] is of an inode of any kind and open for nothing (O_PATH). An [`OpenFd`] is
+//! open for I/O and always of a regular file or directory. There are five ways to get an `OpenFd`, and each proves
+//! the kind on the inode that it opens:
 //!
-//! * [`CheckedPath::open`]: statx(2) of a descriptor says "regular file", and the magic link of that same descriptor is opened. An
-//!   inode never changes its kind, and a magic link leads to no other inode.
-//! * [`OpenFd::again`]: the magic link of a descriptor that is an `OpenFd` already.
-//! * [`OpenFd::directory`]: `.` exists in directories alone, and O_DIRECTORY refuses all else.
-//! * [`OpenFd::create`]: O_CREAT|O_EXCL opens nothing but the regular file that this call has made.
+//! * [`CheckedPath::open`]: statx(2) of a descriptor reports a regular file, and the magic link of that same
+//!   descriptor is opened. An inode never changes its kind, and a magic link leads to no other inode.
+//! * [`OpenFd::again`]: the magic link of a descriptor that is already an `OpenFd`.
+//! * [`OpenFd::directory`]: `.` exists only in directories, and O_DIRECTORY refuses everything else.
+//! * [`OpenFd::create`]: O_CREAT|O_EXCL opens only the regular file that this call has made.
 //! * [`OpenFd::create_unnamed`]: so does O_TMPFILE.
 //!
-//! No attributes that came by another call decide here, least of all those of a LOOKUP: the name may mean something else by now.
+//! Attributes from any other call do not count here, least of all those of a LOOKUP: the name may refer to another
+//! inode by now.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What a share may be told.
+//! Options of a share.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where a node lies, for people to read. Nodes know no path; the kernel does, of most.
+//! Paths of nodes, for people to read. Nodes know no path; the kernel knows the path of most.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

@@ -1,5 +1,5 @@
-//! A place where tests widen the gap between two system calls that look at one inode, so that another request gets in between. In
-//! the program it is nothing at all.
+//! A hook with which tests widen the gap between two system calls on one inode, so that another request gets in
+//! between. The program compiles it to nothing.
 
 /// Between two looks at an inode, or between a look at it and its opening.
 #[cfg(not(test))]

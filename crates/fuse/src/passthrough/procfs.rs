@@ -1,6 +1,7 @@
-//! `/proc/self/fd`: the way from an O_PATH descriptor to a real one, or to calls that know paths only.
+//! `/proc/self/fd`: leads from an O_PATH descriptor to a real one, or to calls that take only paths.
 //!
-//! A magic link leads to the very inode of the descriptor, a symbolic link included, and nowhere else: the guest has no say in it.
+//! A magic link leads to exactly the inode of the descriptor, even if that is a symbolic link. The guest cannot
+//! influence it.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;

@@ -1,4 +1,4 @@
-//! Reading open files, with and without waiting for their data.
+//! Reads of open files, with and without waiting for their data.
 
 use std::io::{self, ErrorKind};
 

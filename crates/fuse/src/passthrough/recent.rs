@@ -1,5 +1,5 @@
-//! Which nodes' descriptors are kept because they may be wanted again soon: those used of late, by the clock algorithm, so that a
-//! use costs no more than a flag.
+//! The choice of nodes whose descriptors are kept for reuse: recently used ones, by the clock algorithm, so that a
+//! use costs only a flag.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,4 +1,4 @@
-//! statx(2): what it says of an inode, and how FUSE carries that.
+//! statx(2): attributes of an inode, and their form in FUSE.
 
 use std::os::fd::BorrowedFd;
 

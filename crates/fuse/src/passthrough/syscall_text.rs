@@ -1,4 +1,4 @@
-//! System calls put into words, for those that failed: names quoted, flags by name.
+//! Text of failed system calls: names quoted, flags by name.
 
 use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};

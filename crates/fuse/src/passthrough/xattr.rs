@@ -1,7 +1,7 @@
 //! Extended attributes, on nodes of every kind.
 //!
-//! The calls take paths, and a symbolic link or fifo cannot be opened. The descriptor's magic link leads to the node itself, be it a
-//! symbolic link; it is named relative to the thread's working directory, `/proc/self/fd`.
+//! The calls take paths, and a symbolic link or FIFO cannot be opened. The descriptor's magic link leads to the node
+//! itself, even if that is a symbolic link. Its path is relative to the thread's working directory, `/proc/self/fd`.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! What INIT settles: the version and the features of a session.
+//! INIT: negotiates the version and the features of a session.
 
 use crate::dax;
 use crate::fs::Negotiated;

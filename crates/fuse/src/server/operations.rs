@@ -1,4 +1,4 @@
-//! Calls the file system for each operation of a session, and writes what it answers.
+//! Calls the file system for each operation of a session, and writes its answer.
 
 use guestmem::Reader;
 

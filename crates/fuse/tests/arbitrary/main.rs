@@ -1,4 +1,5 @@
-//! The body of the fuzz target `requests` on pseudo-random bytes. It counts the descriptors of the process, so it is alone in it.
+//! The body of the fuzz target `requests` on pseudo-random bytes. It counts the descriptors of the process, so that
+//! it runs alone in it.
 
 mod requests;
 

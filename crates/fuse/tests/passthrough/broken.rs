@@ -1,6 +1,6 @@
-//! A file with a page that can be neither read nor written behind one that can.
+//! A file with a page that can be neither read nor written, behind one that can.
 //!
-//! It is the memory of this process as procfs shows it, at a mapping whose file was cut: no disk has to break for it.
+//! It is the memory of this process in procfs, at a mapping whose file was truncated: no disk has to fail for it.
 
 use std::fs::{self, File};
 

@@ -1,4 +1,4 @@
-//! What new nodes look like: modes, masks, ACLs, devices.
+//! Properties of new nodes: modes, masks, ACLs, devices.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,4 +1,4 @@
-//! Threads come back to themselves, and privileges of files end with changes by the unprivileged.
+//! Threads return to their own identity, and changes by unprivileged users end the privileges of files.
 
 use std::ffi::CString;
 use std::fs;

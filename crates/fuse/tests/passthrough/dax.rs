@@ -1,4 +1,4 @@
-//! What of the share the guest may map, and how.
+//! Which files of the share the guest may map, and how.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

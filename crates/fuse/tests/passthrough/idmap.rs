@@ -1,4 +1,4 @@
-//! Callers that an idmapped mount leaves unnamed (FUSE 7.41).
+//! Callers that have no id on an idmapped mount (FUSE 7.41).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};

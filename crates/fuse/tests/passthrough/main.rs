@@ -1,4 +1,4 @@
-//! The passthrough file system on real directories, asked directly through the `FileSystem` trait.
+//! The passthrough file system on real directories, called directly through the `FileSystem` trait.
 
 mod broken;
 mod create;

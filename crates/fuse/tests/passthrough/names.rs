@@ -1,4 +1,4 @@
-//! Names, and that none leads out of the share.
+//! Names, none of which leads out of the share.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;

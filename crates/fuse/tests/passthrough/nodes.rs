@@ -1,4 +1,4 @@
-//! Lookup counts, identities, and lives of nodes without a name.
+//! Lookup counts, identities, and lifetimes of nodes without a name.
 
 use std::ffi::CString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Who may change project ids, which decide about project quotas.
+//! Permission to change project ids, which decide about project quotas.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,4 +1,4 @@
-//! A shared temporary directory and short ways to ask for things in it.
+//! A shared temporary directory and helpers for requests in it.
 
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Requests that no honest guest sends.
+//! Requests that only a hostile guest sends.
 
 use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::Errno;

@@ -1,4 +1,4 @@
-//! Every operation: what its bytes mean to the file system, and what bytes answer it.
+//! Every operation: its bytes as a call of the file system, and the answer as bytes.
 
 use std::time::Duration;
 

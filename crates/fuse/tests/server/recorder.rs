@@ -1,4 +1,4 @@
-//! A file system that writes down what it is asked and answers with made-up figures.
+//! A file system that records its calls and answers with made-up figures.
 
 use std::ffi::CStr;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! The life of a session: INIT, DESTROY, reset, and what goes on beside them.
+//! The life of a session: INIT, DESTROY, reset, and requests that run at the same time.
 
 use std::sync::mpsc;
 use std::thread;

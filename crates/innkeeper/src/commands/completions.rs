@@ -1,4 +1,4 @@
-//! `innkeeper completions`: words for a shell to complete command lines with.
+//! `innkeeper completions`: command-line completions for a shell.
 
 use clap::{Args, Command};
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! `innkeeper man`: manual pages, made from the same text as help.
+//! `innkeeper man`: manual pages, generated from the text of help.
 
 use std::fs;
 use std::io;

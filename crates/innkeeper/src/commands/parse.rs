@@ -1,4 +1,4 @@
-//! The command line as it is parsed, with suggestions only where they are right.
+//! Parses the command line, with suggestions only where they are right.
 
 use std::ffi::OsString;
 

@@ -1,5 +1,5 @@
-//! The channel between innkeeper on the host and innkeeper in the guest, over a virtio-serial port: frames of a kind, a
-//! length and so many bytes. Neither side trusts the other's lengths.
+//! The channel between innkeeper on the host and innkeeper in the guest, over a virtio-serial port: frames of a kind,
+//! a length and that many bytes. Neither side trusts the other's lengths.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! The one command of `boot ... -- COMMAND`: started, wired to the host through the channel, waited for.
+//! The one command of `boot ... -- COMMAND`: started, connected to the host through the channel, awaited.
 #![expect(
     unsafe_code,
     reason = "a session of its own and a controlling terminal can be had only between fork and exec"

@@ -1,5 +1,5 @@
-//! The guest's side of `boot`: innkeeper as the first process of the initramfs. It loads modules, mounts the root, and
-//! becomes the root's init or runs the one command.
+//! The guest's side of `boot`: innkeeper as the first process of the initramfs. It loads modules, mounts the root,
+//! and becomes the root's init or runs the one command.
 
 pub(crate) mod channel;
 mod command;

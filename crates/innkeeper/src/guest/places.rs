@@ -1,4 +1,4 @@
-//! Names that host and guest agree on.
+//! Names shared by host and guest.
 
 /// Innkeeper's path in the initramfs. The kernel starts it by this name, which nobody else calls innkeeper by.
 pub(crate) const PROGRAM: &str = "/innkeeper-guest-init";

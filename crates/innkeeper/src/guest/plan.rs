@@ -1,4 +1,4 @@
-//! What the host wants done in the guest, as a file of the initramfs.
+//! The host's plan for the guest, as a file of the initramfs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -1,4 +1,4 @@
-//! From the initramfs to the shared directory.
+//! Switches from the initramfs to the shared directory.
 
 use std::ffi::CStr;
 use std::fs;

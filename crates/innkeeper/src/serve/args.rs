@@ -1,4 +1,4 @@
-//! Options that every served device has: its socket, its rings, its process.
+//! Options of every served device: its socket, its rings, its process.
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A device for the one machine that this process starts.
+//! Serves a device for the one machine that this process starts.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What a device's subcommand and its options of `boot` have to say.
+//! The traits of a device's subcommand and of its `boot` options.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

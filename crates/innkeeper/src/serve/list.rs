@@ -1,4 +1,4 @@
-//! What follows from the list of devices, which is the one that there is.
+//! The only list of devices, and code derived from it.
 
 /// Makes the subcommands and the options of `boot` from lines that have a module and its subcommand.
 macro_rules! devices {

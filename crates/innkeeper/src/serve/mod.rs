@@ -1,7 +1,7 @@
-//! Devices served over vhost-user: on a socket of their own by a subcommand each, or to the one machine of `boot`.
+//! Devices served over vhost-user: each on its own socket by a subcommand, or to the one machine of `boot`.
 //!
-//! A device is one file or folder here, which has its options, how it is made, what QEMU calls it, and what it must be allowed on
-//! the host.
+//! A device is one file or folder here, with its options, its construction, its QEMU options, and the rights that it
+//! needs on the host.
 
 pub(crate) mod args;
 mod common_calls;

@@ -1,4 +1,4 @@
-//! What QEMU calls a device, and a command line of it to paste into a shell.
+//! QEMU's options for a device, and a command line of them to paste into a shell.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Innkeeper as its users meet it: the command is run and what it says is read.
+//! Innkeeper as its users run it: tests run the command and read its output.
 
 /// `bench`: what it prints, refuses and leaves behind.
 mod bench;

@@ -1,4 +1,4 @@
-//! The parts of a message, taken one by one: payload and files, each checked as it is taken.
+//! The parts of a message, payload and files, each checked as it is taken.
 
 use std::os::fd::OwnedFd;
 

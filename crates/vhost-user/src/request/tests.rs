@@ -1,4 +1,4 @@
-//! What is a request, and what is malformed.
+//! Valid and malformed requests.
 
 use proptest::prelude::*;
 use zerocopy::IntoBytes;

@@ -1,4 +1,4 @@
-//! A peer that breaks the framing loses its session; one that only sends nonsense is told so.
+//! A peer that breaks the framing loses its session; one that sends well-framed nonsense gets an error.
 
 use std::io::Write;
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! Our frontend and our session: every message arrives as it was meant.
+//! Our frontend and our session: every message arrives as it was sent.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! A device that does nothing but keep what it is told.
+//! A device that only records its calls.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

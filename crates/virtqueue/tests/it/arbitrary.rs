@@ -1,4 +1,4 @@
-//! Any bytes at all as rings and tables: the device half ends, and does not panic. The fuzz targets run the same body.
+//! Arbitrary bytes as rings and tables: the device half ends without a panic. The fuzz targets run the same body.
 
 use guestmem::{CursorError, Memory};
 use virtqueue::{Chain, Queue, QueueConfig};

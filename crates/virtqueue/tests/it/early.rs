@@ -1,4 +1,4 @@
-//! Interrupts in the middle of a batch: for a driver that waits, and for no other.
+//! Interrupts in the middle of a batch, only for a driver that waits.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Attackers: what no driver may do is a value, ends the queue once, and nothing else.
+//! Hostile drivers: a violation is a value that ends the queue once, and nothing else.
 
 use guestmem::{CursorError, Memory, OutOfMemory};
 use rstest::rstest;

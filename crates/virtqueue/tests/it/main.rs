@@ -1,4 +1,4 @@
-//! Device half against driver half, against a model, against another implementation, and against attackers.
+//! Device half against driver half, a model, another implementation, and hostile drivers.
 
 mod arbitrary;
 mod early;

@@ -1,5 +1,5 @@
-//! Random drivers and devices against a model that knows only what a queue promises: every chain arrives once, in order,
-//! with its bytes; every completion comes back once, with its length and its bytes.
+//! Random drivers and devices against a model of a queue's guarantees. Every chain arrives once, in order, with its
+//! bytes; every completion comes back once, with its length and its bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;

@@ -1,5 +1,5 @@
-//! The device half of a split ring against rust-vmm's `virtio-queue`: given the same driver they must see the same chains,
-//! leave the same bytes in the rings, and interrupt at the same times.
+//! The device half of a split ring against rust-vmm's `virtio-queue`. Given the same driver, both must see the same
+//! chains, leave the same bytes in the rings, and interrupt at the same times.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets on random bytes, biased so that they look like rings often enough.
+//! The bodies of the fuzz targets on random bytes, biased so that they resemble rings often enough.
 
 use std::cell::Cell;
 

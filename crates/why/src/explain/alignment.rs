@@ -1,9 +1,9 @@
-//! Names the function that made an errno from the graph alone, where nobody knows what functions returned.
+//! Names the function that made an errno from the graph alone, where return values are unknown.
 //!
-//! A call that fails goes the way of those that succeed up to some point, and then goes back: it frees, puts and unlocks what
-//! it had taken. The last function before that is the landmark. Either it failed, or its caller did after it; runs of
-//! the same functions in calls that succeeded, what functions return by their types, and whose code loads this errno
-//! tell which. No answer found so is certain.
+//! A failed call takes the path of successful calls up to some point, and then turns back: it frees, puts and unlocks
+//! what it had taken. The last function before that point is the landmark. Either the landmark failed, or its caller
+//! did after it. Three facts decide between them: runs of the same functions in calls that succeeded, the return
+//! types of functions, and which function's code loads this errno. No answer found in this way is certain.
 
 use std::collections::BTreeMap;
 

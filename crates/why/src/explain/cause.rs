@@ -1,4 +1,4 @@
-//! Which function of a tree made the errno, and what led it to that.
+//! The function of a tree that made the errno, and the reason for it.
 
 use super::certainty::Certainty;
 use crate::kernel::btf::Returns;

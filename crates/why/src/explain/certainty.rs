@@ -1,4 +1,4 @@
-//! How far an answer is to be trusted.
+//! The certainty of an answer.
 
 /// How far an answer is to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! What the host says of the requests that it refused: the log of `innkeeper share --log-errors`, as text or as JSON.
+//! The host's log of refused requests: the log of `innkeeper share --log-errors`, as text or as JSON.
 //!
-//! Guests may be able to write to it, so that any line may be anything.
+//! Guests may be able to write to it, so that any line may contain anything.
 
 use serde::Deserialize;
 

@@ -1,4 +1,5 @@
-//! Where an errno came from: the function that made it, the instruction that loaded it, and what it had been told.
+//! The origin of an errno: the function that made it, the instruction that loaded it, and the result that the
+//! function acted on.
 
 pub mod alignment;
 mod cause;

@@ -1,4 +1,4 @@
-//! Names for each failed call the function that made its errno.
+//! Names the function that made the errno, for each failed call.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Functions of the kernel that ask somebody else.
+//! Kernel functions that forward a request to a server or a device.
 
 /// Functions that ask somebody else, and who that is: an errno of theirs was made outside of this thread.
 const REMOTE: [(&str, &str); 7] = [

@@ -1,4 +1,4 @@
-//! The request to a FUSE server that was refused: what was asked, and the number by which the server's own log knows it.
+//! The refused request to a FUSE server: its operation, and the number that identifies it in the server's own log.
 
 use crate::trace::{Call, Syscall};
 use crate::words::fuse_operation_name;

@@ -1,7 +1,8 @@
-//! Functions that the tracer cannot show, as far as one may have made an errno inside of a function that it shows.
+//! Functions that the tracer cannot show, where one may have made an errno inside a function that it shows.
 //!
-//! Linux builds all of `lib/` without the tracer's hooks (`ccflags-remove` in its Makefile: `kstrtoint`, `import_iovec`), some
-//! functions are marked `notrace`, and assembler has none. What such a function returned was not seen, nor that it ran.
+//! Linux builds all of `lib/` without the tracer's hooks (`ccflags-remove` in its Makefile: `kstrtoint`,
+//! `import_iovec`), some functions are marked `notrace`, and assembler has none. Neither the return value of such a
+//! function nor its call is observed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;

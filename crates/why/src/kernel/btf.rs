@@ -1,4 +1,4 @@
-//! What functions return, from the kernel's own type information (BTF).
+//! Return types of functions, from the kernel's own type information (BTF).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What the running kernel shows of itself: its tracer, its types and symbols, its machine code, and its debug information.
+//! Information about the running kernel: its tracer, its types and symbols, its machine code, and its debug
+//! information.
 
 pub mod btf;
 pub mod code;

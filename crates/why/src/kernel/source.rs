@@ -1,4 +1,4 @@
-//! Source lines of the kernel's instructions, where the debug information of this very kernel is installed.
+//! Source lines of the kernel's instructions, if the debug information of exactly this kernel is installed.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! What the kernel logs while a call runs (`/dev/kmsg`), where that may be read: as root, or by anybody who may open the
-//! file where `kernel.dmesg_restrict` is 0.
+//! The kernel's log during a call (`/dev/kmsg`), where it is readable: for root, or for anybody who may open the file
+//! if `kernel.dmesg_restrict` is 0.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;

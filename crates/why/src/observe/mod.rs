@@ -1,5 +1,5 @@
-//! What can be seen of a command from outside of the kernel: its calls by ptrace, what they were measured against, and what
-//! the kernel logged meanwhile.
+//! Observation of a command from outside the kernel: its calls by ptrace, the context that applied to them, and the
+//! kernel's log of that time.
 
 pub mod context;
 pub(crate) mod failure;

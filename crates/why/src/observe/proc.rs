@@ -1,4 +1,4 @@
-//! Files of `/proc` that tell of a process, in which names may have any bytes.
+//! Files of `/proc` about a process, in which names may have any bytes.
 
 use std::fs;
 use std::io;

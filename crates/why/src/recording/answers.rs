@@ -1,4 +1,4 @@
-//! What a recording says of the failures in it.
+//! Answers from a recording about its failures.
 
 use std::collections::BTreeSet;
 

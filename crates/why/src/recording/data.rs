@@ -1,4 +1,4 @@
-//! The recording as a file has it, and the system calls in it.
+//! The file format of a recording, and the system calls in it.
 
 use std::collections::BTreeMap;
 

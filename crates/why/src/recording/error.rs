@@ -1,4 +1,4 @@
-//! Why a recording cannot be read or explained.
+//! Reasons why a recording cannot be read or explained.
 
 use crate::kernel::code;
 use crate::kernel::ring_buffer::FormatError;

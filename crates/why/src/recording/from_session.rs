@@ -1,4 +1,4 @@
-//! Makes a recording of what a session of the tracer saw: the pages of failed calls, with what it takes to read them.
+//! Makes a recording from a session of the tracer: the pages of failed calls, with everything needed to read them.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What the code of the kernel that runs here says of functions.
+//! Facts about functions from the code of the running kernel.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! All that was seen of one command, in one file: it can be explained elsewhere, later, without privilege.
+//! All observations of one command, in one file: it can be explained elsewhere, later, without privilege.
 
 mod answers;
 mod data;

@@ -1,4 +1,5 @@
-//! What a trace holds: the system calls of each thread, each with the functions it ran through and what probes got there.
+//! The contents of a trace: the system calls of each thread, each with the functions it ran through and the values
+//! that probes read.
 
 mod call_tree;
 mod reader;

@@ -1,4 +1,4 @@
-//! Reads raw pages: to the system calls of each thread, with the functions that each ran through.
+//! Parses raw pages into the system calls of each thread, each with the functions that it ran through.
 
 use std::collections::{BTreeMap, BTreeSet};
 

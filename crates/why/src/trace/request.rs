@@ -1,4 +1,4 @@
-//! A request to a FUSE server, as the tracer saw it.
+//! A request to a FUSE server, as the tracer recorded it.
 
 /// A request as the tracer saw it leave.
 #[derive(Clone, Debug, PartialEq, Eq)]

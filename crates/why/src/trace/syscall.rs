@@ -1,4 +1,4 @@
-//! One system call, with all that was seen of it.
+//! One system call, with all observations of it.
 
 use super::call_tree::Tree;
 use super::request::Request;

@@ -1,4 +1,4 @@
-//! Names of errnos, as the manual has them.
+//! Names of errnos, as in the manual.
 
 /// The numbers that x86-64 and arm64 share.
 const ERRNOS: &[(i32, &str)] = &[

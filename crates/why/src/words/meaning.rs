@@ -1,4 +1,5 @@
-//! What an errno says, in a sentence of this project's own: for calls whose manual page is not installed or says nothing.
+//! The meaning of an errno, in a sentence of this project's own: for calls whose manual page is not installed or does
+//! not mention it.
 
 /// Names and sentences, in the order of the numbers.
 #[rustfmt::skip] // A table.

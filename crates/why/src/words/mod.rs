@@ -1,6 +1,6 @@
-//! Names and explanations in words: of errnos and system calls, of what the manual says, and of what to do.
+//! Names and explanations: of errnos and system calls, from the manual, and of remedies.
 //!
-//! Tables and manual pages only; nothing here looks at a process or at the kernel.
+//! Tables and manual pages only; nothing here reads a process or the kernel.
 
 mod errnos;
 mod fuse_operations;

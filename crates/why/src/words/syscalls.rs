@@ -1,4 +1,4 @@
-//! Names of system calls, as the manual has them.
+//! Names of system calls, as in the manual.
 
 /// Numbers on x86-64.
 const SYSCALLS: &[(u64, &str)] = &[

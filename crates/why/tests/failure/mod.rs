@@ -1,4 +1,4 @@
-//! A failed call of which nothing else is known.
+//! A failed call without any further observation.
 
 use why::context::Context;
 use why::ptrace::{AUDIT_X86_64, Failure, Outcome};

@@ -1,4 +1,4 @@
-//! Calls that a test makes itself, in a process of its own.
+//! Calls that a test makes itself, in a separate process.
 
 use why::ptrace::{Report, run};
 

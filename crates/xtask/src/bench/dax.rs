@@ -1,4 +1,4 @@
-//! Who keeps a file in memory while a guest reads it: the guest, the host or both.
+//! Where a file is cached while a guest reads it: in the guest, on the host or both.
 
 use std::fs::{self, File};
 use std::io::Write as _;

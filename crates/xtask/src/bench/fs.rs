@@ -1,4 +1,4 @@
-//! Innkeeper, virtiofsd and the host over the ring and through a mount, held against what innkeeper is to reach.
+//! Innkeeper, virtiofsd and the host over the ring and through a mount, compared with innkeeper's targets.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measurements, which the tests do not make.
+//! `cargo xtask bench`: measurements that are not part of the tests.
 
 mod dax;
 mod fs;

@@ -1,4 +1,4 @@
-//! What innkeeper is to reach beside virtiofsd, and whether it does.
+//! Innkeeper's performance targets relative to virtiofsd, and whether it meets them.
 
 use std::fmt::Write as _;
 

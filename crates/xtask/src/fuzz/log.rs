@@ -1,4 +1,4 @@
-//! What libFuzzer prints while it runs, reduced to figures.
+//! libFuzzer's output, reduced to figures.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

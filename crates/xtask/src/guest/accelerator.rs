@@ -1,4 +1,4 @@
-//! Whether QEMU can use KVM on this machine: only a guest that ran tells.
+//! Detects whether QEMU can use KVM on this machine, by running a guest.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A running virtual machine, QEMU or User-Mode Linux, and what its guest prints on the console.
+//! A running virtual machine, QEMU or User-Mode Linux, and its guest's console output.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,5 @@
-//! A real Linux guest: QEMU or User-Mode Linux and one daemon a share, with the root in a directory and the job in a shell script.
+//! A real Linux guest: QEMU or User-Mode Linux and one daemon per share, with the root in a directory and the job in
+//! a shell script.
 
 pub(crate) mod accelerator;
 pub(crate) mod console;

@@ -1,4 +1,4 @@
-//! The QEMU command line of a guest with shares, and what tells guests apart.
+//! The QEMU command line of a guest with shares, and the differences between guests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The guest's root: static busybox, GNU programs where busybox's do not do, and our init.
+//! The guest's root: static busybox, GNU programs where busybox's do not suffice, and our init.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -1,4 +1,4 @@
-//! Guest kernels out of Debian packages, unpacked and never installed on the host.
+//! Guest kernels from Debian packages, unpacked and never installed on the host.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: everything that tests, benchmarks and the demo need, made once for each machine.
+//! `cargo xtask setup`: everything that tests, benchmarks and the demo need, made once per machine.
 
 mod busybox;
 mod kernel;

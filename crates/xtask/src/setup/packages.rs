@@ -1,4 +1,4 @@
-//! Debian packages, through apt as the machine has it configured.
+//! Debian packages, through apt as the machine configures it.
 
 use std::cell::Cell;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A newer QEMU than the host's release has, from its own Debian tree, without touching the host's packages.
+//! A newer QEMU than the host's release has, from its own Debian tree, without changes to the host's packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! User-Mode Linux: a Linux kernel that runs as a process of the host and is a vhost-user front end by itself.
+//! User-Mode Linux: a Linux kernel that runs as a process of the host and is itself a vhost-user front end.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -1,4 +1,4 @@
-//! Compares a copy with its original: all that a program can see, except who made it when.
+//! Compares a copy with its original: everything visible to a program, except creator and creation time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};

@@ -1,4 +1,4 @@
-//! The table against a map of single pages, through a front end that keeps vhost-user's rules.
+//! The table against a map of single pages, through a front end that enforces vhost-user's rules.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

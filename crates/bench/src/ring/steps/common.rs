@@ -1,4 +1,4 @@
-//! What the operations of one lane have in common.
+//! Code shared by the operations of one lane.
 
 use std::fs::File;
 use std::sync::Arc;

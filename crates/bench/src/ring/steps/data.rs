@@ -1,4 +1,4 @@
-//! Reads and writes in files that are open.
+//! Reads and writes in open files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! The listing of a directory with the attributes of its entries.
+//! Listing of a directory with the attributes of its entries.
 
 use std::sync::Arc;
 

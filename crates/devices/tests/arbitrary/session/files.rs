@@ -1,4 +1,4 @@
-//! Files that a front end may send, right ones and wrong ones.
+//! Files that a front end may send, valid and invalid ones.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;

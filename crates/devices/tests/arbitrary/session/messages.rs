@@ -1,4 +1,4 @@
-//! Bytes as messages of a front end.
+//! Arbitrary bytes as messages of a front end.
 
 use vhost_user::ProtocolFeatures;
 use vhost_user::message::{FLAG_NEED_REPLY, MemoryRegion, RequestCode, VringState};

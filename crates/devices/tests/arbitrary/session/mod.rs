@@ -1,5 +1,5 @@
-//! Any bytes at all as a vhost-user session: the daemon answers or closes the connection, and afterwards it has as many descriptors,
-//! threads and mappings as before. The fuzz target `session` runs the same body.
+//! Arbitrary bytes as a vhost-user session: the daemon answers or closes the connection, and leaks no descriptors,
+//! threads or mappings. The fuzz target `session` runs the same body.
 
 mod files;
 mod messages;

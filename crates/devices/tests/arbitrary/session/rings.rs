@@ -1,4 +1,5 @@
-//! The driver's half of two queues, in a file that the front end shares: requests go in, and nobody looks for answers before the end.
+//! The driver half of two queues, in a file that the front end shares: it posts requests and reads no answers before
+//! the end.
 
 use driver::fs::{ROOT, Request, Requests, opcode};
 use vhost_user::message::{RequestCode, VringAddress, VringState};

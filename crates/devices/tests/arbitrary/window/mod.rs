@@ -1,5 +1,5 @@
-//! Any bytes at all as mappings in a DAX window whose front end refuses some: nothing is mapped over anything else, nothing is unmapped
-//! in part, and the guest sees what a model of the window says. The fuzz target `window` runs the same body.
+//! Arbitrary bytes as mappings in a DAX window whose front end refuses some. No mapping overlaps another, none is
+//! unmapped in part, and the guest's view agrees with a model. The fuzz target `window` runs the same body.
 
 use std::os::unix::fs::FileExt;
 

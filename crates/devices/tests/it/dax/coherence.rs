@@ -1,4 +1,4 @@
-//! The guest's loads and stores, the guest's requests and the host's reads and writes are of the same pages.
+//! The guest's loads and stores, the guest's requests and the host's reads and writes use the same pages.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! What a window holds after mappings were put in, over one another, and taken out.
+//! Contents of a window after mappings were added, overlapped and removed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

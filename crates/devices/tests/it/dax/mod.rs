@@ -1,4 +1,4 @@
-//! Files mapped into the window: what the guest loads and stores there is what the host's file holds.
+//! Files mapped into the window: the guest's loads and stores there act on the host's file.
 
 mod coherence;
 mod mapping;

@@ -1,4 +1,4 @@
-//! A window much smaller than the file that is used through it.
+//! Random access to a file through a window much smaller than the file.
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! What cannot be mapped: the guest gets an errno for that request, and everything else goes on.
+//! Refused mappings: the guest gets an errno for that request, and everything else continues.
 
 use std::fs::{self, File};
 use std::path::Path;

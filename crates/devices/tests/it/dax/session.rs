@@ -1,4 +1,4 @@
-//! The end of sessions and connections empties the window, and a front end without an answer holds up nobody else.
+//! The end of sessions and connections empties the window, and a front end that does not answer delays no other.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Acting as the caller: what is made belongs to it.
+//! Acting as the caller: new files belong to the caller.
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{

@@ -1,4 +1,4 @@
-//! The daemon's own identity: what it may do with it, how a thread is made ready to leave it, and the way back.
+//! The daemon's own identity: its rights, the preparation of a thread to leave it, and the return to it.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,5 @@
-//! Dropping set-user-id and set-group-id where contents change: a thread without CAP_FSETID, in a group that keeps what must stay.
+//! Drops set-user-id and set-group-id when contents change: in a thread without CAP_FSETID, in a group that keeps the
+//! bits that must stay.
 
 use std::os::fd::BorrowedFd;
 

@@ -1,4 +1,4 @@
-//! What a thread is while a guard lives, and that it is itself again afterwards.
+//! A thread's identity while a guard lives, and its return afterwards.
 
 use std::os::fd::AsFd;
 

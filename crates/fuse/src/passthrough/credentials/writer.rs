@@ -1,4 +1,4 @@
-//! Writing as anybody but root, for the blocks that file systems keep for root.
+//! Writing as a user other than root, because file systems reserve blocks for root.
 
 use rustix::process::Uid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_uid};

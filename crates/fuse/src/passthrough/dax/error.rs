@@ -1,4 +1,4 @@
-//! What a host can lack for views of files.
+//! Reasons why a host cannot provide views of files.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Which files a guest is told to map.
+//! The policy for which files a guest should map.
 
 use rustix::fs::{FileType, Statx};
 

@@ -1,8 +1,8 @@
-//! The thread that answers for the file system of views.
+//! The thread that serves the file system of views.
 //!
-//! It has a descriptor table of its own, which holds the only descriptor of the FUSE connection: however this thread or the process
-//! ends, the connection ends with it, and nobody waits for an answer that will not come. In a shared table a thread killed while it
-//! waits here would keep the connection open that it waits for.
+//! Its own descriptor table holds the only descriptor of the FUSE connection. However this thread or the process
+//! ends, the connection ends with it, and nothing waits for an answer that never comes. In a shared table, a thread
+//! that is killed while it waits here would keep open the very connection it waits for.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -1,12 +1,13 @@
-//! Views: files of a private FUSE mount that look endless, whose mappings are mappings of a host file.
+//! Views: files of a private FUSE mount that appear endless and whose mappings are mappings of a host file.
 //!
-//! QEMU (11.1) maps nothing behind the end of a file, and takes an empty file for one to be filled. mmap(2) knows no such limit, and
-//! Linux as a guest maps 2 MiB at a time, over the end of most files. So the front end gets a view in place of the file: its length
-//! is nearly 2^63, and its mmap is handed through by the kernel to the file itself (FUSE passthrough, Linux 6.9). Both see the
-//! same page cache.
+//! QEMU (11.1) maps nothing behind the end of a file, and takes an empty file for one to be filled. mmap(2) has no
+//! such limit, and Linux as a guest maps 2 MiB at a time, over the end of most files. Therefore the front end gets a
+//! view in place of the file. The view's length is nearly 2^63, and the kernel passes its mmap through to the file
+//! itself (FUSE passthrough, Linux 6.9). Both use the same page cache.
 //!
-//! The mount is attached nowhere: no path leads to it, and it goes away with its last descriptor or mapping. A view has a name only
-//! while it is being opened, by which the file and the open(2) find each other, and lives as long as something refers to it.
+//! The mount is attached nowhere: no path leads to it, and it goes away with its last descriptor or mapping. A view
+//! has a name only while it is being opened, to match the file with the open(2). It lives as long as something refers
+//! to it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,8 +1,8 @@
-//! Names that change their kind under the feet of every operation that opens something: two devices of one directory, two queues
-//! each. Whatever the order, nothing but regular files and directories is ever opened for I/O, and what a LOOKUP answers is of one
-//! inode.
+//! Names whose kind changes during every operation that opens something: two devices of one directory, two queues
+//! each.
 //!
-//! `INNKEEPER_TEST_TURNS` sets the number of requests for each kind of identity.
+//! In any order, only regular files and directories are ever opened for I/O, and the answer to a LOOKUP describes one
+//! inode. `INNKEEPER_TEST_TURNS` sets the number of requests for each kind of identity.
 
 use std::collections::VecDeque;
 use std::env;

@@ -1,4 +1,4 @@
-//! The input of a fuzz target, taken apart from the front.
+//! The input of a fuzz target, consumed from the front.
 
 /// What is left of the input. Behind its end there are zeros.
 pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);

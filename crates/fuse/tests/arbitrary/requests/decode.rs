@@ -1,5 +1,5 @@
-//! Bytes as requests: names from a small pool, nodes and handles that the guest knows, numbers near the edges, and now and then a
-//! request that is not as long as it says.
+//! Decodes bytes as requests: names from a small pool, nodes and handles that the guest knows, numbers near the
+//! edges. Some requests have a wrong length.
 
 use fuse::deferred::OnBlock;
 use fuse::wire::{self, InitFlags, Opcode};

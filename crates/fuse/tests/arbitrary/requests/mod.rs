@@ -1,5 +1,6 @@
-//! Any bytes at all as a sequence of FUSE requests to a shared directory: replies are well-formed, nothing outside of the share
-//! changes, no device is opened, and every thread remains what it was. The fuzz target `requests` runs the same body.
+//! Arbitrary bytes as a sequence of FUSE requests to a shared directory. Replies are well-formed, nothing outside the
+//! share changes, no device is opened, and every thread keeps its identity. The fuzz target `requests` runs the same
+//! body.
 
 mod bytes;
 mod decode;

@@ -1,4 +1,4 @@
-//! What must be true after every request, and of every reply.
+//! Properties that must hold after every request, and for every reply.
 
 use std::ffi::CStr;
 use std::fs;

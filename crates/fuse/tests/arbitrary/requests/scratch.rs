@@ -1,4 +1,4 @@
-//! A directory to share, empty, with files beside it that nobody may touch.
+//! An empty directory to share, with files beside it that must not be touched.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,4 +1,4 @@
-//! Whether QEMU can use KVM here.
+//! Detects whether QEMU can use KVM here.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! What the guest says on its serial console, watched for the lines that tell why it came to nothing.
+//! The output of the guest's serial console, searched for the lines that explain a failed boot.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! An initramfs archive: cpio in "newc" form, as the kernel's initramfs/buffer-format document lays it down.
+//! An initramfs archive: cpio in "newc" form, as the kernel's initramfs/buffer-format document defines it.
 
 /// The archive being written.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! How the guest comes from its kernel to its root: by the kernel alone, or by an initramfs.
+//! How the guest gets from its kernel to its root: by the kernel alone, or by an initramfs.
 
 use std::fs::File;
 use std::io::{Seek, Write};

@@ -1,5 +1,5 @@
-//! The initramfs of a guest that cannot mount its root by itself, or that is to run one command: innkeeper as `/init`,
-//! what it needs to run, and the modules.
+//! The initramfs of a guest that cannot mount its root by itself, or that runs one command: innkeeper as `/init`, its
+//! dependencies, and the modules.
 
 use std::io;
 use std::path::{Component, Path};

@@ -1,4 +1,4 @@
-//! Which kernel to boot, and what release it is.
+//! The choice of the kernel to boot, and its release.
 
 use std::fs::File;
 use std::io;

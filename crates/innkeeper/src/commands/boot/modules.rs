@@ -1,4 +1,4 @@
-//! Which modules a kernel must load before it can use virtio-fs.
+//! The modules that a kernel must load before it can use virtio-fs.
 
 use std::io;
 use std::path::Path;

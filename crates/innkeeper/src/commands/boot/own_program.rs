@@ -1,5 +1,5 @@
-//! Innkeeper's own program as something that runs in another root: the guest's first process is innkeeper itself, so
-//! that no C compiler and no busybox is needed to make an initramfs.
+//! Innkeeper's own program, packed to run in another root: the guest's first process is innkeeper itself, so that an
+//! initramfs needs neither a C compiler nor busybox.
 #![expect(
     unsafe_code,
     reason = "dl_iterate_phdr(3) is the only list of the loader's files that needs no other program"

@@ -1,4 +1,4 @@
-//! The root directory as a place to look for the kernel and its modules.
+//! The root directory as a source of the kernel and its modules.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The user's terminal while the guest has it.
+//! The user's terminal while the guest uses it.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Between the guest and the user: threads that pass bytes on, and report what matters as events.
+//! Threads between the guest and the user: they pass bytes on, and report important ones as events.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

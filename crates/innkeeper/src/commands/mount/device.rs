@@ -1,4 +1,4 @@
-//! /dev/fuse, and a mount of which it is the other end.
+//! /dev/fuse, and a mount that is served through it.
 #![expect(unsafe_code, reason = "an ioctl has no safe wrapper among our dependencies")]
 
 use std::fs;

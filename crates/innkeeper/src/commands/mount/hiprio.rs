@@ -1,7 +1,8 @@
-//! The high-priority queue, which takes what has no reply: FORGET, BATCH_FORGET and INTERRUPT (VIRTIO 1.2 5.11.2).
+//! The high-priority queue for messages without a reply: FORGET, BATCH_FORGET and INTERRUPT (VIRTIO 1.2 5.11.2).
 //!
-//! Any thread may read such a message, so the queue is shared. Nobody waits for its answers: chains are taken back when the next
-//! message needs a place. Nor does a message wait for the daemon on a thread that has requests to relay: it is kept until there is a place.
+//! Any thread may read such a message, so that the queue is shared. Nothing waits for its answers: chains are
+//! reclaimed when the next message needs a buffer. No thread that has requests to relay waits for the daemon because
+//! of such a message: the message is kept until a buffer is free.
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;

@@ -1,7 +1,7 @@
-//! Where a request and its reply lie in a place of the shared RAM, and how much space a reply gets.
+//! Layout of a request and its reply in the shared RAM, and the space for a reply.
 //!
-//! The data of a WRITE and of a READ begin on a page, as they do when a kernel in a virtual machine sends pages of its cache: a
-//! daemon that opens files with O_DIRECT needs that.
+//! The data of a WRITE and of a READ begin on a page, as they do when a kernel in a virtual machine sends pages of
+//! its cache. A daemon that opens files with O_DIRECT needs that.
 
 use fuse::wire::{self, Opcode};
 

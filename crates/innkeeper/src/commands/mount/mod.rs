@@ -1,7 +1,8 @@
 //! `innkeeper mount`: a virtio-fs without a virtual machine.
 //!
-//! The kernel's FUSE and a vhost-user-fs daemon speak the same messages. [`worker`] carries them between /dev/fuse and a virtqueue,
-//! a thread a queue; [`session`] has both ends agree; [`device`] is the mount itself; [`supervisor`] waits for the end.
+//! The kernel's FUSE and a vhost-user-fs daemon use the same messages. [`worker`] carries them between /dev/fuse and
+//! a virtqueue, one thread per queue; [`session`] negotiates between both ends; [`device`] is the mount itself;
+//! [`supervisor`] waits for the end.
 
 pub(crate) mod args;
 mod device;

@@ -1,4 +1,4 @@
-//! The beginning and the end of a FUSE session, which are not just handed on.
+//! The beginning and the end of a FUSE session, which are not merely relayed.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

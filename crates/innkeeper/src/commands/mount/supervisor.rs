@@ -1,4 +1,4 @@
-//! Waits for what ends a mount: umount(8), a signal, the end of the daemon, or trouble in a worker.
+//! Waits for the events that end a mount: umount(8), a signal, the end of the daemon, or a failed worker.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What ends a worker of a mount.
+//! Errors that end a worker of a mount.
 
 use std::io;
 

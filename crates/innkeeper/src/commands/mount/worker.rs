@@ -1,8 +1,8 @@
-//! One queue at work: requests from /dev/fuse to the ring, replies from the ring to /dev/fuse.
+//! The worker of one queue: relays requests from /dev/fuse to the ring, and replies from the ring to /dev/fuse.
 //!
-//! The kernel copies a request straight into RAM that the daemon sees, and a reply straight out of it. A reply's header is checked
-//! as it lies there, although the daemon can change it afterwards: what it could forge so are replies to its own file system, which
-//! it makes anyway.
+//! The kernel copies a request straight into RAM that the daemon maps, and a reply straight out of it. A reply's
+//! header is checked in place, although the daemon can change it afterwards. It could only forge replies to its own
+//! file system, which it makes anyway.
 
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! What is told of one failed call, whatever form it is printed in.
+//! The account of one failed call, independent of its output format.
 
 use serde::Serialize;
 use why::Certainty;

@@ -1,4 +1,4 @@
-//! `why --doctor`: which way a run would take here, and what it would take for a better one.
+//! `why --doctor`: the method that a run would use here, and the requirements of a better one.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

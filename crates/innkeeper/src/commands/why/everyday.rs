@@ -1,4 +1,4 @@
-//! Failures of everyday kinds, which programs make on purpose: they hide the one that matters.
+//! Everyday failures, which programs cause on purpose: they hide the one that matters.
 
 use why::context::has_a_limit;
 use why::ptrace::{Failure, Outcome};

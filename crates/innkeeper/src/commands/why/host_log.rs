@@ -1,4 +1,4 @@
-//! The host's log of errors, as a guest finds it in the share.
+//! The host's error log, as a guest finds it in the share.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

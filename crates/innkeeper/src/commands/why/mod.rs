@@ -1,4 +1,4 @@
-//! `innkeeper why`: which system calls of a command failed, and which function of the kernel refused them.
+//! `innkeeper why`: the failed system calls of a command, and the kernel functions that refused them.
 
 mod account;
 pub(crate) mod args;

@@ -1,4 +1,4 @@
-//! The report: which failures are told, and how they are printed.
+//! The report: the selection of failures, and their output.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The command line of `share`, and what `boot` takes of it.
+//! The command line of `share`, and the part of it that `boot` takes.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What to tell QEMU and the guest of a share.
+//! QEMU's options for a share, and the guest's mount command.
 
 use super::args::Export;
 use crate::serve::qemu::{QemuDevice, option_value, shell_word};

@@ -1,4 +1,5 @@
-//! Which basic blocks of a function were run, where each of them was probed, and the conditional jump that led to the errno.
+//! The basic blocks of a function that were run, where each of them was probed, and the conditional jump that led to
+//! the errno.
 
 use super::exact::Jump;
 use super::hits::{hits, making};

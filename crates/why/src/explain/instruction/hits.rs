@@ -1,4 +1,4 @@
-//! Which probed instructions one run of a function went through.
+//! The probed instructions that one run of a function reached.
 
 use crate::explain::origin::{Answer, Origin};
 use crate::trace::{Call, Syscall};

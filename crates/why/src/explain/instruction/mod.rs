@@ -1,7 +1,7 @@
-//! Which instruction of the function that made an errno loaded it, and which test led there.
+//! The instruction that loaded an errno in the function that made it, and the test that led there.
 //!
-//! What a first run of a command named is looked up in the kernel's code; probes on what was found there then see a
-//! second run.
+//! The function that a first run of a command named is looked up in the kernel's code. Probes on the instructions
+//! found there then observe a second run.
 
 mod coverage;
 mod exact;

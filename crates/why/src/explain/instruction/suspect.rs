@@ -1,4 +1,4 @@
-//! A function that made an errno, its instructions that load it, and which of them are probed.
+//! A function that made an errno, its instructions that load the errno, and which of them are probed.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! AArch64: of its instructions those that load numbers and those that jump (Arm Architecture Reference Manual, C4.1).
+//! AArch64: decodes the instructions that load numbers and those that jump (Arm Architecture Reference Manual, C4.1).
 
 use super::compared::Compared;
 use super::instruction::{Decoder, Does, Instruction};

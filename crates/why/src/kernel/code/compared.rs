@@ -1,4 +1,4 @@
-//! What a conditional jump is about: two values that the instruction before it compares.
+//! The operands of a conditional jump: two values that the instruction before it compares.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What an instruction does to the values of a function, as far as one value is to be followed.
+//! The effect of an instruction on the values of a function, as far as needed to follow one value.
 
 /// What one instruction writes and decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! What becomes of an errno once it is loaded: whether it is returned in any case, or which tests decide that later.
+//! The path of an errno after it is loaded: whether it is returned in any case, or which tests decide that later.
 //!
-//! Compilers load an errno in advance, where the source sets a variable first, and overwrite it when all went well. Then
-//! not the test before the load is the one that failed, but the last one after which nothing overwrites it.
+//! Compilers load an errno in advance, where the source sets a variable first, and overwrite it if all went well.
+//! Then the failed test is not the one before the load, but the last one after which nothing overwrites the errno.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! How control flows inside one function.
+//! Control flow inside one function.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The kernel's memory, from `/proc/kcore`: an ELF file whose program headers say what lies where.
+//! The kernel's memory, from `/proc/kcore`: an ELF file whose program headers give the addresses.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,8 +1,8 @@
 //! Machine code of the kernel: where a function makes an errno, and which jumps lead there.
 //!
-//! A compiler makes of `return -EINVAL` an instruction that loads -22, and often of several such statements one. The
-//! jumps to it, each behind a test of its own, then tell them apart. Where it loads the errno before it tests anything,
-//! what is done with it after does.
+//! A compiler turns `return -EINVAL` into an instruction that loads -22, and often several such statements into one.
+//! The jumps to it, each behind its own test, then distinguish them. If the compiler loads the errno before any test,
+//! the code after the load distinguishes them.
 
 mod arm64;
 mod compared;

@@ -1,4 +1,4 @@
-//! What a tracer can do, and whether it is free.
+//! Abilities of a tracer, and whether it is free.
 
 use std::fs;
 use std::process;

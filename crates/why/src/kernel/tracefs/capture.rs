@@ -1,4 +1,4 @@
-//! Takes raw pages out of the ring buffers while a session runs.
+//! Reads raw pages from the ring buffers while a session runs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,4 @@
-//! Why the tracer cannot be used.
+//! Reasons why the tracer cannot be used.
 
 use std::io;
 use std::path::PathBuf;

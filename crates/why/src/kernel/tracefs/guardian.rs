@@ -1,7 +1,7 @@
-//! The process that puts tracefs back, whatever becomes of the one that traces.
+//! The guardian: a process that restores tracefs, however the tracing process ends.
 //!
-//! It waits for the lock of the session's journal, which it gets when the session ends, also when that is
-//! killed. There is no other way back: a normal end gives up the lock and waits.
+//! It waits for the lock of the session's journal, which it gets when the session ends, even if the session is
+//! killed. There is no other restore path: a normal end releases the lock and waits.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

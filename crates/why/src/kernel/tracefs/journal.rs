@@ -1,8 +1,8 @@
-//! The journal of a session: how each change is taken back, written before it is made.
+//! The journal of a session: how each change is undone, written before the change is made.
 //!
-//! It is a file under a lock that the session holds. Whoever gets the lock and finds steps takes them back: the session's
-//! guardian as soon as the session is gone, or, if both were killed, the next session on this machine. It lies where it is
-//! gone with the kernel that it speaks of.
+//! It is a file under a lock that the session holds. A process that gets the lock and finds steps undoes them: the
+//! session's guardian as soon as the session is gone, or, if both were killed, the next session on this machine. The
+//! file lies where it disappears when its kernel does.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, Write};

@@ -1,6 +1,7 @@
-//! The kernel's function tracer, by way of tracefs: what it can do here, one session of it, and what is put back after.
+//! The kernel's function tracer, through tracefs: its abilities here, one session of it, and the restored state
+//! afterwards.
 //!
-//! Every change is told to a [`guardian`] before it is made, so that tracefs is as before also after `kill -9`.
+//! Every change is reported to a [`guardian`] before it is made, so that tracefs is restored even after `kill -9`.
 
 mod ability;
 mod capture;

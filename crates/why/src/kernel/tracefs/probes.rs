@@ -1,4 +1,4 @@
-//! The events that a session makes by probes of its own.
+//! The probe events of a session.
 
 use std::collections::BTreeSet;
 

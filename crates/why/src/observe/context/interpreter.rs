@@ -1,6 +1,6 @@
-//! What a program needs to be executed: the interpreter of a script, the loader of a program in ELF.
+//! The interpreter of a program: that of a script, or the loader of an ELF program.
 //!
-//! If that is missing, execve() says ENOENT of a file that is there.
+//! If it is missing, execve() returns ENOENT for an existing file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -1,5 +1,5 @@
-//! What a failed call is measured against: limits, capabilities, settings, mounts. It is read while the thread is stopped at
-//! the end of the call, so that it is as the kernel saw it.
+//! The context of a failed call: limits, capabilities, settings, mounts. It is read while the thread is stopped at
+//! the end of the call, so that it agrees with the kernel's view.
 
 mod interpreter;
 mod mounts;

@@ -1,4 +1,4 @@
-//! The mounts that a thread sees (`/proc/PID/mountinfo`), and which of them a file is on.
+//! The mounts of a thread (`/proc/PID/mountinfo`), and which of them a file is on.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a call is about.
+//! The object of a call.
 
 use std::path::PathBuf;
 

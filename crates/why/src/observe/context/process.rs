@@ -1,4 +1,4 @@
-//! What a process may, by its limits and its credentials.
+//! The rights of a process, by its limits and its credentials.
 
 use std::collections::BTreeMap;
 use std::fs;

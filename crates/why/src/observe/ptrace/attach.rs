@@ -1,4 +1,4 @@
-//! Attaches to a process that runs already, and lets it go again as it was.
+//! Attaches to a running process, and detaches without changing it.
 
 use std::collections::BTreeSet;
 use std::io;

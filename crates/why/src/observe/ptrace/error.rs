@@ -1,4 +1,4 @@
-//! Why nothing could be traced.
+//! Reasons why nothing could be traced.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The failed calls that are kept: the first and the last ones, since a command in a loop must not fill the memory.
+//! The failed calls that are kept: the first and the last ones, because a command in a loop must not fill the memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,4 +1,4 @@
-//! Runs a command under ptrace, or attaches to a process, and collects the system calls that failed. Needs no privilege.
+//! Runs a command under ptrace, or attaches to a process, and collects the failed system calls. Needs no privilege.
 
 mod arguments;
 mod attach;

@@ -1,4 +1,4 @@
-//! Why a process cannot be attached to: what can be seen before anything is done, and what the kernel's refusal means.
+//! Reasons why a process cannot be attached to: those visible beforehand, and the meaning of the kernel's refusal.
 
 use std::fs;
 use std::io;

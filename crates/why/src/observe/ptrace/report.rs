@@ -1,4 +1,4 @@
-//! What a trace of a command or process ends in.
+//! The report of a trace of a command or process.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Rights that a program's file would give it, and that the kernel does not give to what a user traces.
+//! Rights of a program's file that the kernel does not grant if a user traces the program.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The system calls that ptrace takes, each made safe to call.
+//! Safe wrappers for the system calls of ptrace.
 #![expect(unsafe_code, reason = "fork, ptrace and waitpid have no safe interface")]
 
 use std::ffi::CString;

@@ -1,4 +1,4 @@
-//! What becomes of a thread's calls: a result does not always tell, and what comes after it does.
+//! The outcome of a thread's calls: the result alone does not always show it, but later events do.
 
 use super::sys::{Exit, Place, Syscall};
 use crate::observe::failure::AUDIT_X86_64;

@@ -1,4 +1,4 @@
-//! Follows traced threads from stop to stop, and keeps the calls of theirs that failed.
+//! Follows traced threads from stop to stop, and keeps their failed calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,4 +1,4 @@
-//! Waiting with an end: for a traced thread's stop, for a signal that says to let go, or for a moment in time.
+//! Waits for a traced thread's stop, for a signal to detach, or for a point in time.
 #![expect(unsafe_code, reason = "signal handlers, eventfd and poll have no safe interface")]
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Who is told of calls while they happen.
+//! Listeners for calls while they happen.
 
 /// Is told of the command's calls as they happen; the thread that a call is of is stopped meanwhile.
 pub trait Watch {

@@ -1,4 +1,4 @@
-//! Which values may have decided, by what was called: where no kernel function was seen, or none that a hint is known of.
+//! Values that may have decided, by system call: where no kernel function was observed, or none that has a hint.
 
 use super::fact::Fact::{self, Capability, Limit, Mount, Seccomp, Setting, User};
 

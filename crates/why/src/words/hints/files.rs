@@ -1,4 +1,4 @@
-//! Paths, files and what is in them.
+//! Paths, files and their contents.
 
 use super::fact::Fact::{Capability, Limit, Mount, Setting, User};
 use super::row::{Row, row};

@@ -1,7 +1,9 @@
-//! What a newcomer is told of a kernel function that refused something: what was wrong, what to do, and which values decide.
+//! Hints for newcomers on kernel functions that refuse something: what was wrong, what to do, and which values
+//! decide.
 //!
-//! The tables go by function and errno and not by system call: many calls run through the same check. A row may say which
-//! function must be on the way to it, where the same check means something else to each of those that ask.
+//! The tables are keyed by function and errno, not by system call, because many calls run through the same check.
+//! Where the same check has a different meaning for each caller, a row may name a function that must be on the path
+//! to it.
 
 mod by_call;
 mod fact;

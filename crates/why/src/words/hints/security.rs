@@ -1,4 +1,4 @@
-//! What forbids calls apart from what they do: filters, modules, lockdown.
+//! Restrictions on calls apart from their function: filters, modules, lockdown.
 
 use super::fact::Fact::{Capability, Modules, Seccomp, Setting, User};
 use super::row::{Row, row};

@@ -1,4 +1,4 @@
-//! io_uring, asynchronous I/O, and what waits for many files: epoll, inotify, futexes.
+//! io_uring, asynchronous I/O, and waiting for many files: epoll, inotify, futexes.
 
 use super::fact::Fact::{Capability, Limit, Setting};
 use super::row::{Row, row};

@@ -1,7 +1,7 @@
-//! What the manual pages that are installed on this system say about an errno of a call.
+//! The installed manual pages' text about an errno of a call.
 //!
-//! No text of a page is part of this program: the pages' licences are their own. A page can be anybody's file, so reading
-//! it is bounded, and nothing in it reaches a terminal but text.
+//! No text of a page is part of this program: the pages have their own licences. A page can be anybody's file, so
+//! that reading it is bounded, and only text of it reaches a terminal.
 
 mod entry;
 mod identifiers;

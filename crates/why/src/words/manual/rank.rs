@@ -1,4 +1,4 @@
-//! Which of several entries of a page is about this failure.
+//! Ranks the entries of a page by how well they match a failure.
 
 use std::collections::BTreeSet;
 

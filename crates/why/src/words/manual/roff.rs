@@ -1,4 +1,4 @@
-//! The little of roff that the lines of manual pages are made of, as plain text. See man(7) and groff(7).
+//! The subset of roff used in the lines of manual pages, converted to plain text. See man(7) and groff(7).
 
 /// A line of a page.
 pub(super) enum Line<'p> {

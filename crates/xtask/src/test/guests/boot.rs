@@ -1,4 +1,4 @@
-//! `innkeeper boot` as a user types it.
+//! `innkeeper boot` as a user runs it.
 
 use std::fs;
 use std::path::Path;

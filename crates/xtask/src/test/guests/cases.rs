@@ -1,4 +1,4 @@
-//! The list of guests that are tested, and which of them an ordinary run starts.
+//! The list of tested guests, and which of them an ordinary run starts.
 
 use std::path::Path;
 

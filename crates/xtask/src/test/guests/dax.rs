@@ -1,4 +1,4 @@
-//! The DAX window in a real guest: that it is used, that it is coherent, that it is emptied, and that files stay right.
+//! The DAX window in a real guest: it is used, coherent and emptied, and files stay correct.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;

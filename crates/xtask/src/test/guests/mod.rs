@@ -1,4 +1,4 @@
-//! What is tested in real guests.
+//! Tests in real guests.
 
 mod boot;
 mod cases;

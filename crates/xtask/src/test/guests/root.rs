@@ -1,4 +1,5 @@
-//! The share as the guest's root: what was negotiated, that every queue works, and that a killed QEMU harms nobody.
+//! The share as the guest's root: the negotiated features, the use of every queue, and a killed QEMU without
+//! consequences for others.
 
 use std::fs;
 use std::path::Path;

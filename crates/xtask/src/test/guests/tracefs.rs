@@ -1,4 +1,4 @@
-//! `innkeeper why` in guests: what it finds with the kernel's tracer, and that it leaves the tracer as it was.
+//! `innkeeper why` in guests: its findings with the kernel's tracer, and the restored state of the tracer.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! User-Mode Linux as the guest: it is up and down in two seconds, and its kernel is the first with IN_ORDER.
+//! User-Mode Linux as the guest: it boots and shuts down in two seconds, and its kernel is the first with IN_ORDER.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The file of the log of errors. It may lie in the share, so that whatever is there already may be the work of an earlier guest:
-//! links to other files of the host, fifos that block, devices. None of those is written to.
+//! The file of the error log. It may lie in the share, so that an existing file may be the work of an earlier guest:
+//! links to other files of the host, FIFOs that block, devices. None of those is written to.
 
 use std::io;
 use std::os::fd::OwnedFd;

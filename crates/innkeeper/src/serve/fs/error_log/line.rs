@@ -1,5 +1,5 @@
-//! Lines of the log of errors. What a guest says in them is escaped and cut, so that no line is longer than a pipe takes at once, and
-//! none can be taken for two.
+//! Lines of the error log. Text from a guest is escaped and cut, so that no line is longer than a pipe takes at once,
+//! and none can be taken for two.
 
 use fuse::cause::Cause;
 use fuse::escape::Escaped;

@@ -1,4 +1,4 @@
-//! `share --log-errors`: a line for every errno that a guest is given.
+//! `share --log-errors`: a line for every errno that a guest gets.
 
 mod file;
 mod line;

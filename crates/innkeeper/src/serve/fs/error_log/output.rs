@@ -1,4 +1,4 @@
-//! Writes lines whole, and holds up no request for long: a line that cannot be written is lost, and counted.
+//! Writes whole lines without delaying requests for long: a line that cannot be written is dropped and counted.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! The time of day, as logs have it.
+//! The time of day in log format.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! x86-64, by the crate iced-x86.
+//! x86-64, decoded by the crate iced-x86.
 
 mod operands;
 mod values;

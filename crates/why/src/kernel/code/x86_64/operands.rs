@@ -1,4 +1,4 @@
-//! What instructions that compare look at, and how a probe gets it.
+//! Operands of comparing instructions, and how a probe reads them.
 
 use iced_x86::{Instruction as Decoded, Mnemonic, OpKind, Register};
 

@@ -1,4 +1,4 @@
-//! What x86-64 instructions do to values.
+//! Effects of x86-64 instructions on values.
 
 use iced_x86::{
     ConditionCode, Instruction as Decoded, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,

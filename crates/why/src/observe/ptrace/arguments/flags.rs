@@ -1,4 +1,4 @@
-//! Names of bits and numbers, as the manual pages have them.
+//! Names of bits and numbers, as in the manual pages.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What the arguments of a call lead to in the memory of the stopped thread.
+//! Data that the arguments of a call point to in the memory of the stopped thread.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! What the arguments of each system call are.
+//! The signatures of system calls.
 
 /// The kinds of arguments, one letter for each:
 ///

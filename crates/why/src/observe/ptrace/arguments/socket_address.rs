@@ -1,4 +1,4 @@
-//! Socket addresses, as people write them.
+//! Socket addresses in readable form.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 

@@ -1,4 +1,5 @@
-//! What `innkeeper why` says where something is missing or in its way: one sentence, and the best answer that is left.
+//! `innkeeper why` under restrictions: it reports a missing or blocking condition in one sentence, and gives the best
+//! remaining answer.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What a failed call was measured against, as `innkeeper why` tells it in a guest: the values, the kernel's log, a running
-//! process; and whether the functions that hints are known of are functions of this kernel.
+//! The context of a failed call as `innkeeper why` reports it in a guest: the values, the kernel's log, a running
+//! process. Also checks that the functions with hints exist in this kernel.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! `innkeeper why` in a guest: a hundred refused calls, and whether the function that it names is the one of the source.
+//! `innkeeper why` in a guest: a hundred refused calls, and whether the function that it names agrees with the
+//! kernel's source.
 
 mod conditions;
 pub(super) mod context;

@@ -1,5 +1,5 @@
-//! What is known of the kernel's source: for each case of `exercise refuse` the function that makes its errno, and the check
-//! that it makes, as read in Linux 6.12 and, where that differs, in 6.1.
+//! Facts from the kernel's source: for each case of `exercise refuse` the function that makes its errno, and the
+//! check that it makes, as read in Linux 6.12 and, where that differs, in 6.1.
 
 /// Where a case's errno is made.
 pub(super) struct Known {
