@@ -38,7 +38,7 @@ const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
     .union(ProtocolFeatures::BACKEND_SEND_FD)
     .union(ProtocolFeatures::SHMEM);
 
-/// The state of a connection. Dropping it stops all lanes.
+/// State of a connection. Dropping it stops all lanes.
 pub(crate) struct Connection<'d> {
     device: &'d dyn Device,
     options: Options,
@@ -68,7 +68,7 @@ pub(crate) struct Connection<'d> {
     explained: bool,
 }
 
-/// Why a request is refused. The connection goes on.
+/// Reason why a request is refused. The connection continues.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("there is no queue {index}: the device has {count}")]
@@ -149,7 +149,7 @@ impl<'d> Connection<'d> {
         result
     }
 
-    /// All lanes have left the old memory when this returns.
+    /// When this returns, all lanes have left the old memory.
     fn use_memory(&mut self, memory: Memory, regions: usize) {
         self.hurried(|connection| connection.vrings.iter().for_each(|vring| vring.set_memory(&memory)));
         (self.memory, self.regions) = (memory, regions);
@@ -158,7 +158,7 @@ impl<'d> Connection<'d> {
         }
     }
 
-    /// Starts the device if that is due.
+    /// Starts the device if necessary.
     fn start_device(&mut self) -> Result<(), Refusal> {
         let dead = self.lanes.iter().any(LaneHandle::is_dead);
         if !(self.unstarted || dead) || self.vrings.iter().any(Vring::is_running) {
@@ -204,7 +204,7 @@ impl<'d> Connection<'d> {
         false
     }
 
-    /// Tells once why a device that has a window goes without.
+    /// Logs once why a device with a window runs without it.
     fn explain_no_window(&mut self) {
         if self.device.shared_memory().is_empty() || self.window.is_some() || self.explained {
             return;

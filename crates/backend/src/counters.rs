@@ -3,26 +3,26 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Counts of one queue since the session began.
+/// Counts of one queue since the start of the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Chains that the device took.
     pub requests: u64,
-    /// Bytes that it could read in them and bytes that it wrote.
+    /// Readable bytes in these chains plus bytes written by the device.
     pub bytes: u64,
-    /// How often the queue went out of service: the driver broke the rules of its ring, the ring's memory was lost, or the kick
-    /// descriptor broke. A request that the device answers with an error is not counted.
+    /// Number of times that the queue went out of service: the driver broke the rules of its ring, the ring's memory
+    /// was lost, or the kick descriptor broke. A request that the device answers with an error is not counted.
     pub errors: u64,
-    /// Wake-ups by the driver. Several kicks in a row are one.
+    /// Wake-ups by the driver. Several kicks in a row count as one.
     pub kicks: u64,
     /// Interrupts sent to the driver.
     pub interrupts: u64,
-    /// Time in batches that served something. Of batches of few requests one in 16 is measured and counts for all 16, since to read the
-    /// clock takes a thirtieth of a small request.
+    /// Time spent in batches that served something. Of batches with few requests, one in 16 is measured and counts
+    /// for all 16, because reading the clock takes a thirtieth of the time of a small request.
     pub busy: Duration,
 }
 
-/// The same while it is counted. One lane at a time adds to it, so that no addition needs to be atomic.
+/// The live counters of one queue. One lane at a time adds to them, so that no addition needs to be atomic.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) requests: Counter,

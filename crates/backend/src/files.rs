@@ -7,23 +7,23 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-/// So many are told of at a time; the others come next.
+/// Maximum number of files reported at a time; the others follow.
 const AT_A_TIME: usize = 32;
 
-/// Files that a lane waits for, each under a number of the lane's choice.
+/// Files that a lane polls, each under a number that the lane chooses.
 ///
 /// A file must be removed before its descriptor is closed: another descriptor of the same file would keep it here.
 #[derive(Debug)]
 pub struct Files(OwnedFd);
 
-/// What a lane waits for in a file.
+/// The events of a file that a lane waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Nothing but an error or the end of it.
+    /// Only an error or a hangup.
     Nothing,
-    /// Something to read.
+    /// The file is readable.
     Reading,
-    /// Room to write.
+    /// The file is writable.
     Writing,
     /// Either.
     Both,
@@ -41,24 +41,24 @@ impl Interest {
 }
 
 impl Files {
-    /// None yet.
+    /// An empty set of files.
     pub fn new() -> io::Result<Files> {
         Ok(Files(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Waits for `file` too.
+    /// Adds `file` under `number`.
     pub fn add(&self, file: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(number);
         Ok(epoll::add(&self.0, file, data, interest.flags())?)
     }
 
-    /// Waits for something else in it.
+    /// Changes the events that are waited for in `file`.
     pub fn change(&self, file: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(number);
         Ok(epoll::modify(&self.0, file, data, interest.flags())?)
     }
 
-    /// Waits for it no more.
+    /// Removes `file`.
     pub fn remove(&self, file: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.0, file)?)
     }
@@ -71,7 +71,7 @@ impl AsFd for Files {
     }
 }
 
-/// Room for the numbers of files that are ready, made once.
+/// Buffer for the numbers of ready files, allocated once.
 pub(crate) struct Ready(Vec<epoll::Event>);
 
 impl Ready {
@@ -79,7 +79,7 @@ impl Ready {
         Ready(Vec::with_capacity(AT_A_TIME))
     }
 
-    /// Looks which are ready, without waiting; how many.
+    /// Polls for ready files without waiting, and returns their count.
     pub(crate) fn look(&mut self, files: &Files) -> Result<usize, Errno> {
         self.0.clear();
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

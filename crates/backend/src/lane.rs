@@ -90,7 +90,7 @@ impl LaneHandle {
         matches!(self.state, State::Dead)
     }
 
-    /// Starts a queue. The lane looks at it at once: buffers may be waiting from before (a resumed ring).
+    /// Starts a queue. The lane checks it at once: buffers may be waiting from before (a resumed ring).
     pub(crate) fn start(&mut self, ring: Ring) -> io::Result<Port> {
         self.join_if_ended();
         let index = ring.index;
@@ -162,12 +162,12 @@ impl Drop for LaneHandle {
 }
 
 impl Port {
-    /// Uses another call descriptor, and signals it once: an interrupt may have gone to the old one unseen.
+    /// Replaces the call descriptor, and signals the new one once: an interrupt may have gone to the old one unseen.
     pub(crate) fn set_call(&self, call: Option<Arc<Event>>) {
         self.send(Command::Call(self.index, call));
     }
 
-    /// Uses another error descriptor.
+    /// Replaces the error descriptor.
     pub(crate) fn set_error(&self, error: Option<Arc<Event>>) {
         self.send(Command::Error(self.index, error));
     }
@@ -177,17 +177,17 @@ impl Port {
         self.send(Command::Enable(self.index, enabled));
     }
 
-    /// Uses another snapshot of guest memory.
+    /// Replaces the snapshot of guest memory.
     pub(crate) fn set_memory(&self, memory: &Memory) {
         self.send(Command::Memory(self.index, memory.clone()));
     }
 
-    /// Has the lane look at its queues: a chain that it put back may be served now.
+    /// Makes the lane check its queues: a chain that it put back may be served now.
     pub(crate) fn look_again(&self) {
         self.waker.wake();
     }
 
-    /// Stops the queue and gives it back. `None`: the lane has ended in a panic.
+    /// Stops the queue and returns it. `None` if the lane panicked.
     pub(crate) fn stop(mut self) -> Option<Ring> {
         self.stopped = true;
         self.send(Command::Stop(self.index))

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-/// How a device is served.
+/// Options of serving a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Offer packed rings; the guest then uses them if its VMM lets it.
+    /// Offer packed rings; the guest then uses them if its VMM allows it.
     pub packed: bool,
-    /// How long a lane looks at its empty ring before it sleeps, if requests have come that soon. Zero: it sleeps at once.
+    /// How long a lane polls its empty ring before it sleeps, if requests have come that soon. With zero it sleeps at
+    /// once.
     pub poll: Duration,
 }
 
 impl Default for Options {
-    /// All that rings can be, and no polling.
+    /// All ring features, and no polling.
     fn default() -> Self {
         Self {
             packed: true,

@@ -8,24 +8,24 @@
 
 use std::time::{Duration, Instant};
 
-/// Short sleeps at most before polling is tried again.
+/// Maximum number of short sleeps before polling is retried.
 const PATIENCE_MOST: u32 = 1024;
 
-/// What polling came to so far.
+/// The decision to poll, from the results of earlier polling.
 #[derive(Debug)]
 pub struct Polling {
     most: Duration,
     on: bool,
-    /// Short sleeps until it is tried again.
+    /// Short sleeps until polling is retried.
     left: u32,
-    /// How many there will be if it is in vain again.
+    /// Number of short sleeps after the next poll in vain.
     patience: u32,
-    /// How often it was worth it since `patience` changed.
+    /// Successful polls since `patience` changed.
     worth: u32,
 }
 
 impl Polling {
-    /// Polls for up to `most`; zero: never.
+    /// Polls for up to `most`; never if that is zero.
     #[must_use]
     pub fn new(most: Duration) -> Polling {
         Polling {
@@ -37,19 +37,19 @@ impl Polling {
         }
     }
 
-    /// Whether to look before the next sleep.
+    /// Whether to poll before the next sleep.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.on
     }
 
-    /// When a sleep begins, if it is worth knowing.
+    /// The start time of a sleep, if it needs to be measured.
     #[must_use]
     pub fn sleep(&self) -> Option<Instant> {
         (!self.most.is_zero()).then(Instant::now)
     }
 
-    /// A request has ended a sleep of so long.
+    /// Records the length of a sleep that a request ended.
     pub fn slept(&mut self, time: Duration) {
         if time > self.most {
             return;
@@ -58,7 +58,7 @@ impl Polling {
         self.on = self.left == 0;
     }
 
-    /// Looks until `found`, the end of the time, or `stop`. Whether to look at the ring for good, and not to sleep.
+    /// Polls until `found`, the end of the time, or `stop`. Returns whether to serve the ring instead of sleeping.
     pub fn run(&mut self, found: impl FnMut() -> bool, stop: impl Fn() -> bool) -> bool {
         self.look(found, stop, Instant::now)
     }
@@ -93,7 +93,7 @@ impl Polling {
         false
     }
 
-    /// What cost so much more than a poll that found something is not tried again before it has been saved so often.
+    /// Delays the next attempt in proportion to the cost of this one.
     fn in_vain(&mut self, cost: Duration) {
         let times = cost.as_nanos() / self.most.as_nanos().max(1);
         self.on = false;

@@ -15,19 +15,19 @@ use crate::counters::Counters;
 use crate::event::Event;
 use crate::moderation::Moderation;
 
-/// Chains served before the lane looks at its commands and at its other queues again.
+/// Chains served before the lane checks its commands and its other queues again.
 const BATCH: u32 = 64;
 
-/// From so many chains on, a batch takes long beside a look at the clock.
+/// Number of chains from which on a batch takes long compared with reading the clock.
 const FEW: u64 = 8;
-/// Of the other batches, one in so many is measured.
+/// Of smaller batches, one in this many is measured.
 const MEASURED_OF_SMALL: u64 = 16;
 
-/// The queues of a lane. Interrupts, polling and broken rings are dealt with in here.
+/// The queues of a lane. Interrupts, polling and broken rings are handled here.
 pub struct Queues {
     pub(crate) rings: Vec<Ring>,
     waker: Waker,
-    /// Kicks are off: the lane looks by itself.
+    /// Kicks are off, because the lane polls.
     pub(crate) polled: bool,
 }
 
@@ -35,26 +35,26 @@ pub struct Queues {
 pub(crate) struct Ring {
     pub(crate) index: u16,
     pub(crate) queue: Queue,
-    /// What the queue runs in.
+    /// The memory that the queue runs in.
     pub(crate) memory: Memory,
     pub(crate) kick: OwnedFd,
     pub(crate) call: Option<Arc<Event>>,
     pub(crate) error: Option<Arc<Event>>,
     pub(crate) enabled: bool,
-    /// There may be buffers that no kick will tell of.
+    /// There may be buffers that no kick will announce.
     pub(crate) more: bool,
-    /// A chain was put back: something other than a kick brings it up again.
+    /// A chain was put back: something other than a kick resumes it.
     pub(crate) put_back: bool,
     /// The driver broke the rules, the ring's memory is lost, or the kick descriptor is unusable: the queue serves no more.
     pub(crate) failed: bool,
     /// The ring is in no region of the present memory table. Front ends remove and add regions one by one when they change
     /// them, so it may come back.
     pub(crate) unreachable: bool,
-    /// Chains that were kept are complete, and the driver may have to be told.
+    /// Kept chains are complete, and the driver may need an interrupt.
     completed: bool,
     moderation: Moderation,
     counters: Arc<Counters>,
-    /// What of the queue's work is counted.
+    /// The part of the queue's work that is already counted.
     counted: Work,
     /// Batches of few chains so far.
     small_batches: u64,
@@ -69,9 +69,9 @@ impl Queues {
         }
     }
 
-    /// Hands available chains of queue `index` to `each`, one after the other, up to a bound, behind which the lane is asked again.
-    /// After a chain that was put back, the queue waits for a wake-up or for whoever serves it next, and for no kick. Nothing
-    /// happens while the queue does not run.
+    /// Passes available chains of queue `index` to `each`, one after another, up to a bound, after which the lane is
+    /// called again. After a chain that was put back, the queue waits for a wake-up or for the next `serve`, not for
+    /// a kick. Does nothing while the queue does not run.
     pub fn serve(&mut self, index: u16, each: impl FnMut(Chain<'_>) -> Outcome) {
         let Self { rings, waker, polled } = self;
         let ring = rings.iter_mut().find(|ring| ring.index == index && ring.is_ready());
@@ -81,8 +81,8 @@ impl Queues {
         }
     }
 
-    /// Completes a chain of queue `index` that was kept, with the first `written` bytes of its writable part written. The driver is
-    /// interrupted once for all that are completed together.
+    /// Completes a kept chain of queue `index`, with the first `written` bytes of its writable part written. The
+    /// driver is interrupted once for all chains that are completed together.
     pub fn complete(&mut self, index: u16, kept: Pending, written: u32) {
         if let Some(ring) = self.ring(index) {
             ring.queue.complete(kept, written);
@@ -96,7 +96,7 @@ impl Queues {
         self.rings.iter().any(|ring| ring.index == index && ring.is_ready())
     }
 
-    /// Whether a chain of queue `index` waits that was put back.
+    /// Whether queue `index` has a chain that was put back and waits.
     #[must_use]
     pub fn is_waiting(&self, index: u16) -> bool {
         self.rings
@@ -108,12 +108,12 @@ impl Queues {
         self.rings.iter_mut().find(|ring| ring.index == index)
     }
 
-    /// Whether a ring of this kind has something to serve.
+    /// Whether a ring of this kind has available chains.
     pub(crate) fn has_available(&self, kind: impl Fn(&Ring) -> bool) -> bool {
         self.rings.iter().any(|ring| kind(ring) && ring.queue.has_available())
     }
 
-    /// Takes the kicks of the rings that are ready, of which these are the events, in order; whether there was one.
+    /// Takes the kicks of the ready rings, whose events are given in order. Returns whether there was one.
     pub(crate) fn take_kicks(&mut self, events: &[PollFlags]) -> bool {
         let mut kicked = false;
         let ready = self.rings.iter_mut().filter(|ring| ring.is_ready());
@@ -126,7 +126,7 @@ impl Queues {
         kicked
     }
 
-    /// Interrupts for what [`complete`](Self::complete) has completed.
+    /// Sends interrupts for the chains that [`complete`](Self::complete) has completed.
     pub(crate) fn tell_of_completed(&mut self) {
         for ring in self.rings.iter_mut().filter(|ring| ring.completed) {
             ring.completed = false;
@@ -165,7 +165,7 @@ impl Ring {
         self.enabled && !self.failed && !self.unreachable
     }
 
-    /// Whether a look at the ring may find something to serve.
+    /// Whether polling the ring may find something to serve.
     pub(crate) fn is_open(&self) -> bool {
         self.is_ready() && !self.put_back
     }
@@ -214,7 +214,7 @@ impl Ring {
         self.counters.busy_nanoseconds.add(time.saturating_mul(batches));
     }
 
-    /// Counts what was done; how many chains were served.
+    /// Updates the counters and returns the number of served chains.
     fn count(&mut self) -> u64 {
         let work = self.queue.work();
         let before = std::mem::replace(&mut self.counted, work);
@@ -259,7 +259,7 @@ impl Ring {
         self.fail();
     }
 
-    /// One line a region, by whichever queue comes first.
+    /// Logs one line per lost region, from whichever queue notices first.
     fn log_lost_memory(&self) {
         while let Some(lost) = self.memory.take_loss() {
             error!(
@@ -300,7 +300,7 @@ fn interrupt(queue: u16, call: Option<&Event>, counters: &Counters) {
     }
 }
 
-/// What reading an event descriptor found.
+/// Result of reading an event descriptor.
 pub(crate) enum Drained {
     Signal,
     Nothing,

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 
 use vhost_user::message::{MemoryRegion, VringAddress};
 
-/// Changes whenever the numbers do.
+/// Version of the format; changes whenever the numbers change.
 const FORMAT: u64 = 1;
-/// More of anything is no saved session.
+/// Maximum of every count; a larger one is not from a saved session.
 const MOST: u64 = 1 << 16;
 
-/// What a stopped session leaves. The front end and the driver notice nothing but that no queue is served.
+/// The state of a stopped session. The front end and the driver notice only that no queue is served.
 #[derive(Debug)]
 pub struct Saved {
     pub(crate) stream: OwnedFd,
@@ -19,7 +19,7 @@ pub struct Saved {
     pub(crate) connection: SavedConnection,
 }
 
-/// What was set up.
+/// The setup of a connection.
 #[derive(Debug)]
 pub(crate) struct SavedConnection {
     pub(crate) features: u64,
@@ -29,7 +29,7 @@ pub(crate) struct SavedConnection {
     pub(crate) queues: Vec<SavedQueue>,
 }
 
-/// What a queue leaves.
+/// The state of a stopped queue.
 #[derive(Debug, Default)]
 pub(crate) struct SavedQueue {
     pub(crate) size: u16,
@@ -42,13 +42,13 @@ pub(crate) struct SavedQueue {
     pub(crate) error: Option<OwnedFd>,
 }
 
-/// No saved session of this version.
+/// The input is not a saved session of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a saved session, or a session of another version")]
 pub struct NotSaved;
 
 impl Saved {
-    /// Numbers and descriptors, to be handed to another process together, each in order.
+    /// Returns the numbers and the descriptors, to be passed to another process together, each in order.
     #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, Vec<OwnedFd>) {
         let mut parts = Parts::default();
@@ -78,7 +78,7 @@ impl Saved {
         (parts.bytes, parts.files)
     }
 
-    /// The reverse of [`into_parts`](Self::into_parts).
+    /// Restores the state from the parts returned by [`into_parts`](Self::into_parts).
     pub fn from_parts(bytes: &[u8], files: Vec<OwnedFd>) -> Result<Saved, NotSaved> {
         let mut parts = Given {
             bytes,

@@ -11,13 +11,13 @@ use tracing::{info, warn};
 use crate::wait::{Woken, wait};
 use crate::{Device, Ended, Error, Options, Session};
 
-/// How long to wait after a connection could not be accepted, for lack of descriptors most likely.
+/// How long to wait after a failed accept, which is most likely caused by a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves front ends of `device` that connect to `listener`, one at a time, until `stop` is readable.
 ///
-/// Others wait in the socket's backlog meanwhile. When a front end goes away, its rings are stopped, the device is reset, and
-/// the next one is taken: a virtual machine may be restarted on the same socket.
+/// Others wait in the socket's backlog meanwhile. When a front end disconnects, its rings are stopped, the device is
+/// reset, and the next front end is accepted: a virtual machine may be restarted on the same socket.
 pub fn serve(
     listener: &UnixListener,
     device: &dyn Device,

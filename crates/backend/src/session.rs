@@ -12,22 +12,22 @@ use crate::connection::Connection;
 use crate::wait::{Woken, wait};
 use crate::{Device, Error, Options, Saved, Status, Watch};
 
-/// A front end and what it has set up. Dropping it stops the queues and tells the device of the end.
+/// A front end and its setup. Dropping it stops the queues and ends the device's session.
 pub struct Session<'d> {
     protocol: protocol::Session,
     connection: Connection<'d>,
 }
 
-/// Why a session runs no longer.
+/// Reason why a session stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The front end is gone.
+    /// The front end disconnected.
     Gone,
-    /// The owner asked for it; [`Session::run`] goes on where it was.
+    /// The owner requested it; [`Session::run`] continues from there.
     Stopped,
 }
 
-/// Why a session cannot go on here.
+/// Reason why a session cannot be resumed here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot resume the session: {0}")]
 pub struct ResumeError(String);
@@ -41,7 +41,8 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Does what the front end says until it is gone, or `stop` is readable. The queues run on meanwhile and after.
+    /// Serves requests of the front end until it disconnects or `stop` is readable. The queues run meanwhile and
+    /// afterwards.
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<Ended, Error> {
         loop {
             match self.protocol.serve(&mut self.connection) {
@@ -62,9 +63,9 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Stops all queues, with all chains complete that were taken, and gives what another process takes to go on where this one was:
-    /// the front end and the driver notice nothing. Mappings of shared memory are taken out. State of the device is not in
-    /// it, nor what windows of other devices show the guest.
+    /// Stops all queues, completes all chains that were taken, and returns the state with which another process can
+    /// continue. The front end and the driver notice nothing. Mappings of shared memory are removed. The state
+    /// includes neither the device's own state nor areas in the windows of other devices.
     pub fn stop(mut self) -> io::Result<Saved> {
         let connection = self.connection.save()?;
         let (socket, negotiated) = self.protocol.into_parts();
@@ -77,8 +78,8 @@ impl<'d> Session<'d> {
         })
     }
 
-    /// Goes on with a session that was stopped, here or in another process, for a device of the same kind. Its queues run when this
-    /// returns.
+    /// Resumes a session that was stopped, here or in another process, for a device of the same kind. Its queues run
+    /// when this returns.
     pub fn resume(saved: Saved, device: &'d dyn Device, options: Options) -> Result<Session<'d>, ResumeError> {
         let (bytes, files) = saved.arrived;
         let negotiated = ProtocolFeatures::from_bits_truncate(saved.negotiated);
@@ -92,13 +93,13 @@ impl<'d> Session<'d> {
         })
     }
 
-    /// What it has come to.
+    /// The status of the session.
     #[must_use]
     pub fn status(&self) -> Status {
         self.connection.status_of_queues()
     }
 
-    /// For others to read the counts.
+    /// A handle with which other threads read the counts.
     #[must_use]
     pub fn watch(&self) -> Watch {
         Watch::new(self.connection.counters())

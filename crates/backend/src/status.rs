@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Counts;
 use crate::counters::Counters;
 
-/// What a session has come to.
+/// Status of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Feature bits in use.
@@ -14,16 +14,16 @@ pub struct Status {
     pub queues: Vec<QueueStatus>,
 }
 
-/// What a queue has come to.
+/// Status of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
-    /// Whether it runs, enabled or not.
+    /// Whether the queue runs, enabled or not.
     pub running: bool,
-    /// What it has done, in all its runs.
+    /// The counts of all its runs.
     pub counts: Counts,
 }
 
-/// Reads the counts of a session from another thread, while it runs and after.
+/// Reads the counts of a session from another thread, during and after the session.
 #[derive(Clone, Debug)]
 pub struct Watch(Arc<[Arc<Counters>]>);
 
@@ -32,7 +32,7 @@ impl Watch {
         Watch(counters)
     }
 
-    /// The counts of each queue now.
+    /// The current counts of each queue.
     #[must_use]
     pub fn counts(&self) -> Vec<Counts> {
         self.0.iter().map(|counters| counters.now()).collect()

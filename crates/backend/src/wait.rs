@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Why the server can go on no longer.
+/// Errors that end the server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// poll(2) failed.
@@ -17,14 +17,14 @@ pub enum Error {
     Listener,
 }
 
-/// What ended a wait.
+/// The event that ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
     Ready,
     Stop,
 }
 
-/// Waits until `descriptor` has something, the time is up, or `stop` is readable, which goes first.
+/// Waits until `descriptor` is readable, the time is up, or `stop` is readable, which takes precedence.
 pub(crate) fn wait(descriptor: BorrowedFd<'_>, stop: BorrowedFd<'_>, limit: Option<&Timespec>) -> Result<Woken, Error> {
     let mut descriptors = [
         PollFd::from_borrowed_fd(stop, PollFlags::IN),

@@ -9,17 +9,18 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tracing::debug;
 
-/// Wakes a lane, from any thread: it then completes what it kept, and looks at its queues.
+/// Wakes a lane, from any thread: the lane then completes kept chains and checks its queues.
 #[derive(Clone, Debug)]
 pub struct Waker(pub(crate) Arc<Wakening>);
 
-/// What a lane looks at: asleep the descriptor, awake the flag, which costs no system call.
+/// The wake-up signal of a lane: the descriptor while it sleeps, the flag while it runs, which costs no system call.
 #[derive(Debug)]
 pub(crate) struct Wakening {
     pub(crate) descriptor: OwnedFd,
-    /// Raised behind the descriptor and lowered in front of reading it, so that it is never down while there is a signal.
+    /// Raised after the descriptor is signalled and lowered before it is read, so that it is never down while there
+    /// is a signal.
     pub(crate) raised: AtomicBool,
-    /// The control plane has a command, which ends a batch. Lowered in front of looking for it.
+    /// The control plane has a command, which ends a batch. Lowered before the lane checks for it.
     pub(crate) commanded: AtomicBool,
 }
 
@@ -40,7 +41,7 @@ impl Waker {
     }
 }
 
-/// Adds 1 to an eventfd of our own. A full counter (EAGAIN) is a signal that is still on its way.
+/// Adds 1 to our own eventfd. A full counter (EAGAIN) is a signal that is still pending.
 pub(crate) fn signal(descriptor: &OwnedFd) {
     match rustix::io::retry_on_intr(|| rustix::io::write(descriptor, &1_u64.to_ne_bytes())) {
         Ok(_) | Err(Errno::AGAIN) => {}

@@ -18,7 +18,7 @@ use self::helpers::Helpers;
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;
-/// The most request queues of one device. Linux uses one a processor at most.
+/// Maximum number of request queues of one device. Linux uses at most one per processor.
 pub const REQUEST_QUEUES_MAX: u16 = 64;
 
 /// Index of the queue for FORGET and INTERRUPT (VIRTIO 1.2 5.11.2).
@@ -27,37 +27,37 @@ const HIPRIO: u16 = 0;
 /// Id of the shared memory region for DAX (VIRTIO 1.2 5.11.4).
 const WINDOW: u8 = 0;
 
-/// FORGETs are left alone for so long after others were served: with one for each file that is removed, the wake-ups would cost more
-/// than they do. A queue of 64 then takes 300,000 a second.
+/// How long FORGETs wait after others were served: with one per removed file, the wake-ups would cost more than the
+/// FORGETs themselves. A queue of 64 then takes 300,000 a second.
 const FORGET_REST: Duration = Duration::from_micros(200);
 
-/// Threads for reads that wait, of all queues together: as many as a disk likes to have requests at a time.
+/// Threads for blocking reads of all queues together: as many as a disk usefully has requests at a time.
 const HELPERS: usize = 16;
 
-/// How the device presents itself.
+/// Options of a file system device.
 #[derive(Clone, Debug)]
 pub struct FsOptions {
-    /// Name by which the guest mounts it: 1 to 36 bytes without NUL.
+    /// Name by which the guest mounts the share: 1 to 36 bytes without NUL.
     pub tag: String,
     /// Request queues besides hiprio, 1 to [`REQUEST_QUEUES_MAX`].
     pub request_queues: u16,
-    /// Bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0: no DAX.
+    /// Size in bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0 for no DAX.
     pub window_size: u64,
 }
 
-/// Linux maps files in ranges of 2 MiB; what is left of a window cannot be used.
+/// Unit of the window size in bytes: Linux maps files in ranges of 2 MiB and cannot use the rest of a window.
 pub const WINDOW_UNIT: u64 = 2 << 20;
 
-/// What is wrong with [`FsOptions`].
+/// Errors in [`FsOptions`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// The tag does not fit its field, or is no C string.
+    /// The tag does not fit its field, or is not a C string.
     #[error("the tag {0:?} must have 1 to {TAG_MAX} bytes, none of them NUL")]
     Tag(String),
     /// No queue, or too many.
     #[error("{0} request queues: there must be 1 to {REQUEST_QUEUES_MAX}")]
     RequestQueues(u16),
-    /// No window that Linux can use.
+    /// The window has a size that Linux cannot use.
     #[error("a window of {0} bytes: the size must be a multiple of {WINDOW_UNIT} bytes")]
     WindowSize(u64),
 }
@@ -70,7 +70,7 @@ pub struct FsDevice<F> {
 }
 
 impl<F: FileSystem> FsDevice<F> {
-    /// A device that answers from `server`.
+    /// Makes a device whose requests `server` answers.
     pub fn new(options: FsOptions, server: Server<F>) -> Result<Self, OptionsError> {
         let FsOptions {
             tag, request_queues, ..
@@ -135,7 +135,7 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
     }
 }
 
-/// Hiprio has a lane of its own, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
+/// The lane of hiprio, so that FORGET never waits for a request (VIRTIO 1.2 5.11.6.2).
 struct HighPriorityLane<F> {
     server: Arc<Server<F>>,
 }
@@ -156,7 +156,8 @@ impl<F: FileSystem> Lane for HighPriorityLane<F> {
     }
 }
 
-/// One request queue. What waits for data does so elsewhere, so that the requests behind it do not wait for it.
+/// The lane of one request queue. Reads that wait for data do so on other threads, so that the requests behind them
+/// do not wait.
 struct RequestLane<F> {
     server: Arc<Server<F>>,
     deferred: DeferredChains,

@@ -19,11 +19,12 @@ use self::bucket::Bucket;
 use self::source::Source;
 use self::wait::{Wait, Waits};
 
-/// Where entropy comes from unless something else is chosen: the host kernel's generator, which never waits and never ends.
+/// Default entropy source: the host kernel's generator, which never blocks and never ends.
 pub const DEFAULT_SOURCE: &str = "/dev/urandom";
 
-/// The most bytes that one request gets, however large its buffers are. A driver must cope with less than it asked for (VIRTIO
-/// 1.1 5.4.6: one or more bytes), and a request for gigabytes must not keep the lane from commands of the front end.
+/// Maximum number of bytes for one request, however large its buffers are. A driver must cope with less than it
+/// requested (VIRTIO 1.1 5.4.6: one or more bytes), and a request for gigabytes must not keep the lane from commands
+/// of the front end.
 pub const REQUEST_MAX: usize = 64 << 10;
 
 /// Index of requestq (VIRTIO 1.1 5.4.2).
@@ -44,8 +45,9 @@ pub struct RngOptions {
     /// A source that ends or fails is reported once, at level error, and read again once a second while a request waits. The
     /// guest sees requests that take longer, never an error or made-up bytes.
     pub source: PathBuf,
-    /// Most bytes per second for the guest, at least 1; `None`: no limit. Up to one second's worth is saved up while the guest asks
-    /// for nothing. A request waits until what it asks for is there, or one second's worth if it asks for more.
+    /// Maximum bytes per second for the guest, at least 1; `None` for no limit. Up to one second's worth accumulates
+    /// while the guest requests nothing. A request waits until the requested bytes are available, or one second's
+    /// worth if it requests more.
     pub rate: Option<u64>,
 }
 
@@ -59,7 +61,7 @@ impl Default for RngOptions {
     }
 }
 
-/// Why there is no entropy device.
+/// Errors in making an entropy device.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The source cannot be opened.
@@ -67,7 +69,7 @@ pub enum Error {
     Open {
         /// The source.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The source is a FIFO that cannot be opened for reading and writing.
@@ -79,7 +81,7 @@ pub enum Error {
     OpenFifo {
         /// The source.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The source is a directory.
@@ -93,7 +95,7 @@ pub enum Error {
     Rate,
 }
 
-/// A source of entropy as a VIRTIO device. It has no feature bits and no configuration space of its own (VIRTIO 1.1 5.4.3, 5.4.4).
+/// The entropy device. It has no feature bits and no configuration space of its own (VIRTIO 1.1 5.4.3, 5.4.4).
 #[derive(Debug)]
 pub struct RngDevice {
     supply: Arc<Mutex<Supply>>,
@@ -135,11 +137,11 @@ impl Device for RngDevice {
         })
     }
 
-    /// Leaves the supply alone: a guest that resets the device again and again gets neither old bytes nor a new burst.
+    /// Keeps the supply: a guest that resets the device repeatedly gets neither old bytes nor a new burst.
     fn reset(&self) {}
 }
 
-/// What outlives guests and lanes. No two lanes use it at a time.
+/// State that outlives guests and lanes. No two lanes use it at a time.
 #[derive(Debug)]
 struct Supply {
     source: Source,
@@ -147,7 +149,7 @@ struct Supply {
 }
 
 impl Supply {
-    /// Reads at least one byte into `space`, or says what to wait for. `space` is not empty.
+    /// Reads at least one byte into `space`, or returns what to wait for. `space` is not empty.
     fn take(&mut self, space: &mut [u8]) -> Result<usize, Wait> {
         let allowed = match &mut self.bucket {
             Some(bucket) => bucket.allowance(space.len(), Instant::now()).map_err(Wait::Time)?,
@@ -194,8 +196,8 @@ impl Lane for RequestLane {
     }
 }
 
-/// Fills the writable part of a chain as far as the supply goes, and gives the used length; the readable part means nothing (VIRTIO
-/// 1.1 5.4.6.1). `Err`: nothing was written, and the chain must wait.
+/// Fills the writable part of a chain as far as the supply lasts, and returns the used length; the readable part has
+/// no meaning (VIRTIO 1.1 5.4.6.1). On `Err`, nothing was written, and the chain must wait.
 fn fill(writer: &mut Writer<'_>, supply: &mut Supply, space: &mut [u8]) -> Result<u32, Wait> {
     let wanted = writer.remaining().min(space.len());
     if wanted == 0 {

@@ -10,29 +10,30 @@ use virtqueue::Pending;
 
 use super::helpers::Helpers;
 
-/// How many chains of a queue wait at most: each keeps a list of its buffers, which a guest makes as long as it likes up to a limit.
+/// Maximum number of deferred chains of a queue: each keeps a list of its buffers, whose length the guest chooses up
+/// to a limit.
 const MOST: usize = 256;
 
-/// The chains that a lane has handed out to [`Helpers`].
+/// The chains that a lane has passed to [`Helpers`].
 pub(crate) struct DeferredChains {
     helpers: Arc<Helpers>,
     returns: Arc<Returns>,
-    /// The queue that they are of.
+    /// The queue of these chains.
     queue: u16,
-    /// Handed out and not completed.
+    /// Number of chains passed on and not completed.
     out: usize,
 }
 
-/// Where helpers put what they have finished.
+/// The finished chains, returned by the helpers.
 struct Returns {
     finished: Mutex<Vec<(Pending, u32)>>,
-    /// There is something.
+    /// Signalled when a chain is finished.
     news: Condvar,
     waker: Waker,
 }
 
 impl DeferredChains {
-    /// For chains of `queue`. `waker` is that of its lane.
+    /// Makes an empty list for chains of `queue`. `waker` is that of its lane.
     pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, waker: Waker) -> DeferredChains {
         let returns = Returns {
             finished: Mutex::default(),
@@ -47,19 +48,19 @@ impl DeferredChains {
         }
     }
 
-    /// No more can be handed out now.
+    /// Whether no more chains can be passed on now.
     pub(crate) fn is_full(&self) -> bool {
         self.out >= MOST
     }
 
-    /// Has the request finished elsewhere, by `finish`, which says how much it wrote.
+    /// Runs `finish` on a helper thread and queues the completion. `finish` returns the number of bytes written.
     pub(crate) fn hand_out(&mut self, pending: Pending, finish: impl FnOnce(&mut Writer<'_>) -> u32 + Send + 'static) {
         let returns = Arc::clone(&self.returns);
         self.out += 1;
         self.helpers.run(Box::new(move || returns.finish(pending, finish)));
     }
 
-    /// Completes what is finished.
+    /// Completes the finished chains.
     pub(crate) fn complete(&mut self, queues: &mut Queues) {
         let finished = std::mem::take(&mut *self.returns.finished.lock().unwrap_or_else(PoisonError::into_inner));
         self.out -= finished.len();
@@ -68,7 +69,7 @@ impl DeferredChains {
         }
     }
 
-    /// Waits for all, and completes them.
+    /// Waits for all chains, and completes them.
     pub(crate) fn settle(&mut self, queues: &mut Queues) {
         while self.out > 0 {
             self.returns.wait();

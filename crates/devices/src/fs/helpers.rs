@@ -8,7 +8,7 @@ use tracing::warn;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A bounded number of threads, and what they have to do, first come, first served.
+/// A bounded number of threads and their jobs, first come, first served.
 pub(crate) struct Helpers {
     shared: Arc<Shared>,
     most: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Helpers {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is a job, or there will be no more.
+    /// Signalled when there is a job, or when there will be no more.
     news: Condvar,
 }
 
@@ -31,7 +31,7 @@ struct State {
 }
 
 impl Helpers {
-    /// At most so many threads, and at least one.
+    /// Allows at most `most` threads, and at least one.
     pub(crate) fn new(most: usize) -> Helpers {
         Helpers {
             shared: Arc::default(),
@@ -39,7 +39,7 @@ impl Helpers {
         }
     }
 
-    /// Has a thread do it. Where there is none and none can be made, it is done here.
+    /// Runs a job on a helper thread, or on the calling thread if there is no helper and none can be started.
     pub(crate) fn run(&self, job: Job) {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
@@ -78,7 +78,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a thread.
+    /// The main loop of a helper thread.
     fn help(&self) {
         let mut state = self.lock();
         loop {

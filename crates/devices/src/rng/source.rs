@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::Error;
 use super::wait::Wait;
 
-/// How long a source that has ended or failed is left alone.
+/// Pause before a source that has ended or failed is read again.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// An open source, and whether it gave anything when it was last read.
@@ -25,7 +25,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens without blocking, and has reads not block either.
+    /// Opens the source without blocking, and in non-blocking mode.
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         let is_fifo = stat(&path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         // With a writer of our own, a FIFO neither ends when the others leave nor reports a hang-up for ever (fifo(7)).
@@ -53,12 +53,12 @@ impl Source {
         })
     }
 
-    /// What to wait for with [`Wait::Readable`].
+    /// The file to wait for with [`Wait::Readable`].
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    /// Reads at least one byte into `space`, which is not empty, or says what to wait for.
+    /// Reads at least one byte into `space`, which is not empty, or returns what to wait for.
     pub(super) fn read(&mut self, space: &mut [u8]) -> Result<usize, Wait> {
         let outage = match retry_on_intr(|| read(&self.file, &mut *space)) {
             Ok(0) => None,

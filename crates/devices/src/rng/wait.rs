@@ -15,16 +15,16 @@ use tracing::error;
 const SOURCE: u64 = 0;
 const TIMER: u64 = 1;
 
-/// How often a source that does not support poll(2) is read (`/dev/hwrng`): seldom beside what a processor can do, and soon beside
-/// what such a device needs for some bytes.
+/// How often a source without poll(2) is read (`/dev/hwrng`): rarely for a processor, and soon compared with the time
+/// that such a device needs for some bytes.
 const UNPOLLABLE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why a request waits.
+/// The event that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Until the source has something to read.
+    /// The source is readable.
     Readable,
-    /// For this time, not 0.
+    /// This time has passed; it is not 0.
     Time(Duration),
 }
 
@@ -56,7 +56,8 @@ impl Waits {
         &self.files
     }
 
-    /// Has the lane wake up for `wait` from now on, and not for `source` otherwise. A timer that still runs wakes it once more.
+    /// Makes the lane wake up for `wait` from now on, and not for `source` otherwise. A running timer wakes it once
+    /// more.
     pub(super) fn set(&mut self, wait: Option<Wait>, source: BorrowedFd<'_>) {
         let watched = wait == Some(Wait::Readable) && self.watch(source);
         if self.is_source_watched && !watched {
@@ -72,7 +73,7 @@ impl Waits {
         }
     }
 
-    /// Takes the signal of a file that has woken the lane, as far as it has one.
+    /// Clears the signal of a file that has woken the lane, if it has one.
     pub(super) fn acknowledge(&self, file: u64) {
         if file == TIMER {
             match retry_on_intr(|| read(&self.timer, &mut [0; 8])) {
