@@ -21,18 +21,19 @@ use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::Windows;
 use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, QueueStatus, Setup, Status};
 
-/// Regions of guest memory, one for each slot that KVM has by default.
+/// Maximum number of regions of guest memory: the default number of KVM's memory slots.
 const MEMORY_SLOTS: usize = 509;
 
-/// What a front end may acknowledge although it was not offered. QEMU 11.1 does so with RING_RESET and resets queues itself.
+/// Features that a front end may acknowledge although they were not offered. QEMU 11.1 does so with RING_RESET and
+/// resets queues itself.
 const IGNORED: u64 = features::TRANSPORT & !features::BINDING;
 
-/// No guest's memory lies in a longer file: no machine has physical addresses of more bits (RISC-V 56, others 52). A longer one shows
-/// what is no memory at all.
+/// Maximum length of a file with guest memory: no machine has physical addresses of more bits (RISC-V 56, others 52).
+/// A longer file is not memory.
 const MEMORY_FILE_MOST: u64 = 1 << 56;
 
-/// What a window needs: requests of our own that carry files, and an answer to each, since a guest must not touch what is not
-/// mapped yet.
+/// Protocol features that a window needs: backend requests that carry files, and an answer to each, because a guest
+/// must not access a file that is not mapped yet.
 const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
     .union(ProtocolFeatures::BACKEND_REQ)
     .union(ProtocolFeatures::BACKEND_SEND_FD)
@@ -42,29 +43,30 @@ const WINDOW_NEEDS: ProtocolFeatures = ProtocolFeatures::REPLY_ACK
 pub(crate) struct Connection<'d> {
     device: &'d dyn Device,
     options: Options,
-    /// What the guest acknowledged of the features that were offered.
+    /// The offered features that the guest acknowledged.
     features: u64,
-    /// The lanes of the device since it was started.
+    /// The lanes of the started device.
     lanes: Vec<LaneHandle>,
-    /// The device is to be started, ahead of a queue while none runs: it never was, or what it was started with has changed.
+    /// The device must be started before the next queue, while none runs: it was never started, or its setup has
+    /// changed.
     unstarted: bool,
     memory: Memory,
     regions: usize,
-    /// What windows show the guest, this device's or another's: QEMU announces what it has mapped as if it were guest memory. The
-    /// guest may shorten those files at any time, which would cost a region of memory, so that they are no memory here. No lane waits
-    /// for a change of them, or is waited for.
+    /// Areas in the windows of this device or another: QEMU announces its mappings as if they were guest memory. The
+    /// guest may shorten those files at any time, which would cost a region of memory. Therefore they do not count as
+    /// memory here. A change of them neither waits for a lane nor delays one.
     windows: WindowAreas,
     vrings: Vec<Vring>,
     status: u8,
     negotiated: ProtocolFeatures,
-    /// Kept open for as long as the connection: the front end may take its end for a sign of life.
+    /// Kept open as long as the connection, because the front end may monitor its other end.
     channel: Option<Channel>,
-    /// Have the channel instead.
+    /// The windows, which own the channel if there are any.
     window: Option<Arc<Windows>>,
     config_changes: ConfigChanges,
-    /// Device and inode of the files of memory.
+    /// Device and inode of the files with guest memory.
     memory_files: HashSet<(u64, u64)>,
-    /// The log has the reason why there is no window.
+    /// The reason why there is no window was logged.
     explained: bool,
 }
 
@@ -138,8 +140,9 @@ impl<'d> Connection<'d> {
         self.hurried(|connection| act(connection.vring(index)?).map_err(|source| Refusal::Vring { index, source }))
     }
 
-    /// Runs what waits for lanes. The front end waits for it in turn, so that it cannot answer a lane meanwhile: a lane that is
-    /// about to change the window puts its chain back, and takes it up again afterwards.
+    /// Runs an operation that waits for lanes. The front end waits for it in turn, and cannot answer a lane
+    /// meanwhile. Therefore a lane that is about to change the window puts its chain back, and takes it up again
+    /// afterwards.
     fn hurried<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let Some(window) = self.window.clone() else {
             return act(self);
@@ -183,10 +186,12 @@ impl<'d> Connection<'d> {
         Ok(())
     }
 
-    /// Whether a region shows a file in a window, ours or that of another device: QEMU tells every device of each mapping.
+    /// Whether a region is a file in a window, of this device or another: QEMU announces each mapping to every
+    /// device.
     ///
-    /// Others' files cannot always be told from memory. While queues run, a named file that was no memory before is taken for one of
-    /// them: memory is reached that way as well, only more slowly.
+    /// Files in other devices' windows cannot always be distinguished from memory. While queues run, a named file
+    /// that was not memory before counts as a window file. Real memory stays accessible that way too, only more
+    /// slowly.
     fn is_in_window(&mut self, file: &OwnedFd) -> bool {
         let Ok(stat) = fstat(file) else { return false };
         if u64::try_from(stat.st_size).is_ok_and(|size| size > MEMORY_FILE_MOST)
@@ -195,7 +200,7 @@ impl<'d> Connection<'d> {
             return true;
         }
         let identity = (stat.st_dev, stat.st_ino);
-        // A memfd has no name, nor has what a front end makes in a directory for memory.
+        // A memfd has no name, and neither has a file that a front end makes in a directory for memory.
         let named = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink > 0;
         if named && !self.memory_files.contains(&identity) && self.vrings.iter().any(Vring::is_running) {
             return true;
@@ -220,7 +225,7 @@ impl<'d> Connection<'d> {
 }
 
 impl Drop for Connection<'_> {
-    /// Nobody is left to answer, so lanes that wait for it go first.
+    /// The front end cannot answer any more, so lanes that wait for it end first.
     fn drop(&mut self) {
         self.hurried(|connection| {
             connection.vrings.clear();
@@ -283,7 +288,7 @@ impl Handler for Connection<'_> {
     }
 
     fn set_owner(&mut self) -> Result<(), Refusal> {
-        // A socket has one front end at a time, so there is nobody else to be kept out.
+        // A socket has one front end at a time, so there is no other to exclude.
         Ok(())
     }
 
@@ -355,7 +360,7 @@ impl Handler for Connection<'_> {
 
     fn set_vring_kick(&mut self, index: u32, file: Option<OwnedFd>) -> Result<(), Refusal> {
         self.explain_no_window();
-        // A running ring goes on with the new descriptor.
+        // A running ring continues with the new descriptor.
         self.vring_base(index)?;
         self.start_device()?;
         let memory = self.memory.clone();
@@ -388,8 +393,8 @@ impl Handler for Connection<'_> {
         })
     }
 
-    /// The session pads what lies behind the device's own fields with zeros: front ends read all fields that they know (QEMU 11.1 reads
-    /// 20 bytes of a GPU that has 16).
+    /// The session pads the device's own fields with zeros, because front ends read all fields that they know (QEMU
+    /// 11.1 reads 20 bytes of a GPU that has 16).
     fn config(&mut self, offset: u32, _size: u32) -> Result<Vec<u8>, Refusal> {
         let mut config = self.device.config();
         config.drain(..config.len().min(offset as usize));
@@ -419,8 +424,8 @@ impl Handler for Connection<'_> {
         Ok(())
     }
 
-    /// Status 0 is no reset here: QEMU sends it also when the virtual machine is paused, and the guest then goes on with what
-    /// it had. A reset is told by RESET_DEVICE, by a new INIT or by the end of the connection.
+    /// Status 0 is not a reset here: QEMU also sends it when the virtual machine is paused, and the guest later
+    /// continues with its state. RESET_DEVICE, a new INIT or the end of the connection announces a reset.
     fn set_status(&mut self, status: u8) -> Result<(), Refusal> {
         self.status = status;
         Ok(())
@@ -435,7 +440,7 @@ impl Handler for Connection<'_> {
             for (index, vring) in (0..).zip(&mut connection.vrings) {
                 vring.reset(index);
             }
-            // The front end has dropped what it had mapped, and is told to unmap none of it.
+            // The front end has dropped its mappings, and is sent no unmap for them.
             if let Some(window) = &connection.window {
                 window.forget();
             }

@@ -17,7 +17,7 @@ use tracing::warn;
 #[derive(Debug)]
 pub(crate) struct Event {
     descriptor: OwnedFd,
-    /// A write failed, which was logged. Nothing more is written.
+    /// A write failed and was logged. Nothing more is written.
     broken: AtomicBool,
 }
 
@@ -51,8 +51,8 @@ impl Event {
     }
 }
 
-/// EINVAL for what is neither an eventfd (which has no file type), nor a pipe or socket: some files of the kernel go by who writes, and
-/// the daemon may be root where the front end is not.
+/// Returns EINVAL unless the file is an eventfd (which has no file type), a pipe or a socket. Some kernel files check
+/// the writer's rights, and the daemon may be root where the front end is not.
 fn takes_signals(descriptor: &OwnedFd) -> Result<(), Errno> {
     let mode = fstat(descriptor)?.st_mode;
     match FileType::from_raw_mode(mode) {
@@ -62,7 +62,7 @@ fn takes_signals(descriptor: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Keeps reads and writes from blocking a lane, whatever file the front end has sent.
+/// Sets non-blocking mode, so that no file from the front end blocks a lane.
 pub(crate) fn never_blocking(descriptor: &OwnedFd) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(descriptor, true)
 }

@@ -24,7 +24,7 @@ use crate::polling::Polling;
 use crate::queues::{Queues, Ring, drain};
 use crate::{Lane, Waker};
 
-/// With its wake-up and its files.
+/// The lane with its wake-up descriptor and its files.
 const WATCHED_MOST: usize = QUEUES_MOST + 2;
 
 type Answer = SyncSender<Option<Ring>>;
@@ -44,10 +44,10 @@ enum State {
     Running {
         commands: Sender<(Command, Answer)>,
         thread: JoinHandle<Box<dyn Lane>>,
-        /// One for each queue that runs.
+        /// One port per running queue.
         ports: Arc<()>,
     },
-    /// The thread has ended in a panic.
+    /// The thread panicked.
     Dead,
 }
 
@@ -85,7 +85,7 @@ impl LaneHandle {
         self.queues.contains(&index)
     }
 
-    /// Whether another start of the device would help.
+    /// Whether the lane has panicked, so that only another start of the device helps.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, State::Dead)
     }
@@ -103,7 +103,7 @@ impl LaneHandle {
             return Err(io::Error::other("the lane of this queue panicked"));
         };
         let (commands, inbox) = channel();
-        // By this way the lane survives where no thread can be made.
+        // The lane goes to the thread through this channel, so that it survives if no thread can be started.
         let (hand, takes) = sync_channel(1);
         let (waker, poll) = (self.waker.clone(), self.poll);
         let run = move || match takes.recv() {
@@ -140,7 +140,7 @@ impl LaneHandle {
         }
     }
 
-    /// Takes the lane back from a thread that has no queue any more, or has died.
+    /// Takes the lane back from a thread that has no more queues, or has panicked.
     fn join_if_ended(&mut self) {
         let ended = match &self.state {
             State::Running { thread, ports, .. } => Arc::strong_count(ports) == 1 || thread.is_finished(),
@@ -217,20 +217,20 @@ struct Runner {
     inbox: Receiver<(Command, Answer)>,
     ready: Ready,
     polling: Polling,
-    /// A poll has ended: the rings are served once more, to find what it found or to ask for kicks.
+    /// A poll has ended: the rings are served once more, to take what it found or to enable kicks.
     again: bool,
     /// See [`Lane::rest`].
     rest: Duration,
-    /// It rests when it has nothing to do, instead of waiting for a kick.
+    /// The lane rests when it has nothing to do, instead of waiting for a kick.
     resting: bool,
 }
 
-/// What there is to do after a wake-up.
+/// The work after a wake-up.
 #[derive(Default)]
 struct Woken {
-    /// The control plane has a command, or means that there is something to serve, or a chain that was kept is finished.
+    /// The control plane has a command or announces work, or a kept chain is finished.
     command: bool,
-    /// A file of the lane's own is ready.
+    /// One of the lane's own files is ready.
     files: bool,
 }
 
@@ -289,7 +289,7 @@ impl Runner {
         rings.any(|ring| ring.is_ready() && (ring.more || self.again && !ring.put_back))
     }
 
-    /// Waits for a command, a kick or a file, or for the end of a rest; not at all when there is more to serve.
+    /// Waits for a command, a kick or a file, or for the end of a rest. Does not wait if there is more to serve.
     fn wait(&mut self, at_once: bool) -> Woken {
         self.waker.0.raised.swap(false, Ordering::AcqRel);
         let rests = self.resting && self.queues.rings.iter().any(Ring::is_ready);
@@ -318,7 +318,7 @@ impl Runner {
         match poll(watched, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => {
-                // Nothing is known to be ready; `obey` finds out about commands without blocking.
+                // No readiness is known; `obey` checks for commands without blocking.
                 error!(%errno, "a lane cannot wait for kicks");
                 return Woken {
                     command: true,
@@ -349,7 +349,7 @@ impl Runner {
         woken
     }
 
-    /// Whether `wait` has a command, without a system call.
+    /// Whether `wait` would find a command. Makes no system call.
     fn is_woken(&self) -> bool {
         self.waker.0.raised.load(Ordering::Acquire)
     }
@@ -373,7 +373,7 @@ impl Runner {
         self.waker.0.commanded.swap(false, Ordering::AcqRel);
         while let Ok((command, done)) = self.inbox.try_recv() {
             let answer = self.act(command);
-            // The control plane waits for this, and is never gone before.
+            // The control plane waits for this answer, and does not end before it.
             let _gone = done.send(answer);
         }
     }
@@ -407,8 +407,8 @@ impl Runner {
         }
     }
 
-    /// Has the lane complete chains that it kept. Where there are some, the ring is where the queue believes it to be: no memory is
-    /// replaced before they are complete.
+    /// Makes the lane complete the chains that it kept. While there are any, the queue's view of its memory is valid:
+    /// no memory is replaced before they are complete.
     fn complete(&mut self, complete: impl FnOnce(&mut dyn Lane, &mut Queues)) {
         if self.queues.rings.iter().any(|ring| ring.queue.in_flight() > 0) {
             complete(&mut *self.lane, &mut self.queues);
@@ -416,10 +416,10 @@ impl Runner {
         }
     }
 
-    /// Serves one bounded batch of each queue that may have something, and waits for the next while it is worth it.
+    /// Serves one bounded batch of each queue that may have chains, and polls for the next while that pays off.
     fn serve(&mut self) {
         let polled = self.polling.is_on();
-        // A rest follows what is served now; one that nothing came in was the last.
+        // A rest follows the batch that is served now. A rest in which nothing came was the last.
         self.resting = !self.rest.is_zero() && self.queues.has_available(Ring::is_ready);
         self.queues.polled = polled || self.resting;
         self.again = false;
@@ -434,7 +434,7 @@ impl Runner {
         self.queues.tell_of_completed();
         let rings = &self.queues.rings;
         let open = rings.iter().any(Ring::is_open);
-        // What was put back is served when the lane is woken.
+        // Chains that were put back are served when the lane is woken.
         self.resting &= open;
         if !polled || !open || rings.iter().any(|ring| ring.is_ready() && ring.more) {
             self.again = polled && open;
@@ -448,7 +448,7 @@ impl Runner {
             || queues.has_available(Ring::is_open),
             || raised.load(Ordering::Acquire),
         );
-        // In vain: the rings are served once more, to ask for kicks.
+        // The rings are served once more: to take what the poll found, or to enable kicks.
         self.again = true;
     }
 }

@@ -9,27 +9,28 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long a batch keeps a driver waiting. Shorter, and interrupts cost more than they gain; a wake-up of a processor takes some
-/// microseconds at best.
+/// How long a batch delays a driver's interrupt. With less, interrupts would cost more than they gain; waking a
+/// processor takes some microseconds at best.
 const PATIENCE: Duration = Duration::from_micros(10);
-/// The same where an interrupt costs the lane its processor: two switches are little beside this.
+/// The delay where an interrupt costs the lane its processor: two switches take little time in comparison.
 const LONG_PATIENCE: Duration = Duration::from_micros(300);
 
-/// Batches with long patience, after the first interrupt that cost the lane its processor, and at most.
+/// Number of batches with long patience after the first interrupt that cost the lane its processor; [`PAUSE_MOST`] is
+/// the maximum.
 const PAUSE: u32 = 16;
 const PAUSE_MOST: u32 = 2048;
 
-/// Off the processor for so long: no interrupt of the host's hardware, but another thread.
+/// Time off the processor from which on another thread has run, not only an interrupt handler of the host.
 const SWITCHED: Duration = Duration::from_micros(2);
 
-/// How soon the lane interrupts its driver, by what early interrupts have done to the lane so far.
+/// Decides how soon the lane interrupts its driver, by the effect of earlier interrupts on the lane.
 #[derive(Debug)]
 pub(crate) struct Moderation {
-    /// Batches with long patience that are still to come.
+    /// Remaining batches with long patience.
     left: u32,
-    /// How many there will be when it happens again.
+    /// Number of such batches after the next switch.
     pause: u32,
-    /// The next interrupt is watched: the first of each batch is.
+    /// The next interrupt is measured, as the first of each batch is.
     watch: bool,
 }
 
@@ -42,7 +43,7 @@ impl Moderation {
         }
     }
 
-    /// How long the batch that begins may keep its driver waiting.
+    /// Returns how long the next batch may delay its driver's interrupt.
     pub(crate) fn patience(&mut self) -> Duration {
         if self.left > 0 {
             self.left -= 1;
@@ -53,7 +54,7 @@ impl Moderation {
         PATIENCE
     }
 
-    /// Sends an early interrupt, and learns from it.
+    /// Sends an early interrupt, and measures its effect.
     pub(crate) fn watch(&mut self, interrupt: impl FnOnce()) {
         if !std::mem::take(&mut self.watch) {
             return interrupt();
@@ -64,7 +65,7 @@ impl Moderation {
         self.learn(start.elapsed().saturating_sub(ran) >= SWITCHED);
     }
 
-    /// Another thread ran in our place before the interrupt was sent, or not.
+    /// Records whether another thread ran in this thread's place while the interrupt was sent.
     fn learn(&mut self, switched: bool) {
         if switched {
             self.left = self.pause;
@@ -75,7 +76,7 @@ impl Moderation {
     }
 }
 
-/// How long this thread has run.
+/// Processor time of this thread.
 fn run_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
@@ -84,7 +85,7 @@ fn run_time() -> Duration {
 mod tests {
     use super::*;
 
-    /// Batches before the next that is as prompt as can be.
+    /// Number of batches before the next with short patience.
     fn pause(moderation: &mut Moderation) -> u32 {
         (0..)
             .find(|_| moderation.patience() == PATIENCE)

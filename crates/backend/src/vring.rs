@@ -18,7 +18,7 @@ use crate::saved::SavedQueue;
 #[derive(Default)]
 pub(crate) struct Vring {
     size: u16,
-    /// The number of SET_VRING_BASE, or the one that the last stop left.
+    /// The base from SET_VRING_BASE or from the last stop.
     base: Option<u32>,
     address: Option<VringAddress>,
     call: Option<Arc<Event>>,
@@ -28,7 +28,7 @@ pub(crate) struct Vring {
     counters: Arc<Counters>,
 }
 
-/// Why a ring cannot be configured or started.
+/// Reason why a ring cannot be configured or started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VringError {
     #[error("the ring is running: GET_VRING_BASE stops it")]
@@ -49,7 +49,7 @@ pub(crate) enum VringError {
     Thread(#[source] std::io::Error),
 }
 
-/// What a ring needs from the connection to start.
+/// The parts of the connection that a ring needs to start.
 pub(crate) struct Surroundings<'a> {
     pub(crate) index: u16,
     pub(crate) memory: &'a Memory,
@@ -101,7 +101,7 @@ impl Vring {
         }
     }
 
-    /// What the queue has done, also in earlier runs.
+    /// The counters of the queue, including earlier runs.
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
@@ -137,7 +137,7 @@ impl Vring {
         Ok(())
     }
 
-    /// Stops the ring if it runs; the number with which SET_VRING_BASE would resume it.
+    /// Stops the ring if it runs. Returns the base with which SET_VRING_BASE would resume it.
     pub(crate) fn stop(&mut self, index: u16) -> u32 {
         if let Some(lane) = self.lane.take() {
             match lane.stop().map(|ring| ring.queue.position()) {
@@ -149,7 +149,7 @@ impl Vring {
         self.base.unwrap_or(0)
     }
 
-    /// Stops the ring and gives all that it takes to go on with it.
+    /// Stops the ring and returns the state needed to resume it.
     pub(crate) fn save(&mut self, index: u16) -> SavedQueue {
         let kick = self.lane.take().and_then(|lane| {
             let ring = lane.stop();
@@ -171,7 +171,7 @@ impl Vring {
         }
     }
 
-    /// Has what another has left; gives the kick descriptor of a ring that ran.
+    /// Restores a saved queue. Returns the kick descriptor if the ring was running.
     pub(crate) fn restore(&mut self, saved: SavedQueue) -> Result<Option<OwnedFd>, VringError> {
         self.idle()?;
         (self.size, self.base, self.address) = (saved.size, saved.base, saved.address);
@@ -180,7 +180,7 @@ impl Vring {
         Ok(saved.kick)
     }
 
-    /// As before the first message, but for the descriptors: front ends send those once.
+    /// Resets the ring to its initial state, except for the descriptors, which front ends send only once.
     pub(crate) fn reset(&mut self, index: u16) {
         self.stop(index);
         *self = Self {

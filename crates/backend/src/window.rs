@@ -17,7 +17,7 @@ use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
 
 use self::table::{Counts, Mapper, Table};
 
-/// How long the front end may take for one answer: it maps a file, no more.
+/// Maximum time for one answer of the front end, which only maps a file.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The windows of one connection, one for each shared memory region of the device.
@@ -27,22 +27,22 @@ pub(crate) struct Windows {
     regions: Vec<Arc<RegionWindow>>,
 }
 
-/// What all windows of a connection have in common.
+/// State shared by all windows of a connection.
 #[derive(Debug)]
 struct Shared {
     inner: Mutex<Inner>,
-    /// Device and inode of every file that was mapped since all windows were last clear. Apart from `inner`, which is locked while
-    /// the front end is asked.
+    /// Device and inode of every file that was mapped since all windows were last clear. Separate from `inner`, which
+    /// is locked during requests to the front end.
     files: Mutex<HashSet<(u64, u64)>>,
-    /// Readable while nobody may wait for the front end, since the front end waits for us.
+    /// Readable while no thread may wait for the front end, because the front end waits for us.
     hurry: OwnedFd,
-    /// How many are in a hurry.
+    /// Number of running calls of [`Windows::in_a_hurry`].
     hurried: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// One for each region.
+    /// One table per region.
     tables: Vec<(u8, Table)>,
     /// `None` once the connection has ended.
     channel: Option<Channel>,
@@ -52,15 +52,15 @@ struct Inner {
 #[derive(Debug)]
 struct RegionWindow {
     shared: Arc<Shared>,
-    /// Its place among the tables.
+    /// Index of its table.
     position: usize,
     size: u64,
-    /// Who may have mappings. Apart from the table: most owners that are released have none.
+    /// Owners that may have mappings. Separate from the table, because most owners that are released have none.
     owners: Mutex<HashSet<u64>>,
 }
 
 impl Windows {
-    /// Windows for regions of these ids and sizes.
+    /// Makes windows for regions of these ids and sizes.
     pub(crate) fn new(regions: &[(u8, u64)], channel: Channel) -> Result<Self, rustix::io::Errno> {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
@@ -83,7 +83,7 @@ impl Windows {
         Ok(Self { shared, regions })
     }
 
-    /// What a device sees of them, by the ids of their regions.
+    /// The windows as a device uses them, by region id.
     pub(crate) fn by_region(&self) -> Vec<(u8, Arc<dyn Window>)> {
         let inner = self.shared.lock();
         let ids = inner.tables.iter().map(|(id, _)| *id);
@@ -91,8 +91,8 @@ impl Windows {
         ids.zip(windows).collect()
     }
 
-    /// Runs `act` while nobody waits for an answer of the front end, which waits for `act`. A request that is under way is called
-    /// off, and goes on when it is made again.
+    /// Runs `act` while no thread waits for the front end, because the front end waits for `act`. A request in flight
+    /// is cancelled, and continues when it is made again.
     pub(crate) fn in_a_hurry<T>(&self, act: impl FnOnce() -> T) -> T {
         let Shared { hurry, hurried, .. } = &*self.shared;
         if hurried.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -105,33 +105,33 @@ impl Windows {
         result
     }
 
-    /// Whether a window has, or had, a part of this file.
+    /// Whether a part of this file is, or was, mapped in a window.
     pub(crate) fn shows(&self, file: &OwnedFd) -> bool {
         identity(file).is_some_and(|identity| self.shared.files().contains(&identity))
     }
 
-    /// The front end asks for another channel, behind which nothing is mapped.
+    /// Replaces the channel. The front end has nothing mapped for the new one.
     pub(crate) fn use_channel(&self, channel: Channel) {
         let mut inner = self.shared.lock();
         inner.forget();
         inner.channel = Some(channel);
     }
 
-    /// The front end has dropped all mappings, as it does when the device is reset.
+    /// Forgets all mappings: the front end has dropped them, as it does when the device is reset.
     pub(crate) fn forget(&self) {
         self.shared.lock().forget();
     }
 
-    /// Takes out all mappings and gives the channel up, for another to make windows of it.
+    /// Unmaps everything and returns the channel, for new windows.
     pub(crate) fn give_up(&self) -> Option<Channel> {
         for window in &self.regions {
-            // What is not unmapped now the front end refuses to map over.
+            // The front end refuses to map over mappings that remain now.
             let _logged = window.clear();
         }
         self.shared.lock().channel.take()
     }
 
-    /// The connection has ended.
+    /// Closes the windows: the connection has ended.
     pub(crate) fn close(&self) {
         let mut inner = self.shared.lock();
         inner.channel = None;
@@ -164,8 +164,8 @@ impl RegionWindow {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `change` if the range lies in the window and the connection lives. What another region's table waits to hear of is
-    /// settled first, since the channel tells it once.
+    /// Runs `change` if the range lies in the window and the connection is open. An outstanding answer of another
+    /// region's table is read first, because the channel delivers it only once.
     fn change(
         &self,
         offset: u64,
@@ -206,7 +206,7 @@ impl Window for RegionWindow {
     }
 
     fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError> {
-        // First, since the front end may announce the mapping as memory before it answers.
+        // This comes first, because the front end may announce the mapping as memory before it answers.
         let identity = identity(&mapping.file).ok_or(WindowError::Refused)?;
         self.shared.files().insert(identity);
         self.owners().insert(mapping.owner);

@@ -1,32 +1,34 @@
 //! Keeps the process alive when mapped guest memory is no longer there (SIGBUS).
 //!
-//! A mapping outlives the bytes that it shows: whoever holds the file can shorten it, a huge page can be missing, a disk can
-//! fail. The thread that touches such a page gets SIGBUS, which ends the process. A handler for the whole process, installed
-//! with the first mapping, looks the address up among the registered mappings. If the address is in one, the handler puts a
-//! zero page there and marks the mapping as lost; the interrupted access then succeeds. What is done about a lost mapping is
-//! decided elsewhere: cursors report [`Fault`](crate::CursorError::Fault), and a queue that lies there is retired. Any other
-//! SIGBUS goes to the disposition that was there before.
+//! A mapping can outlive its contents: any owner of the file can shorten it, a huge page can be missing, a disk can
+//! fail. The thread that accesses such a page gets SIGBUS, which ends the process. A handler for the whole process,
+//! installed with the first mapping, looks the address up among the registered mappings. If the address is in one,
+//! the handler maps a zero page there and marks the mapping as lost; the interrupted access then succeeds. Other
+//! modules handle the loss: cursors report [`Fault`](crate::CursorError::Fault), and a queue that lies there is
+//! retired. Any other SIGBUS goes to the previous disposition.
 //!
-//! **One page at a time.** The handler replaces the page of the fault (a huge page, if that is what the mapping has) and not
+//! **One page at a time.** The handler replaces only the faulting page (a huge page, if the mapping has those), not
 //! the rest of the mapping:
-//! - a missing huge page or an unreadable block says nothing about the pages behind it, which the guest still uses;
-//! - the kernel goes on to answer EFAULT for the other pages behind the end of the file. In replaced pages, its system calls
-//!   succeed, and would put zeros into files.
+//! - a missing huge page or an unreadable block does not affect the pages behind it, which the guest still uses;
+//! - for the other pages behind the end of the file the kernel still returns EFAULT. In replaced pages, its system
+//!   calls succeed, and would write zeros into files.
 //!
-//! The number of replaced pages stays small, since cursors and queues keep away from a mapping once it is lost. If the kernel
-//! takes no more mappings (`vm.max_map_count`), the whole mapping is replaced by one.
+//! The number of replaced pages stays small, because cursors and queues avoid a mapping once it is lost. If the
+//! kernel accepts no more mappings (`vm.max_map_count`), the whole mapping is replaced by one.
 //!
-//! **Async-signal-safety.** The handler takes no lock, allocates nothing and cannot panic. It loads and stores atomics, and
-//! makes at most three system calls: mmap(2), sigaction(2) and raise(3). POSIX does not list mmap as async-signal-safe. On
-//! Linux it is a plain system call, whose wrapper in libc has no state but errno, which the handler preserves. It runs in the
-//! middle of a load or store of this crate and not inside of an allocator or of libc, since nothing else touches these pages.
+//! **Async-signal-safety.** The handler takes no lock, allocates nothing and cannot panic. It loads and stores
+//! atomics, and makes at most three system calls: mmap(2), sigaction(2) and raise(3). POSIX does not list mmap as
+//! async-signal-safe. On Linux it is a plain system call. Its wrapper in libc has no state but errno, which the
+//! handler preserves. The handler interrupts a load or store of this crate, never an allocator or libc, because
+//! nothing else accesses these pages.
 //!
-//! **Races.** A thread that touches a mapping owns a handle on it, and a mapping leaves the registry before it is unmapped, when
-//! the last handle is gone. So the entry that a handler needs stays as it is while the handler runs. Other entries may change
-//! meanwhile: a length of 0 takes an entry out before anything else in it changes, and the handler loads the length again behind
-//! the start. Two threads may fault on one page: both put a zero page there, and what the first has stored into it is gone,
-//! which is no worse than before. A thread may also find the zero page that another thread's fault has put there: the mark comes
-//! before the page, and is looked at after the access.
+//! **Races.** A thread that accesses a mapping owns a handle on it. A mapping leaves the registry before it is
+//! unmapped, when the last handle is dropped. Therefore the entry that a handler needs does not change while the
+//! handler runs. Other entries may change meanwhile. A length of 0 removes an entry before anything else in it
+//! changes, and the handler loads the length again after the start. Two threads may fault on one page: both map a
+//! zero page there, and what the first has stored into it is lost, which is no worse than before. A thread may also
+//! access the zero page that another thread's fault has mapped there. The mark is set before the page is mapped, and
+//! is checked after the access.
 #![expect(
     unsafe_code,
     reason = "a signal handler, and pages that it maps over registered mappings"

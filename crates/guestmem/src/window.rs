@@ -21,41 +21,42 @@ pub struct WindowMapping {
     pub writable: bool,
 }
 
-/// Why a window could not be changed as asked.
+/// Reason why a window could not be changed as requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
     /// The range does not lie in the window.
     #[error("the range does not lie in the window")]
     OutOfRange,
-    /// The front end could not map the file, most likely for lack of resources. Where something else was mapped before, that is
-    /// still there if at all possible.
+    /// The front end could not map the file, most likely for lack of resources. An earlier mapping in the range is
+    /// kept if at all possible.
     #[error("the front end refused")]
     Refused,
-    /// The front end is gone, or does not answer.
+    /// The front end disconnected, or does not answer.
     #[error("the front end does not answer")]
     Unanswered,
-    /// The front end waits for the queue that asks. What was begun will be finished: ask the same again once that is over.
+    /// The front end waits for the requesting queue. The started change will be finished: repeat the request
+    /// afterwards.
     #[error("cancelled, because the front end waits for this queue")]
     CalledOff,
 }
 
 /// The window of one connection. Every method may be called from several threads.
 pub trait Window: fmt::Debug + Send + Sync {
-    /// Bytes of it.
+    /// Size of the window in bytes.
     fn size(&self) -> u64;
 
-    /// Maps a file, in place of whatever lies in its range. Nothing happens if the range already shows that part of that file,
-    /// writable if asked for.
+    /// Maps a file, in place of earlier mappings in its range. Does nothing if that part of that file is already
+    /// mapped there, writable if requested.
     fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError>;
 
-    /// Empties a range, which may cut mappings and may have holes.
+    /// Unmaps a range, which may cut mappings and may have holes.
     fn unmap(&self, offset: u64, length: u64) -> Result<(), WindowError>;
 
-    /// Takes out all mappings of one owner, at once or, if the front end cannot be asked now, ahead of any other change. Waits for
-    /// nobody if it has none.
+    /// Unmaps all mappings of one owner: at once or, if the front end cannot answer now, before any other change.
+    /// Does not wait if the owner has none.
     fn release(&self, owner: u64);
 
-    /// Empties the whole window. After an error it counts as empty all the same: what is still mapped goes ahead of any other
-    /// change.
+    /// Unmaps the whole window. After an error it still counts as empty: remaining mappings are removed before any
+    /// other change.
     fn clear(&self) -> Result<(), WindowError>;
 }

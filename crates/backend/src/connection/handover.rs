@@ -10,7 +10,7 @@ use super::{Connection, Refusal};
 use crate::saved::SavedConnection;
 
 impl Connection<'_> {
-    /// Stops all queues and takes out what goes on elsewhere. Nothing is left but to be dropped.
+    /// Stops all queues and takes the state that continues elsewhere. The connection can only be dropped afterwards.
     pub(crate) fn save(&mut self) -> std::io::Result<SavedConnection> {
         let memory = self.memory.configs()?;
         let queues = self.hurried(|connection| {
@@ -40,7 +40,7 @@ impl Connection<'_> {
         })
     }
 
-    /// Goes on with what another has saved, ahead of the first message.
+    /// Restores a saved connection, before the first message.
     pub(crate) fn restore(&mut self, saved: SavedConnection, negotiated: ProtocolFeatures) -> Result<(), Refusal> {
         self.negotiated = negotiated;
         self.set_features(saved.features, false)?;

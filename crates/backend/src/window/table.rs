@@ -11,33 +11,34 @@ use std::sync::Arc;
 use guestmem::{WindowError, WindowMapping};
 use tracing::{debug, warn};
 
-/// What changes a window, one whole mapping at a time.
+/// Changes a window, one whole mapping at a time.
 pub(super) trait Mapper {
     /// Maps where nothing is mapped.
     fn map(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
-    /// Takes out exactly the mapping that was put in. `Refused`: the front end has no such mapping.
+    /// Unmaps exactly one earlier mapping. `Refused` if the front end has no such mapping.
     fn unmap(&mut self, mapping: &WindowMapping) -> Result<(), WindowError>;
-    /// What became of the last of these if it ended as `Unanswered` or `CalledOff`. `Refused`: nothing.
+    /// Returns the outcome of the last call if that returned `Unanswered` or `CalledOff`. `Refused` if it had no
+    /// effect.
     fn finish(&mut self) -> Result<(), WindowError>;
 }
 
-/// What is mapped, by its offset, without overlaps; and what is still to be done before anything else, since a change may be called
-/// off between any two steps of it.
+/// The mappings by offset, without overlaps, and the pending steps that precede any other change: a change may be
+/// cancelled between any two of its steps.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     mappings: BTreeMap<u64, WindowMapping>,
-    /// The front end did not say what became of this.
+    /// The step whose outcome the front end has not reported.
     unfinished: Option<Step>,
-    /// Mapped still, and to be unmapped.
+    /// Mappings that exist and will be unmapped.
     leaving: Vec<WindowMapping>,
-    /// Cut out of `leaving`, and to be mapped again once that is unmapped.
+    /// Remainders of `leaving`, to be mapped again once that is unmapped.
     remainders: Vec<WindowMapping>,
     pub(super) counts: Counts,
 }
 
 #[derive(Debug)]
 enum Step {
-    /// Not `wanted`: to be unmapped at once if it was mapped.
+    /// If not `wanted`, the mapping is unmapped at once if it was made.
     Map {
         mapping: WindowMapping,
         wanted: bool,
@@ -45,7 +46,7 @@ enum Step {
     Unmap,
 }
 
-/// How many mappings there have been.
+/// Numbers of mappings made and removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) mapped: u64,
@@ -53,7 +54,7 @@ pub(super) struct Counts {
 }
 
 impl Table {
-    /// Puts `new` in, in place of what is in its way.
+    /// Maps `new`, in place of overlapped mappings.
     pub(super) fn map(&mut self, new: &WindowMapping, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         self.settle(mapper)?;
         if self.shows(new) {
@@ -63,21 +64,22 @@ impl Table {
         self.settle(mapper)?;
         let result = self.put(new.clone(), mapper);
         if result == Err(WindowError::Refused) {
-            // A guest that is refused goes on using what it had.
+            // After a refusal the guest continues to use the earlier mappings.
             self.remainders = removed;
             self.settle(mapper)?;
         }
         result
     }
 
-    /// Empties a range.
+    /// Unmaps a range.
     pub(super) fn unmap(&mut self, offset: u64, length: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         self.settle(mapper)?;
         self.carve(offset, length);
         self.settle(mapper)
     }
 
-    /// Takes out all that `owner` has. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    /// Unmaps all mappings of `owner`. Even if the front end does not answer now, none of them counts as mapped
+    /// later.
     pub(super) fn release(&mut self, owner: u64, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         let (owned, others) = std::mem::take(&mut self.mappings)
             .into_iter()
@@ -88,14 +90,14 @@ impl Table {
         self.settle(mapper)
     }
 
-    /// Empties all of it. Whether or not the front end answers now, nothing of it will be taken for mapped later.
+    /// Unmaps everything. Even if the front end does not answer now, nothing counts as mapped later.
     pub(super) fn clear(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         self.leaving.extend(std::mem::take(&mut self.mappings).into_values());
         self.disown(|_| true);
         self.settle(mapper)
     }
 
-    /// Forgets all mappings: the front end has dropped them. It may not have come to a request that is unfinished.
+    /// Forgets all mappings: the front end has dropped them. It may not have handled an unfinished request yet.
     pub(super) fn forget(&mut self) {
         self.counts.unmapped += (self.mappings.len() + self.leaving.len()) as u64;
         self.mappings.clear();
@@ -103,17 +105,17 @@ impl Table {
         self.disown(|_| true);
     }
 
-    /// Whether nothing is mapped, or still to be.
+    /// Whether nothing is mapped, and no mapping is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.mappings.is_empty() && self.leaving.is_empty() && self.remainders.is_empty() && self.unfinished.is_none()
     }
 
-    /// Whether the front end did not say what became of a step.
+    /// Whether the outcome of a step is unknown.
     pub(super) fn is_unfinished(&self) -> bool {
         self.unfinished.is_some()
     }
 
-    /// Has no mapping of this kind made that is still to be made.
+    /// Cancels pending mappings of this kind.
     fn disown(&mut self, kind: impl Fn(&WindowMapping) -> bool) {
         self.remainders.retain(|rest| !kind(rest));
         if let Some(Step::Map { mapping, wanted }) = &mut self.unfinished {
@@ -132,7 +134,7 @@ impl Table {
         })
     }
 
-    /// Marks all mappings in a range as leaving, and what sticks out of it as remainders. Gives what was within.
+    /// Marks all mappings in a range as leaving, and their parts outside it as remainders. Returns the parts inside.
     fn carve(&mut self, offset: u64, length: u64) -> Vec<WindowMapping> {
         let range = offset..offset + length;
         let first = self.mappings.range(..offset).next_back();
@@ -156,7 +158,7 @@ impl Table {
         removed
     }
 
-    /// Does what is still to be done.
+    /// Performs the pending steps.
     pub(super) fn settle(&mut self, mapper: &mut impl Mapper) -> Result<(), WindowError> {
         if let Some(step) = &self.unfinished {
             let done = match mapper.finish() {
@@ -181,7 +183,7 @@ impl Table {
         while let Some(mapping) = self.leaving.pop() {
             match mapper.unmap(&mapping) {
                 Ok(()) => {}
-                // A front end drops all mappings by itself when the device is reset, and need not tell.
+                // A front end drops all mappings by itself when the device is reset, and need not report it.
                 Err(WindowError::Refused) => debug!(offset = mapping.offset, "the front end had already unmapped this"),
                 Err(error) => {
                     self.unfinished = Some(Step::Unmap);
@@ -225,7 +227,7 @@ fn end(mapping: &WindowMapping) -> u64 {
     mapping.offset + mapping.length
 }
 
-/// What of `mapping` lies between two offsets of the window, of which neither is outside of it.
+/// The part of `mapping` between two offsets of the window, both inside it.
 fn part(mapping: &WindowMapping, start: u64, end: u64) -> Option<WindowMapping> {
     (start < end).then(|| WindowMapping {
         owner: mapping.owner,

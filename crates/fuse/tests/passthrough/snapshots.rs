@@ -1,4 +1,4 @@
-//! Snapshots of btrfs, whose files have the numbers and births of their origin's.
+//! Snapshots of btrfs, whose files have the inode numbers and birth times of their originals.
 
 use std::fs;
 use std::path::Path;

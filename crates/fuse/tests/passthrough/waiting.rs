@@ -1,4 +1,4 @@
-//! Reads that do not wait: what they leave, and where.
+//! Non-blocking reads: the part that they leave, and its position.
 
 use std::fs::{self, File};
 use std::path::Path;

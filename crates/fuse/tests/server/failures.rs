@@ -1,4 +1,4 @@
-//! What is told of errnos that the guest is given: once each, with the call of the host or the rule that they come from.
+//! Reports of errnos that the guest gets: each once, with the call of the host or the rule that caused it.
 
 use std::ffi::CStr;
 use std::fs;

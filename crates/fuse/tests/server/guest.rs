@@ -1,4 +1,4 @@
-//! A chain in guest memory, cut as the test likes, and the bytes of requests.
+//! A chain in guest memory, split as a test chooses, and the bytes of requests.
 
 use std::ffi::CStr;
 
