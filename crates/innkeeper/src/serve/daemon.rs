@@ -39,6 +39,7 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     capabilities::keep(declaration.capabilities_of(Role::ControlPlane) & kept)?;
     let stop = ending::watch(signals, file.as_ref().map(Arc::downgrade).unwrap_or_default())?;
     announce(service, &listener, open_files);
+    report_panics_briefly();
     // Last, since a thread that is being made takes more than one that serves.
     Filters::new(&declaration, serving.confinement.seccomp.into())?.install()?;
 
@@ -70,8 +71,14 @@ fn enter(
     let inside = Inside {
         shared: entered.shared,
         proc_self_fd: entered.proc_self_fd,
+        opens_handles: entered.opens_handles,
     };
     Ok((inside, file, entered.capabilities))
+}
+
+/// A panic is a defect that costs a request or a lane. A backtrace, for which files are opened, would cost the daemon.
+fn report_panics_briefly() {
+    std::panic::set_hook(Box::new(|panic| say::say(format_args!("defect: {panic}"))));
 }
 
 /// Prints what to paste and what limit holds, once the socket listens.

@@ -46,6 +46,8 @@ pub(crate) struct Inside {
     pub(crate) shared: Option<PathBuf>,
     /// `/proc/self/fd`.
     pub(crate) proc_self_fd: OwnedFd,
+    /// Whether files can be opened by their handles.
+    pub(crate) opens_handles: bool,
 }
 
 /// A device that is made and not served yet.

@@ -34,6 +34,10 @@ pub(crate) enum Error {
         path = .path.display()
     )]
     LogFile { path: PathBuf, source: io::Error },
+    #[error(
+        "this sandbox cannot open files by their handles; use --sandbox namespace, or omit --inode-file-handles mandatory"
+    )]
+    HandlesInSandbox,
     #[error(transparent)]
     Process(#[from] process::Error),
 }

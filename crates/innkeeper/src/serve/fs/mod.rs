@@ -22,7 +22,7 @@ use super::args::{Ring, Rings, Serving};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
-use args::{LogErrors, SharedDirectory};
+use args::{FileHandles, LogErrors, SharedDirectory};
 use error_log::ErrorLog;
 
 impl Service for Share {
@@ -78,7 +78,14 @@ impl Opened for OpenedShare<'_> {
         } = self.share;
         let shared = inside.shared.as_ref().unwrap_or(directory);
         let outside = Outside::confined(shared, inside.proc_self_fd, self.fuse);
-        let device = make::device(outside, directory, tag, export, self.failures)?;
+        let mut export = export.clone();
+        if !inside.opens_handles {
+            if export.inode_file_handles == FileHandles::Mandatory {
+                return Err(Error::Device(Box::new(error::Error::HandlesInSandbox)));
+            }
+            export.inode_file_handles = FileHandles::Never;
+        }
+        let device = make::device(outside, directory, tag, &export, self.failures)?;
         Ok(Made {
             device: Box::new(device),
             at_end: self.at_end,

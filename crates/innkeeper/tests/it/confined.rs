@@ -1,0 +1,139 @@
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use driver::fs::{ROOT, Requests, field_u64};
+use rstest::rstest;
+use rustix::process::{Gid, Uid};
+use rustix::thread::CapabilitySet;
+use tempfile::TempDir;
+
+use crate::error_log::Session;
+use crate::share::Daemon;
+use crate::{assert_refused, innkeeper};
+
+const NOBODY: u32 = 65534;
+
+/// A share of `data` with these options, by root or by an ordinary user.
+fn start(user: bool, options: &[&str]) -> Option<Daemon> {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    // Whoever builds may keep others out of the directory of the program.
+    let program = directory.path().join("innkeeper");
+    fs::copy(env!("CARGO_BIN_EXE_innkeeper"), &program).unwrap();
+    let mut command = Command::new(program);
+    command.arg("share").arg(&data).args(options);
+    command.arg("--socket-path").arg(directory.path().join("socket"));
+    if user {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can become another user");
+            return None;
+        }
+        for path in [directory.path(), &data] {
+            rustix::fs::chown(path, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+        }
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    Some(Daemon::run(&mut command, directory))
+}
+
+/// A line of /proc/PID/status.
+fn field<'s>(status: &'s str, name: &str) -> &'s str {
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim()
+}
+
+/// All that a share of root may declare.
+const DECLARED: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::LINUX_IMMUTABLE)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::MAC_ADMIN)
+    .union(CapabilitySet::MAC_OVERRIDE);
+
+#[rstest]
+fn every_thread_is_confined(
+    #[values("auto", "namespace", "chroot", "landlock")] mode: &str,
+    #[values(false, true)] user: bool,
+) {
+    if user && mode == "chroot" {
+        return; // which takes root
+    }
+    let uid = if user { NOBODY } else { 0 };
+    let Some(daemon) = start(user, &["--sandbox", mode, "--num-queues", "2"]) else {
+        return;
+    };
+    let process = daemon.child.id();
+    let mut session = Session::of(daemon, Requests::new(uid, uid));
+    // It still serves: files are made, written and read.
+    let created = session
+        .ask(|requests| requests.create(ROOT, b"file", 2, 0o644))
+        .unwrap();
+    let (node, handle) = (field_u64(&created, 0), field_u64(&created, 128));
+    session
+        .ask(|requests| requests.write(node, handle, 0, b"written"))
+        .unwrap();
+    assert_eq!(
+        session.ask(|requests| requests.read(node, handle, 0, 100)).unwrap(),
+        b"written"
+    );
+    session
+        .ask(|requests| requests.mkdir(ROOT, b"directory", 0o755))
+        .unwrap();
+    session.ask(|requests| requests.lookup(ROOT, b"directory")).unwrap();
+
+    let proc = format!("/proc/{process}");
+    let mut threads = 0;
+    for task in fs::read_dir(format!("{proc}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert_eq!(field(&status, "Seccomp:"), "2", "{status}");
+        assert_eq!(field(&status, "NoNewPrivs:"), "1", "{status}");
+        let set = |name| CapabilitySet::from_bits_retain(u64::from_str_radix(field(&status, name), 16).unwrap());
+        for name in ["CapInh:", "CapAmb:"] {
+            assert_eq!(set(name), CapabilitySet::empty(), "{name}");
+        }
+        let declared = if user { CapabilitySet::empty() } else { DECLARED };
+        for name in ["CapPrm:", "CapEff:"] {
+            assert!(declared.contains(set(name)), "{name} {:?}", set(name));
+        }
+        if !user {
+            assert!(DECLARED.contains(set("CapBnd:")), "{:?}", set("CapBnd:"));
+        }
+        threads += 1;
+    }
+    assert!(threads > 2, "queues have threads of their own");
+
+    let namespace = |name: &str, whose: &str| fs::read_link(format!("/proc/{whose}/ns/{name}")).unwrap();
+    if matches!(mode, "auto" | "namespace") {
+        for name in ["mnt", "net", "ipc", "uts", "cgroup"] {
+            assert_ne!(namespace(name, &process.to_string()), namespace(name, "self"), "{name}");
+        }
+    }
+    if mode != "landlock" {
+        let root = fs::read_dir(format!("{proc}/root")).unwrap();
+        let mut names: Vec<_> = root.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["directory", "file"], "the root is the shared directory");
+    }
+}
+
+#[test]
+fn what_the_sandbox_cannot_do_is_told_with_what_to_switch_off() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("socket");
+    let path = directory.path().to_str().unwrap();
+    let options = ["share", path, "--socket-path", socket.to_str().unwrap()];
+    let output = innkeeper(options)
+        .args(["--sandbox", "landlock", "--inode-file-handles", "mandatory"])
+        .output()
+        .unwrap();
+    assert_refused(&output, 1, &["file", "handles", "--sandbox namespace"]);
+    assert!(!socket.exists(), "the socket is gone");
+}
