@@ -19,3 +19,6 @@ devices! {
     fs: Share,
     rng: Rng,
 }
+
+#[cfg(test)]
+mod tests;
