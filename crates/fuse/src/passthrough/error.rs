@@ -20,7 +20,7 @@ pub enum Error {
     /// The daemon cannot find out what it may do.
     #[error("cannot read the daemon's own capabilities: {0}")]
     Capabilities(io::Error),
-    /// [`InodeHandles::Mandatory`] where handles do not work.
+    /// [`InodeHandles::Mandatory`](super::InodeHandles::Mandatory), and handles do not work.
     #[error("file handles do not work on {path} (they need CAP_DAC_READ_SEARCH and a file system that can be exported): {source}", path = path.display())]
     Handles {
         /// As given.
