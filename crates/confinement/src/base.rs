@@ -1,7 +1,7 @@
 //! What every thread does, whatever the device: Rust's library, the allocators of musl and glibc, locks, panics and the end.
 
 use crate::argument::Argument;
-use crate::declaration::Permit;
+use crate::permit::Permit;
 use crate::system_calls as call;
 
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;

@@ -9,6 +9,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::argument::Argument;
 use crate::base::{EVERY_THREAD, STARTS_THREADS};
+use crate::permit::Permit;
 use crate::system_calls::{IOCTL, SystemCall};
 
 /// What a thread is there for.
@@ -56,29 +57,6 @@ impl Role {
     /// Whether a thread of this role is `other`, or starts such threads, or those that do.
     fn includes(self, other: Role) -> bool {
         self == other || self.starts().iter().any(|started| started.includes(other))
-    }
-}
-
-/// A system call, and the arguments with which it is allowed.
-#[derive(Clone, Copy, Debug)]
-pub struct Permit {
-    call: SystemCall,
-    /// One of these, each with all its checks. Empty: with any arguments.
-    when: &'static [&'static [Argument]],
-}
-
-impl SystemCall {
-    /// Allows it with any arguments.
-    #[must_use]
-    pub const fn any(self) -> Permit {
-        Permit { call: self, when: &[] }
-    }
-
-    /// Allows it with arguments that pass all checks of one of the lists in `when`, of which there is at least one.
-    #[must_use]
-    pub const fn when(self, when: &'static [&'static [Argument]]) -> Permit {
-        assert!(!when.is_empty(), "no arguments would pass");
-        Permit { call: self, when }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::sandbox::Refusal;
+use crate::refusal::Refusal;
 
 /// What the system refused.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,8 @@ use landlock::{
 
 use crate::Error;
 use crate::declaration::Access;
-use crate::sandbox::{self, Refusal};
+use crate::place;
+use crate::refusal::Refusal;
 
 /// All that can be handled is.
 const NEWEST: ABI = ABI::V10;
@@ -31,7 +32,7 @@ pub(crate) struct Reach<'r> {
 /// Confines the calling thread, and all that it starts, to `reach`. Answers what the kernel is too old for.
 pub(crate) fn enter(reach: &Reach<'_>) -> Result<Vec<Refusal>, Error> {
     let shared = match reach.shared {
-        Some((directory, access)) => Some((sandbox::open(directory)?, access)),
+        Some((directory, access)) => Some((place::open(directory)?, access)),
         None => None,
     };
     let shared = shared.as_ref().map(|(directory, access)| (directory, rights(*access)));

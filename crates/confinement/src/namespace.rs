@@ -26,7 +26,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::Error;
 use crate::declaration::Access;
-use crate::sandbox::{Outside, PROC_SELF_FD, Place};
+use crate::place::{Outside, PROC_SELF_FD, Place};
 
 /// No set-user-id, no device and no program on the host, whoever makes one.
 const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -7,14 +7,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::declaration::{Declaration, Shared};
+use crate::declaration::Declaration;
 use crate::namespace::Owner;
+use crate::place::{PROC_SELF_FD, Place, open};
+use crate::refusal::Refusal;
 use crate::{Error, chroot, landlock, namespace};
-
-pub(crate) const PROC_SELF_FD: &str = "/proc/self/fd";
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,21 +57,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Something that could not be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What.
-    pub what: &'static str,
-    /// Why not.
-    pub why: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
-    }
-}
-
 /// A process that is confined.
 #[derive(Debug)]
 pub struct Entered {
@@ -91,21 +75,6 @@ pub struct Entered {
     pub capabilities: CapabilitySet,
     /// What was refused and why, and what this kernel lets through.
     pub refused: Vec<Refusal>,
-}
-
-/// What a sandbox is made around.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'p> {
-    pub(crate) shared: Option<&'p Shared>,
-    pub(crate) outside: &'p [&'p Path],
-    pub(crate) network: bool,
-}
-
-/// What is left of the old root.
-#[derive(Debug)]
-pub(crate) struct Outside {
-    pub(crate) proc_self_fd: OwnedFd,
-    pub(crate) directories: Vec<OwnedFd>,
 }
 
 /// Confines the process, which has one thread, to the directory that `declaration` shares, or to an empty one. It can remove files from
@@ -264,19 +233,4 @@ fn without_landlock(error: Error) -> Vec<Refusal> {
         what: "Landlock",
         why: error.to_string(),
     }]
-}
-
-impl Place<'_> {
-    fn open_outside(&self) -> Result<Vec<OwnedFd>, Error> {
-        self.outside.iter().map(|path| open(path)).collect()
-    }
-}
-
-/// An O_PATH descriptor of a directory.
-pub(crate) fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::Open {
-        path: path.into(),
-        source: errno.into(),
-    })
 }

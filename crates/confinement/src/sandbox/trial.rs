@@ -5,9 +5,9 @@ use std::io::{self, PipeWriter, Read, Write};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::Place;
 use crate::Error;
 use crate::namespace::{self, Owner};
+use crate::place::Place;
 
 /// What the child says of success. No error's message reads so.
 const WORKS: &str = "works";

@@ -1,7 +1,8 @@
 use super::evaluator::{Data, evaluate};
 use super::*;
 use crate::Argument;
-use crate::declaration::{Calls, Ioctl, Permit};
+use crate::declaration::{Calls, Ioctl};
+use crate::permit::Permit;
 use crate::system_calls::{self as call, SystemCall};
 
 const ARCHITECTURES: [Architecture; 2] = [Architecture::X86_64, Architecture::Aarch64];

@@ -22,6 +22,8 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     let open_files = limits::raise_open_files(serving.process.rlimit_nofile)?;
     let declaration = service.declaration()?;
     let opened = service.open()?;
+    // Before the first thread, which would take the signals otherwise, and before there is a file to remove.
+    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     // The file is removed on every way out.
     let (listener, file) = match (&serving.endpoint.socket_path, serving.endpoint.fd) {
         (Some(path), _) => {
@@ -30,9 +32,8 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
         (None, Some(number)) => socket::inherit(number).map(|listener| (listener, None)),
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
-    // Before the first thread, which would stay outside, and would take the signals.
+    // Before the first thread as well, which would stay outside.
     let (inside, file, kept) = enter(serving.confinement.sandbox, &declaration, file)?;
-    let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     // CAP_SETPCAP is what reduces the bounding set, the second time too.
     capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & kept)?;
     let made = opened.make(inside)?;
