@@ -10,7 +10,7 @@ use crate::deferred::{DeferredRead, OnBlock, Outstanding};
 use crate::fs::{DirectorySink, Entry, Errno, Opened, RestOfRead, Result};
 use crate::wire;
 
-/// A rule.
+/// Why a request without room for its reply is refused.
 pub(crate) const NO_ROOM: &str = "the guest left no room for the reply";
 
 /// A reply under way: the place of its header is kept apart, and its body grows behind it.

@@ -173,7 +173,7 @@ impl Passthrough {
     }
 }
 
-/// A rule.
+/// Why a change of owner to -1 is refused.
 const NOBODY: &str = "-1 is no user and no group";
 
 fn user(id: u32) -> Result<Uid> {

@@ -77,7 +77,7 @@ use crate::fs::{
 };
 use crate::wire::{self, InitFlags};
 
-/// A rule.
+/// Why a request that would change a read-only share is refused.
 const READ_ONLY: &str = "the share is read-only (--readonly)";
 
 /// A shared directory.

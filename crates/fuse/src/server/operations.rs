@@ -12,7 +12,7 @@ use crate::reply::{Directory, NO_ROOM, Reply};
 use crate::request::Request;
 use crate::wire::{self, Opcode};
 
-/// A rule.
+/// Why a file system that gives too much is refused.
 const FALSE_COUNT: &str = "the file system gave more than it was asked for";
 
 impl<F: FileSystem> Server<F> {

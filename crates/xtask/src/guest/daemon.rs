@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::qemu::Variant;
 use crate::run::shown;
 
+/// Ends what `innkeeper share` announces once it is ready.
+const ANNOUNCED: &str = "(--rlimit-nofile).";
+
 /// How long a daemon may take to listen and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -108,7 +111,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Returns when the daemon listens on `socket`.
+    /// Returns when the daemon listens on `socket`; ours when it has announced that it is ready, since it listens before it is confined and
+    /// opens the rest of its descriptors.
     pub(crate) fn start(
         program: &Program,
         share: &Share<'_>,
@@ -134,7 +138,7 @@ impl Daemon {
             ours,
         };
         let deadline = Instant::now() + PATIENCE;
-        while !listens(socket)? {
+        while !(listens(socket)? && (!ours || daemon.said()?.contains(ANNOUNCED))) {
             let ended = daemon.child.try_wait().context("cannot send SIGTERM to the daemon")?;
             if ended.is_some() || Instant::now() > deadline {
                 let said = fs::read_to_string(log).unwrap_or_default();
