@@ -64,14 +64,7 @@ pub(crate) fn run(workers: &mut [Worker], limit: Duration, stop: &AtomicBool) ->
             .iter_mut()
             .map(|worker| scope.spawn(|| worker.run(limit, stop)))
             .collect();
-        let mut all = Tally::new();
-        for thread in threads {
-            match thread.join() {
-                Ok(tally) => all.join(&tally?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
+        Tally::of_threads(threads)
     })
 }
 

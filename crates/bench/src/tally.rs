@@ -1,8 +1,11 @@
 //! Operations done in some time, and the duration of each.
 
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::error::Error;
 
 /// The longest latency that is told apart.
 const LATENCY_MOST: u64 = 100_000_000_000;
@@ -34,8 +37,20 @@ impl Tally {
         self.latency.saturating_record(nanoseconds);
     }
 
+    /// What all threads did in the same time.
+    pub(crate) fn of_threads(threads: Vec<ScopedJoinHandle<'_, Result<Self, Error>>>) -> Result<Self, Error> {
+        let mut all = Self::new();
+        for thread in threads {
+            match thread.join() {
+                Ok(tally) => all.join(&tally?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    }
+
     /// What another lane did in the same time.
-    pub(crate) fn join(&mut self, other: &Self) {
+    fn join(&mut self, other: &Self) {
         self.items += other.items;
         self.operations += other.operations;
         self.elapsed = self.elapsed.max(other.elapsed);

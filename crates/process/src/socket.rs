@@ -56,10 +56,9 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketF
     let listener = bound.map_err(listen_error)?;
 
     let metadata = fs::symlink_metadata(path).map_err(listen_error)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, parent.unwrap_or(Path::new(".")), flags, Mode::empty())
-        .map_err(|error| listen_error(error.into()))?;
+    let directory =
+        openat(CWD, directory_of(path), flags, Mode::empty()).map_err(|error| listen_error(error.into()))?;
     let file = SocketFile {
         path: path.into(),
         directory,
@@ -74,6 +73,12 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketF
         })?;
     }
     Ok((listener, file))
+}
+
+/// The directory of `path`, which may be a name alone.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Takes over descriptor `number`, which whoever started us left listening.
@@ -189,8 +194,7 @@ impl SocketFile {
     /// The directory that it lies in.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        parent.unwrap_or(Path::new(".")).into()
+        directory_of(&self.path).into()
     }
 
     /// Has the file removed from `directory`, the same by another way.

@@ -86,14 +86,7 @@ pub(crate) fn drive(
             .zip(seats)
             .map(|(lane, seats)| scope.spawn(|| lane.drive(forgets, seats, limit, stop)))
             .collect();
-        let mut all = Tally::new();
-        for thread in threads {
-            match thread.join() {
-                Ok(tally) => all.join(&tally?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
+        Tally::of_threads(threads)
     })
 }
 

@@ -118,10 +118,15 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
+    /// Whether a virtual machine may use packed rings.
+    pub(crate) fn offers_packed(self) -> bool {
+        self.ring != Ring::Split
+    }
+
     /// As `backend` takes it.
     pub(crate) fn options(self) -> backend::Options {
         backend::Options {
-            packed: self.ring != Ring::Split,
+            packed: self.offers_packed(),
             poll: Duration::from_micros(self.poll_us.into()),
         }
     }

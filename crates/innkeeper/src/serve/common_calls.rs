@@ -1,6 +1,6 @@
-//! The system calls that serving takes, whatever the device: `backend`, `vhost-user` and `guestmem` make them, and the daemon at its end.
+//! The system calls and ioctls that serving takes, whatever the device: `backend`, `vhost-user` and `guestmem` make them, and the daemon at its end.
 
-use confinement::{Argument, Calls, Ioctl, Role, system_calls as call};
+use confinement::{Argument, Calls, Declaration, Ioctl, Role, system_calls as call};
 
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// `PR_GET_AUXV` (linux/prctl.h), which libc does not name.
@@ -15,8 +15,16 @@ const DESCRIPTORS: &[&[Argument]] = &[
     &[Argument::is(1, libc::F_ADD_SEALS as u32)],
 ];
 
-/// They are part of every device's declaration.
-pub(super) fn common_calls() -> Vec<Calls> {
+/// What a device declares of its own, with what serving takes.
+pub(super) fn with_common(own: Declaration) -> Declaration {
+    Declaration {
+        calls: [common_calls(), own.calls].concat(),
+        ioctls: [common_ioctls(), own.ioctls].concat(),
+        ..own
+    }
+}
+
+fn common_calls() -> Vec<Calls> {
     vec![
         Calls {
             roles: &[Role::ControlPlane],
@@ -92,8 +100,7 @@ pub(super) fn common_calls() -> Vec<Calls> {
     ]
 }
 
-/// The ioctls that serving takes, whatever the device.
-pub(super) fn common_ioctls() -> Vec<Ioctl> {
+fn common_ioctls() -> Vec<Ioctl> {
     vec![Ioctl {
         name: "FIONBIO",
         number: 0x5421,

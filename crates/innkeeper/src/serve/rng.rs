@@ -9,7 +9,7 @@ use process::arguments::{BASIC, bytes};
 use process::whole;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::{common_calls, common_ioctls};
+use super::common_calls::with_common;
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
@@ -90,7 +90,7 @@ impl device::Attach for Attach {
         }
         Ok(vec![Attachment {
             made: make(RngOptions::default())?,
-            qemu: qemu(rings.ring != Ring::Split),
+            qemu: qemu(rings.offers_packed()),
             declaration: declaration(),
         }])
     }
@@ -118,29 +118,25 @@ impl Opened for Made {
 
 /// What it needs once it serves.
 fn declaration() -> Declaration {
-    Declaration {
+    with_common(Declaration {
         device: "rng",
         shared: None,
         network: false,
         capabilities: Vec::new(),
-        calls: [
-            common_calls(),
-            vec![Calls {
-                roles: &[Role::Lane],
-                why: "read the source, wait for it or for the rate",
-                permits: const {
-                    &[
-                        call::READ.any(),
-                        call::EPOLL_CTL.any(),
-                        call::TIMERFD_CREATE.any(),
-                        call::TIMERFD_SETTIME.any(),
-                    ]
-                },
-            }],
-        ]
-        .concat(),
-        ioctls: common_ioctls(),
-    }
+        calls: vec![Calls {
+            roles: &[Role::Lane],
+            why: "read the source, wait for it or for the rate",
+            permits: const {
+                &[
+                    call::READ.any(),
+                    call::EPOLL_CTL.any(),
+                    call::TIMERFD_CREATE.any(),
+                    call::TIMERFD_SETTIME.any(),
+                ]
+            },
+        }],
+        ioctls: Vec::new(),
+    })
 }
 
 fn qemu(packed: bool) -> QemuDevice {

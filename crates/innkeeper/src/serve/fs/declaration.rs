@@ -7,11 +7,11 @@ use rustix::thread::CapabilitySet;
 
 use super::args::Export;
 use super::error::Error;
-use crate::serve::common_calls::{common_calls, common_ioctls};
+use crate::serve::common_calls::with_common;
 
 /// Threads that act for the guest.
 const SERVING: &[Role] = &[Role::Lane, Role::Helper];
-/// Those that answer for views as well, and the one that makes the share.
+/// With the one that makes the share, and starts the others.
 const ALL: &[Role] = &[Role::ControlPlane, Role::Lane, Role::Helper];
 
 const DESCRIPTORS: &[&[Argument]] = &[
@@ -28,7 +28,7 @@ pub(super) fn of(directory: &Path, export: &Export) -> Result<Declaration, crate
         path: directory.into(),
         source,
     })?;
-    Ok(Declaration {
+    Ok(with_common(Declaration {
         device: "share",
         shared: Some(Shared {
             directory: real,
@@ -37,9 +37,9 @@ pub(super) fn of(directory: &Path, export: &Export) -> Result<Declaration, crate
         }),
         network: false,
         capabilities: capabilities(),
-        calls: [common_calls(), calls()].concat(),
-        ioctls: [common_ioctls(), ioctls()].concat(),
-    })
+        calls: calls(),
+        ioctls: ioctls(),
+    }))
 }
 
 fn capabilities() -> Vec<Capabilities> {

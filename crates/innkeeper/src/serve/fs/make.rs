@@ -94,7 +94,6 @@ fn options(export: &Export) -> Options {
         allow_idmap: export.allow_idmap,
         allow_project_ids: export.allow_project_ids,
         dax_files: export.dax_files.clone(),
-        views: export.dax.is_some(),
         ..Options::default()
     }
 }

@@ -117,7 +117,7 @@ impl device::Attach for Attach {
                     device: Box::new(device),
                     at_end: at_end.take(),
                 },
-                qemu: words::qemu(&share.tag, &self.export, rings.ring != Ring::Split),
+                qemu: words::qemu(&share.tag, &self.export, rings.offers_packed()),
                 declaration: declaration::of(&share.directory, &self.export)?,
             })
         };
