@@ -179,8 +179,10 @@ impl<'d> Connection<'d> {
         };
         let mut lanes = Lanes::default();
         self.device.start(&setup, &mut lanes).map_err(Refusal::Start)?;
-        let poll = self.options.poll;
-        let lanes = lanes.0.into_iter().map(|planned| LaneHandle::new(planned, poll));
+        let lanes = lanes
+            .0
+            .into_iter()
+            .map(|planned| LaneHandle::new(planned, self.options.clone()));
         self.lanes = lanes.collect();
         self.unstarted = false;
         Ok(())

@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::files::Ready;
 use crate::polling::Polling;
 use crate::queues::{Queues, Ring, drain};
-use crate::{Lane, Waker};
+use crate::{Lane, Options, Waker};
 
 /// The lane with its wake-up descriptor and its files.
 const WATCHED_MOST: usize = QUEUES_MOST + 2;
@@ -33,8 +33,7 @@ type Answer = SyncSender<Option<Ring>>;
 pub(crate) struct LaneHandle {
     queues: Vec<u16>,
     waker: Waker,
-    /// See `Options::poll`.
-    poll: Duration,
+    options: Options,
     state: State,
 }
 
@@ -70,12 +69,12 @@ enum Command {
 }
 
 impl LaneHandle {
-    pub(crate) fn new(planned: PlannedLane, poll: Duration) -> LaneHandle {
+    pub(crate) fn new(planned: PlannedLane, options: Options) -> LaneHandle {
         let PlannedLane { queues, waker, lane } = planned;
         LaneHandle {
             queues,
             waker,
-            poll,
+            options,
             state: State::Idle(lane),
         }
     }
@@ -105,10 +104,13 @@ impl LaneHandle {
         let (commands, inbox) = channel();
         // The lane goes to the thread through this channel, so that it survives if no thread can be started.
         let (hand, takes) = sync_channel(1);
-        let (waker, poll) = (self.waker.clone(), self.poll);
-        let run = move || match takes.recv() {
-            Ok(lane) => Runner::new(lane, ring, waker, poll, inbox).run(),
-            Err(_) => unreachable!("the lane is sent as soon as the thread is there"),
+        let (waker, options) = (self.waker.clone(), self.options.clone());
+        let run = move || {
+            options.at_lane_start.run();
+            match takes.recv() {
+                Ok(lane) => Runner::new(lane, ring, waker, options.poll, inbox).run(),
+                Err(_) => unreachable!("the lane is sent as soon as the thread is there"),
+            }
         };
         let first = self.queues.first().copied().unwrap_or(index);
         let thread = std::thread::Builder::new().name(format!("lane-{first}")).spawn(run);

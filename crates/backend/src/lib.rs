@@ -27,7 +27,7 @@ mod window;
 pub use counters::Counts;
 pub use device::{ConfigChanges, ConfigRefused, Device, Lane, Lanes, Setup};
 pub use files::{Files, Interest};
-pub use options::Options;
+pub use options::{Options, ThreadStart};
 pub use polling::Polling;
 pub use queues::Queues;
 pub use saved::{NotSaved, Saved};

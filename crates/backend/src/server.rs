@@ -31,7 +31,7 @@ pub fn serve(
         match listener.accept() {
             Ok((stream, _)) => {
                 info!("a front end connected");
-                if Session::new(stream, device, options).run(stop)? == Ended::Stopped {
+                if Session::new(stream, device, options.clone()).run(stop)? == Ended::Stopped {
                     return Ok(());
                 }
                 info!("the front end disconnected; waiting for the next");

@@ -15,10 +15,6 @@ pub enum Error {
     Filter(seccompiler::BackendError),
     #[error("cannot install the seccomp filter: {0}; use --seccomp none")]
     Seccomp(seccompiler::Error),
-    #[error(
-        "cannot install the seccomp filter: thread {0} has one of its own already; install the process's before threads narrow theirs"
-    )]
-    NarrowedBefore(i64),
     #[error("cannot {what}: {source}")]
     Capabilities { what: &'static str, source: io::Error },
     #[error("capabilities remain that no device declared: {0}")]

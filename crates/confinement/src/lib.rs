@@ -5,10 +5,10 @@
 //! 1. It opens what lies outside of the shared directory (socket, log, `/dev/fuse`), while it has one thread.
 //! 2. [`sandbox::enter`] makes the shared directory its root, or lets it open files there alone.
 //! 3. It makes the device from [`Entered::shared`] and [`Entered::proc_self_fd`], with all its capabilities. A thread that needs other
-//!    capabilities than the control plane ([`Role::Views`]) starts here, and calls [`capabilities::keep`] itself.
+//!    capabilities or system calls than the control plane ([`Role::Views`]) starts here, and does for itself what step 4 says.
 //! 4. [`capabilities::keep`] leaves what is declared for the control plane, as far as [`Entered::capabilities`] has it, and
-//!    [`Filters::install`] ends with SIGSYS whoever makes another system call.
-//! 5. Every thread that starts, and the control plane at last, calls [`Filters::narrow`] with its role.
+//!    [`Filters::narrow`] ends with SIGSYS whoever makes another system call.
+//! 5. Every thread that starts inherits this, and calls [`Filters::narrow`] with its own role.
 //!
 //! # What stays within reach
 //!

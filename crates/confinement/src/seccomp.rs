@@ -1,7 +1,7 @@
 //! seccomp(2): allow-lists of system calls, from a declaration.
 //!
-//! The process gets the list of all its threads first ([`Filters::install`]). Each thread then adds the list of its role
-//! ([`Filters::narrow`]); the kernel takes the strictest answer of all filters. A new thread inherits its starter's filters.
+//! Each thread takes on the list of its role ([`Filters::narrow`]), the one that starts the others too, once it has started those that
+//! need more than it does. A new thread inherits its starter's filters; the kernel takes the strictest answer of all.
 //!
 //! `seccompiler` makes one choice of two for each call. What needs a third goes ahead of its program: calls that are answered with an
 //! errno, and calls of other architectures and of x32, which end the process even where others are only logged.
@@ -13,10 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter, apply_filter_all_threads,
-    sock_filter,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter};
 
 use crate::Error;
 use crate::base::ANSWERED;
@@ -47,11 +44,10 @@ impl Action {
     }
 }
 
-/// The filters of a process and of its threads.
+/// The filters of a process's threads.
 #[derive(Debug)]
 pub struct Filters {
-    /// `None`: there are to be none.
-    all: Option<BpfProgram>,
+    /// Empty: there are to be none.
     roles: BTreeMap<Role, BpfProgram>,
 }
 
@@ -63,37 +59,18 @@ impl Filters {
     /// The architecture has no table of system calls.
     pub fn new(declaration: &Declaration, action: Action) -> Result<Filters, Error> {
         let Some(action) = action.of_the_kernel() else {
-            return Ok(Filters {
-                all: None,
-                roles: BTreeMap::new(),
-            });
+            return Ok(Filters { roles: BTreeMap::new() });
         };
         let architecture = Architecture::native()?;
-        let program = |rules: &Rules| compile(rules, &action, architecture, std::process::id());
-        let roles = Role::ALL
-            .into_iter()
-            .map(|role| Ok((role, program(&declaration.rules(role))?)));
+        let program = |role| compile(&declaration.rules(role), &action, architecture, std::process::id());
+        let roles = Role::ALL.into_iter().map(|role| Ok((role, program(role)?)));
         Ok(Filters {
-            all: Some(program(&declaration.all_rules())?),
             roles: roles.collect::<Result<_, Error>>()?,
         })
     }
 
-    /// Gives every thread of the process the list of all roles together, and no-new-privs. To be called before any thread calls
-    /// [`Filters::narrow`].
-    ///
-    /// # Errors
-    ///
-    /// The system refuses the filter, or a thread has narrowed its own.
-    pub fn install(&self) -> Result<(), Error> {
-        let Some(program) = &self.all else { return Ok(()) };
-        apply_filter_all_threads(program).map_err(|error| match error {
-            seccompiler::Error::ThreadSync(thread) => Error::NarrowedBefore(thread),
-            other => Error::Seccomp(other),
-        })
-    }
-
-    /// Gives the calling thread, and those that it starts from now on, the list of `role` alone.
+    /// Gives the calling thread, and those that it starts from now on, the list of `role` alone, and no-new-privs. Those that run
+    /// already stay as they are.
     ///
     /// # Errors
     ///

@@ -63,6 +63,7 @@ fn main() -> Result<ExitCode> {
         tag: "share".into(),
         request_queues: 1,
         window_size: LENGTH,
+        ..FsOptions::default()
     };
     let fs = Passthrough::new(&share, passthrough::Options::default())?;
     let device = FsDevice::new(options, Server::new(fs))?;

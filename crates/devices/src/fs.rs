@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend::{Device, Lane, Lanes, Queues, Setup};
+use backend::{Device, Lane, Lanes, Queues, Setup, ThreadStart};
 use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::FileSystem;
 use fuse::server::Server;
@@ -41,8 +41,22 @@ pub struct FsOptions {
     pub tag: String,
     /// Request queues besides hiprio, 1 to [`REQUEST_QUEUES_MAX`].
     pub request_queues: u16,
+    /// Called by each thread for blocking reads before its first one.
+    pub at_helper_start: ThreadStart,
     /// Size in bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0 for no DAX.
     pub window_size: u64,
+}
+
+impl Default for FsOptions {
+    /// One request queue and no window, with the tag `share`.
+    fn default() -> Self {
+        Self {
+            tag: "share".into(),
+            request_queues: 1,
+            window_size: 0,
+            at_helper_start: ThreadStart::default(),
+        }
+    }
 }
 
 /// Unit of the window size in bytes: Linux maps files in ranges of 2 MiB and cannot use the rest of a window.
@@ -85,9 +99,9 @@ impl<F: FileSystem> FsDevice<F> {
             return Err(OptionsError::WindowSize(options.window_size));
         }
         Ok(Self {
+            helpers: Arc::new(Helpers::new(HELPERS, options.at_helper_start.clone())),
             options,
             server: Arc::new(server),
-            helpers: Arc::new(Helpers::new(HELPERS)),
         })
     }
 }

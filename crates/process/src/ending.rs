@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -17,20 +18,32 @@ use crate::socket::SocketFile;
 /// After which the user is told what is waited for. Requests take no time unless what the device is made of hangs.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Waits for signals in a thread of its own. Answers what becomes readable with the first; the second removes `file` and ends the
-/// process.
-pub fn watch(signals: Signals, file: Weak<SocketFile>) -> Result<Arc<OwnedFd>, Error> {
+/// Waits for signals in a thread of its own, which has called `start` when this returns. Answers what becomes readable with the first
+/// signal; the second removes `file` and ends the process.
+pub fn watch(
+    signals: Signals,
+    file: Weak<SocketFile>,
+    start: impl FnOnce() + Send + 'static,
+) -> Result<Arc<OwnedFd>, Error> {
     let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::system("make an event"))?;
     let stop = Arc::new(stop);
     let first = Arc::clone(&stop);
+    let (started, starts) = sync_channel(1);
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
+            start();
+            // The channel has room, and its other end waits.
+            let _ = started.send(());
             if let Err(error) = obey(&signals, &first, &file) {
                 tracing::error!("signals no longer have any effect: {error}");
             }
         })
         .map_err(Error::system("start a thread"))?;
+    // A thread that panicked has said why.
+    starts
+        .recv()
+        .map_err(|_| Error::system("start a thread")(io::Error::from(io::ErrorKind::BrokenPipe)))?;
     Ok(stop)
 }
 

@@ -84,7 +84,13 @@ impl World {
             work,
         };
         lanes.add(&[0], |_| counting).unwrap();
-        let mut handle = LaneHandle::new(lanes.0.remove(0), poll);
+        let mut handle = LaneHandle::new(
+            lanes.0.remove(0),
+            Options {
+                poll,
+                ..Options::default()
+            },
+        );
         let queue = config.start(&memory).unwrap();
         let mut ring = Ring::new(0, queue, memory.clone(), kick.try_clone().unwrap(), Arc::default());
         ring.enabled = true;

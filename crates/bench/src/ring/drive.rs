@@ -205,6 +205,7 @@ mod tests {
             tag: "share".into(),
             request_queues: 1,
             window_size: 0,
+            ..FsOptions::default()
         };
         let share = Passthrough::new(&scratch.share(), Options::default()).unwrap();
         let device = FsDevice::new(options, Server::new(share)).unwrap();

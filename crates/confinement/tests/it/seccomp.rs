@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use confinement::{Action, Error, Filters, Role, Sandbox, sandbox};
+use confinement::{Action, Filters, Role, Sandbox, sandbox};
 
 use crate::attacks::ATTACKS;
 use crate::child::{End, User, alone, fork};
@@ -15,7 +15,10 @@ fn ends(world: &World, action: Action) -> Vec<(&'static str, End)> {
         let child = fork(User::Ordinary, |_| {
             let declaration = share(&world.share);
             let entered = sandbox::enter(Sandbox::None, &declaration, &[]).unwrap();
-            Filters::new(&declaration, action).unwrap().install().unwrap();
+            Filters::new(&declaration, action)
+                .unwrap()
+                .narrow(Role::ControlPlane)
+                .unwrap();
             let _succeeds_or_not = attack(world, &entered);
         });
         (*name, child.end().0)
@@ -57,11 +60,10 @@ fn attacks() {
     world.end();
 }
 
-/// What a thread does once its filter is narrowed to `role`, in a process of all filters. Answers the end of the process.
+/// What a thread does once its filter is narrowed to `role`, Answers the end of the process.
 fn narrowed(role: Role, act: fn()) -> End {
     let child = fork(User::Ordinary, |_| {
         let filters = Filters::new(&share("/".as_ref()), Action::Kill).unwrap();
-        filters.install().unwrap();
         let thread = thread::spawn(move || {
             filters.narrow(role).unwrap();
             act();
@@ -133,33 +135,4 @@ fn lives() {
         let end = narrowed(role, || std::process::abort());
         assert_eq!(end, End::Signal(signal), "{role:?}");
     }
-}
-
-#[test]
-fn the_list_of_the_process_comes_first() {
-    alone("seccomp::narrows_before");
-}
-
-#[test]
-#[ignore = "the_list_of_the_process_comes_first runs it"]
-fn narrows_before() {
-    let child = fork(User::Ordinary, |talk| {
-        let filters = Filters::new(&share("/".as_ref()), Action::Kill).unwrap();
-        thread::scope(|scope| {
-            let (done, is_done) = std::sync::mpsc::channel();
-            let filters = &filters;
-            let (end, until) = std::sync::mpsc::channel::<()>();
-            scope.spawn(move || {
-                filters.narrow(Role::Lane).unwrap();
-                done.send(()).unwrap();
-                let _ended = until.recv();
-            });
-            is_done.recv().unwrap();
-            if let Err(Error::NarrowedBefore(_)) = filters.install() {
-                talk.say("refused");
-            }
-            drop(end);
-        });
-    });
-    assert_eq!(child.end(), (End::Exit(0), "refused\n".into()));
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use backend::ThreadStart;
 use tracing::warn;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -12,6 +13,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Helpers {
     shared: Arc<Shared>,
     most: usize,
+    start: ThreadStart,
 }
 
 #[derive(Default)]
@@ -31,11 +33,12 @@ struct State {
 }
 
 impl Helpers {
-    /// Allows at most `most` threads, and at least one.
-    pub(crate) fn new(most: usize) -> Helpers {
+    /// Allows at most `most` threads, and at least one. Each calls `start` first.
+    pub(crate) fn new(most: usize, start: ThreadStart) -> Helpers {
         Helpers {
             shared: Arc::default(),
             most,
+            start,
         }
     }
 
@@ -51,9 +54,13 @@ impl Helpers {
         if state.threads == self.most {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, start) = (Arc::clone(&self.shared), self.start.clone());
+        let help = move || {
+            start.run();
+            shared.help();
+        };
         let name = format!("helper-{}", state.threads);
-        match thread::Builder::new().name(name).spawn(move || shared.help()) {
+        match thread::Builder::new().name(name).spawn(help) {
             Ok(_) => state.threads += 1,
             Err(_) if state.threads > 0 => {}
             Err(error) => {
@@ -122,7 +129,7 @@ mod tests {
 
     #[test]
     fn threads_come_with_the_jobs_and_stop_coming_at_the_limit() {
-        let helpers = Helpers::new(3);
+        let helpers = Helpers::new(3, ThreadStart::default());
         assert_eq!(helpers.threads(), 0, "nothing was asked of them yet");
         let (begun, begins) = channel();
         let mut jobs = Vec::new();
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_idle_is_used_again() {
-        let helpers = Helpers::new(3);
+        let helpers = Helpers::new(3, ThreadStart::default());
         for _ in 0..100 {
             let (done, end) = sync_channel(0);
             helpers.run(Box::new(move || done.send(()).unwrap()));
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_was_begun_is_finished_when_they_are_dropped() {
-        let helpers = Helpers::new(1);
+        let helpers = Helpers::new(1, ThreadStart::default());
         let (begun, begins) = channel();
         let first = helpers.occupy(&begun);
         let second = helpers.occupy(&begun);

@@ -41,6 +41,7 @@ impl Daemon {
             window_size,
             tag: "share".into(),
             request_queues: 1,
+            ..FsOptions::default()
         };
         let device = FsDevice::new(options, Server::new(fs)).expect("a device");
         let listener = UnixListener::bind(directory.path().join("socket")).expect("a socket");

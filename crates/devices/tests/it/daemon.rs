@@ -61,6 +61,7 @@ impl Daemon {
             window_size,
             tag: "share".into(),
             request_queues,
+            ..FsOptions::default()
         };
         let device = FsDevice::new(options, Server::new(fs)).unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();

@@ -1,12 +1,12 @@
 //! Files that the guest can map, and the policy for which of them it should map.
 
+mod device;
 mod error;
 mod policy;
 mod serve;
 mod views;
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -14,9 +14,9 @@ use rustix::fs::{FileType, OFlags, Statx};
 use rustix::io::Errno as HostErrno;
 use tracing::warn;
 
-use self::error::ViewsError;
+pub use self::device::FuseDevice;
 pub use self::policy::DaxFiles;
-pub(super) use self::views::{Views, device};
+pub(super) use self::views::Views;
 use super::budget::Permit;
 use super::inode::{Node, Place};
 use super::opening::{CheckedPath, OpenFd};
@@ -159,10 +159,8 @@ impl Passthrough {
 }
 
 /// Views, if they are asked for and the daemon may make them.
-pub(super) fn views(device: Option<io::Result<OwnedFd>>) -> Option<Views> {
-    device?
-        .map_err(ViewsError::Device)
-        .and_then(Views::new)
+pub(super) fn views(device: Option<FuseDevice>) -> Option<Views> {
+    Views::new(device?)
         .inspect_err(|reason| {
             warn!("QEMU cannot map beyond the end of files, because that needs a private FUSE mount: {reason}");
         })

@@ -58,7 +58,7 @@ use rustix::fs::FileType;
 
 use self::budget::{Budget, Permit};
 use self::credentials::Credentials;
-pub use self::dax::DaxFiles;
+pub use self::dax::{DaxFiles, FuseDevice};
 use self::dax::{MappedFiles, Views};
 use self::directory::OpenDirectory;
 pub use self::error::Error;
@@ -69,7 +69,7 @@ use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
 use self::opening::NodeFd;
 pub use self::options::{CacheMode, InodeHandles, Options};
-pub use self::outside::{Outside, fuse_device};
+pub use self::outside::Outside;
 use self::procfs::ProcSelfFd;
 use crate::fs::{
     Caller, CopyRange, Create, DirectorySink, Entry, Errno, FileSystem, Handle, Mappable, Name, Negotiated, NodeId,
@@ -105,7 +105,7 @@ pub struct Passthrough {
 impl Passthrough {
     /// Shares `directory`.
     pub fn new(directory: &Path, options: Options) -> std::result::Result<Passthrough, Error> {
-        let outside = Outside::open(directory, options.views)?;
+        let outside = Outside::open(directory, options.views.then(FuseDevice::open))?;
         Passthrough::from_outside(outside, options)
     }
 

@@ -1,10 +1,9 @@
 //! What a share takes of the host by path: a daemon that is to be confined opens it first, and can reach none of it afterwards.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::dax;
+use super::dax::FuseDevice;
 use super::error::Error;
 use super::opening::PathFd;
 use super::procfs::ProcSelfFd;
@@ -17,36 +16,32 @@ pub struct Outside {
     pub(super) root: PathFd,
     pub(super) proc: ProcSelfFd,
     /// `None`: no views are wanted.
-    pub(super) fuse: Option<io::Result<OwnedFd>>,
+    pub(super) fuse: Option<FuseDevice>,
 }
 
 impl Outside {
-    /// Opens all of it. `views` as in [`Options::views`](super::Options::views).
+    /// Opens `directory` and `/proc/self/fd`. `fuse` is given where views are wanted.
     ///
     /// # Errors
     ///
     /// [`Error::Directory`] and [`Error::Proc`]. Without `/dev/fuse` there are no views, which is logged when the share is made.
-    pub fn open(directory: &Path, views: bool) -> Result<Outside, Error> {
+    pub fn open(directory: &Path, fuse: Option<FuseDevice>) -> Result<Outside, Error> {
         let proc_self_fd = ProcSelfFd::open().map_err(|error| Error::Proc(error.into()))?;
-        Self::with(directory, proc_self_fd, views.then(dax::device))
+        Self::with(directory, proc_self_fd, fuse)
     }
 
     /// Opens `directory`, and takes over what was opened before the daemon was confined: `/proc/self/fd`, and where views are wanted
-    /// what [`fuse_device`] returned.
+    /// `/dev/fuse`.
     ///
     /// # Errors
     ///
     /// As for [`Outside::open`].
-    pub fn confined(
-        directory: &Path,
-        proc_self_fd: OwnedFd,
-        fuse: Option<io::Result<OwnedFd>>,
-    ) -> Result<Outside, Error> {
+    pub fn confined(directory: &Path, proc_self_fd: OwnedFd, fuse: Option<FuseDevice>) -> Result<Outside, Error> {
         let proc_self_fd = ProcSelfFd::of(proc_self_fd).map_err(|error| Error::Proc(error.into()))?;
         Self::with(directory, proc_self_fd, fuse)
     }
 
-    fn with(directory: &Path, proc: ProcSelfFd, fuse: Option<io::Result<OwnedFd>>) -> Result<Outside, Error> {
+    fn with(directory: &Path, proc: ProcSelfFd, fuse: Option<FuseDevice>) -> Result<Outside, Error> {
         let root = PathFd::of_share(directory).map_err(|error| Error::Directory {
             path: directory.to_owned(),
             source: error.into(),
@@ -58,13 +53,4 @@ impl Outside {
             fuse,
         })
     }
-}
-
-/// Opens `/dev/fuse`, for views.
-///
-/// # Errors
-///
-/// It is not there, or may not be used.
-pub fn fuse_device() -> io::Result<OwnedFd> {
-    dax::device()
 }

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backend::ThreadStart;
 use clap::{Args, ValueEnum};
 use confinement::{Action, Sandbox};
 use process::arguments::{ACCESS, BASIC, PERFORMANCE, Process};
@@ -30,7 +31,14 @@ pub(crate) struct Confinement {
     /// Hide all of the host from the daemon but what it serves
     #[arg(long, value_name = "MODE", value_enum, default_value_t = SandboxMode::Auto, help_heading = ACCESS)]
     pub(crate) sandbox: SandboxMode,
-    /// What becomes of a daemon that makes a system call which its device does not need
+    #[command(flatten)]
+    pub(crate) system_calls: SystemCalls,
+}
+
+/// Which system calls threads may make that serve. In `boot` this holds for all devices.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SystemCalls {
+    /// What happens if the process makes a system call that its device does not need
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = SeccompAction::Kill, help_heading = ACCESS)]
     pub(crate) seccomp: SeccompAction,
 }
@@ -62,7 +70,7 @@ impl From<SandboxMode> for Sandbox {
     }
 }
 
-/// See [`Confinement::seccomp`].
+/// See [`SystemCalls::seccomp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SeccompAction {
     /// It ends
@@ -123,11 +131,12 @@ impl Rings {
         self.ring != Ring::Split
     }
 
-    /// As `backend` takes it.
-    pub(crate) fn options(self) -> backend::Options {
+    /// As `backend` takes it, with what the thread of each lane does first.
+    pub(crate) fn options(self, at_lane_start: ThreadStart) -> backend::Options {
         backend::Options {
             packed: self.offers_packed(),
             poll: Duration::from_micros(self.poll_us.into()),
+            at_lane_start,
         }
     }
 }

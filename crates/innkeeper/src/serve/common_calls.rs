@@ -80,7 +80,7 @@ fn common_calls() -> Vec<Calls> {
             },
         },
         Calls {
-            roles: &[Role::ControlPlane, Role::Lane, Role::Helper],
+            roles: &[Role::ControlPlane, Role::Lane, Role::Helper, Role::Views],
             why: "learn the size of a page",
             permits: const { &[call::PRCTL.when(AUXILIARY_VECTOR)] },
         },

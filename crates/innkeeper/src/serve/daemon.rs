@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use confinement::{Declaration, Filters, Role, capabilities, sandbox};
+use confinement::{Declaration, Role, capabilities, sandbox};
 use process::signals::{ENDING, Signals};
 use process::socket::SocketFile;
 use process::{ending, limits, say, socket, whole};
@@ -14,6 +14,7 @@ use rustix::thread::CapabilitySet;
 use super::args::SandboxMode;
 use super::device::{Inside, Service};
 use super::error::Error;
+use super::threads::Threads;
 
 /// Serves one virtual machine after another until a signal ends it. Answers the exit status.
 pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
@@ -33,18 +34,19 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
     // Before the first thread as well, which would stay outside.
-    let (inside, file, kept) = enter(serving.confinement.sandbox, &declaration, file)?;
+    let (inside, file, left) = enter(serving.confinement.sandbox, &declaration, file)?;
     // CAP_SETPCAP is what reduces the bounding set, the second time too.
-    capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & kept)?;
-    let made = opened.make(inside)?;
-    capabilities::keep(declaration.capabilities_of(Role::ControlPlane) & kept)?;
-    let stop = ending::watch(signals, file.as_ref().map(Arc::downgrade).unwrap_or_default())?;
+    capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & left)?;
+    let threads = Threads::new(declaration, serving.confinement.system_calls.seccomp.into(), left)?;
+    let made = opened.make(inside, &threads)?;
+    let removes = file.as_ref().map(Arc::downgrade).unwrap_or_default();
+    let stop = ending::watch(signals, removes, threads.confined(Role::Signals))?;
     announce(service, &listener, open_files);
     report_panics_briefly();
-    // Last, since a thread that is being made takes more than one that serves.
-    Filters::new(&declaration, serving.confinement.seccomp.into())?.install()?;
+    threads.confine(Role::ControlPlane)?;
 
-    let served = backend::serve(&listener, &*made.device, serving.rings.options(), stop.as_fd());
+    let options = serving.rings.options(threads.narrowed(Role::Lane));
+    let served = backend::serve(&listener, &*made.device, options, stop.as_fd());
     made.end();
     served.map_err(|error| Error::Serve { reason: whole(&error) })?;
     Ok(0)

@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use backend::Device;
-use confinement::Declaration;
+use confinement::{Action, Declaration};
 
 use super::args::{Rings, Serving};
 use super::error::Error;
 use super::qemu::QemuDevice;
+use super::threads::Threads;
 
 /// A subcommand that serves a device.
 pub(crate) trait Service {
@@ -36,8 +37,8 @@ pub(crate) trait Service {
 
 /// A device for which everything is open that lies outside of the sandbox.
 pub(crate) trait Opened {
-    /// Makes the device. `inside` has what the sandbox leaves of the host.
-    fn make(self: Box<Self>, inside: Inside) -> Result<Made, Error>;
+    /// Makes the device. `inside` has what the sandbox leaves of the host, and each thread that is started confines itself by `threads`.
+    fn make(self: Box<Self>, inside: Inside, threads: &Threads) -> Result<Made, Error>;
 }
 
 /// What a sandbox leaves of the host.
@@ -76,14 +77,14 @@ pub(crate) trait Attach {
     /// The modules that a guest's kernel needs for these devices, if it has them not built in.
     fn drivers(&self) -> &'static [&'static str];
 
-    /// Makes the devices that were asked for.
-    fn attach(&self, root: &Path, rings: Rings) -> Result<Vec<Attachment>, Error>;
+    /// Makes the devices that were asked for. `seccomp` is what becomes of a thread that makes another system call than its device needs.
+    fn attach(&self, root: &Path, rings: Rings, seccomp: Action) -> Result<Vec<Attachment>, Error>;
 }
 
 /// A device for the machine of `boot`.
 pub(crate) struct Attachment {
     pub(crate) made: Made,
     pub(crate) qemu: QemuDevice,
-    /// See [`Service::declaration`].
-    pub(crate) declaration: Declaration,
+    /// Made from what [`Service::declaration`] would be.
+    pub(crate) threads: Threads,
 }

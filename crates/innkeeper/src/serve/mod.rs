@@ -14,6 +14,7 @@ pub(crate) mod fs;
 mod list;
 pub(crate) mod qemu;
 mod rng;
+mod threads;
 
 devices! {
     fs: Share,

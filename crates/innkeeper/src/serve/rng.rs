@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use confinement::{Calls, Declaration, Role, system_calls as call};
+use confinement::{Action, Calls, Declaration, Role, system_calls as call};
 use devices::rng::{RngDevice, RngOptions};
 use process::arguments::{BASIC, bytes};
 use process::whole;
+use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
 use super::common_calls::with_common;
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
+use super::threads::Threads;
 
 /// Give virtual machines entropy over a vhost-user socket
 ///
@@ -84,14 +86,14 @@ impl device::Attach for Attach {
         if self.rng { &["virtio_rng"] } else { &[] }
     }
 
-    fn attach(&self, _root: &Path, rings: Rings) -> Result<Vec<Attachment>, Error> {
+    fn attach(&self, _root: &Path, rings: Rings, seccomp: Action) -> Result<Vec<Attachment>, Error> {
         if !self.rng {
             return Ok(Vec::new());
         }
         Ok(vec![Attachment {
             made: make(RngOptions::default())?,
             qemu: qemu(rings.offers_packed()),
-            declaration: declaration(),
+            threads: Threads::new(declaration(), seccomp, CapabilitySet::all())?,
         }])
     }
 }
@@ -111,7 +113,7 @@ fn make(options: RngOptions) -> Result<Made, Error> {
 
 /// The device is made before the daemon is confined: all that it needs is its source, which is open then.
 impl Opened for Made {
-    fn make(self: Box<Self>, _inside: Inside) -> Result<Made, Error> {
+    fn make(self: Box<Self>, _inside: Inside, _threads: &Threads) -> Result<Made, Error> {
         Ok(*self)
     }
 }

@@ -19,7 +19,18 @@ fn the_page_of_confinement_has_what_each_device_declares() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/confinement.md");
     let page = fs::read_to_string(page).unwrap();
     for line in [
-        &["innkeeper", "share", "/", "--socket-path", "s"][..],
+        &[
+            "innkeeper",
+            "share",
+            "/",
+            "--socket-path",
+            "s",
+            "--dax",
+            "auto",
+            "--allow-trusted-xattr",
+            "--allow-security-labels",
+            "--allow-chattr",
+        ][..],
         &["innkeeper", "rng", "--socket-path", "s"],
     ] {
         let declaration = Line::parse_from(line).served.service().declaration().unwrap();

@@ -43,20 +43,61 @@ fn field<'s>(status: &'s str, name: &str) -> &'s str {
     status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim()
 }
 
-/// All that a share of root may declare.
-const DECLARED: CapabilitySet = CapabilitySet::CHOWN
+/// What each thread of root's share has that serves.
+const SERVING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::LINUX_IMMUTABLE)
     .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SYS_ADMIN)
-    .union(CapabilitySet::MAC_ADMIN)
-    .union(CapabilitySet::MAC_OVERRIDE);
+    .union(CapabilitySet::SETFCAP);
+
+/// A thread of the daemon, by its name, as /proc shows it.
+struct Thread {
+    name: String,
+    status: String,
+}
+
+impl Thread {
+    fn all_of(process: u32) -> Vec<Thread> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let read = |task: std::io::Result<fs::DirEntry>| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let name = field(&status, "Name:").to_owned();
+            Thread { name, status }
+        };
+        tasks.map(read).collect()
+    }
+
+    fn set(&self, name: &str) -> CapabilitySet {
+        CapabilitySet::from_bits_retain(u64::from_str_radix(field(&self.status, name), 16).unwrap())
+    }
+
+    /// It has these capabilities and no way to others, the list of system calls of its role, and no privileges to gain.
+    fn assert_confined(&self, capabilities: CapabilitySet, bounding: bool) {
+        let Thread { name, status } = self;
+        assert_eq!(field(status, "Seccomp:"), "2", "{name}");
+        // Its own, and the one that it inherits from the main thread.
+        let lists = if matches!(&**name, "innkeeper" | "signals" | "views") {
+            "1"
+        } else {
+            "2"
+        };
+        assert_eq!(field(status, "Seccomp_filters:"), lists, "{name}");
+        assert_eq!(field(status, "NoNewPrivs:"), "1", "{name}");
+        for set in ["CapInh:", "CapAmb:"] {
+            assert_eq!(self.set(set), CapabilitySet::empty(), "{name}: {set}");
+        }
+        for set in ["CapPrm:", "CapEff:"] {
+            assert_eq!(self.set(set), capabilities, "{name}: {set}");
+        }
+        if bounding {
+            assert_eq!(self.set("CapBnd:"), capabilities, "{name}");
+        }
+    }
+}
 
 #[rstest]
 fn every_thread_is_confined(
@@ -89,27 +130,20 @@ fn every_thread_is_confined(
         .unwrap();
     session.ask(|requests| requests.lookup(ROOT, b"directory")).unwrap();
 
-    let proc = format!("/proc/{process}");
-    let mut threads = 0;
-    for task in fs::read_dir(format!("{proc}/task")).unwrap() {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        assert_eq!(field(&status, "Seccomp:"), "2", "{status}");
-        assert_eq!(field(&status, "NoNewPrivs:"), "1", "{status}");
-        let set = |name| CapabilitySet::from_bits_retain(u64::from_str_radix(field(&status, name), 16).unwrap());
-        for name in ["CapInh:", "CapAmb:"] {
-            assert_eq!(set(name), CapabilitySet::empty(), "{name}");
-        }
-        let declared = if user { CapabilitySet::empty() } else { DECLARED };
-        for name in ["CapPrm:", "CapEff:"] {
-            assert!(declared.contains(set(name)), "{name} {:?}", set(name));
-        }
-        if !user {
-            assert!(DECLARED.contains(set("CapBnd:")), "{:?}", set("CapBnd:"));
-        }
-        threads += 1;
+    let threads = Thread::all_of(process);
+    for thread in &threads {
+        let capabilities = match &*thread.name {
+            "signals" => CapabilitySet::empty(),
+            _ if user => CapabilitySet::empty(),
+            _ => SERVING,
+        };
+        thread.assert_confined(capabilities, !user);
     }
-    assert!(threads > 2, "queues have threads of their own");
+    let mut names: Vec<_> = threads.iter().map(|thread| &*thread.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["innkeeper", "lane-0", "lane-1", "signals"]);
 
+    let proc = format!("/proc/{process}");
     let namespace = |name: &str, whose: &str| fs::read_link(format!("/proc/{whose}/ns/{name}")).unwrap();
     if matches!(mode, "auto" | "namespace") {
         for name in ["mnt", "net", "ipc", "uts", "cgroup"] {
@@ -121,6 +155,37 @@ fn every_thread_is_confined(
         let mut names: Vec<_> = root.map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["directory", "file"], "the root is the shared directory");
+    }
+}
+
+/// What an option adds, and to which threads.
+#[rstest]
+#[case(&["--allow-chattr"], CapabilitySet::LINUX_IMMUTABLE)]
+#[case(&["--allow-trusted-xattr"], CapabilitySet::SYS_ADMIN)]
+#[case(
+    &["--allow-security-labels"],
+    CapabilitySet::SYS_ADMIN.union(CapabilitySet::MAC_ADMIN).union(CapabilitySet::MAC_OVERRIDE),
+)]
+#[case(&["--dax", "2M"], CapabilitySet::empty())]
+fn a_capability_that_reaches_far_is_there_for_who_asks(#[case] options: &[&str], #[case] added: CapabilitySet) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root has capabilities");
+        return;
+    }
+    let Some(daemon) = start(false, options) else { return };
+    let process = daemon.child.id();
+    let mut session = Session::of(daemon, Requests::new(0, 0));
+    session
+        .ask(|requests| requests.mkdir(ROOT, b"directory", 0o755))
+        .unwrap();
+    for thread in Thread::all_of(process) {
+        let capabilities = match &*thread.name {
+            "signals" => CapabilitySet::empty(),
+            // It alone mounts, and maps files by way of that.
+            "views" => CapabilitySet::SYS_ADMIN,
+            _ => SERVING | added,
+        };
+        thread.assert_confined(capabilities, true);
     }
 }
 

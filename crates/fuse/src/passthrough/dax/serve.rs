@@ -31,9 +31,9 @@ const FOR_EVER: u64 = u32::MAX as u64;
 /// so long a file, which is how other devices tell.
 const VIEW_LENGTH: u64 = (i64::MAX as u64) & !((2 << 20) - 1);
 
-/// Serves the connection `device` until its file system is gone; files to view come from `files`. Says through `ready` whether the
-/// kernel can do it. The numbers are the caller's, who keeps them open until then.
-pub(super) fn run(device: RawFd, files: RawFd, ready: &Sender<Result<(), ViewsError>>) {
+/// Serves the connection `device` until its file system is gone; files to view come from `files`. Calls `start` before the first
+/// view. Says through `ready` whether the kernel can do it. The numbers are the caller's, who keeps them open until then.
+pub(super) fn run(device: RawFd, files: RawFd, start: impl FnOnce(), ready: &Sender<Result<(), ViewsError>>) {
     let answer = |result| {
         // Nobody waits if the caller has panicked, and then there is nothing to serve.
         let _ = ready.send(result);
@@ -47,10 +47,11 @@ pub(super) fn run(device: RawFd, files: RawFd, ready: &Sender<Result<(), ViewsEr
         files,
         backing: None,
     };
-    match server.init() {
-        Ok(()) => answer(Ok(())),
-        Err(error) => return answer(Err(error)),
+    if let Err(error) = server.init() {
+        return answer(Err(error));
     }
+    start();
+    answer(Ok(()));
     let end = loop {
         if let Err(error) = server.serve_one() {
             break error;

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, MemfdFlags, Mode, OFlags, memfd_create, openat, unlinkat};
+use rustix::fs::{AtFlags, MemfdFlags, Mode, OFlags, memfd_create, openat, unlinkat};
 use rustix::io::IoSlice;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -23,7 +23,9 @@ use rustix::mount::{
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
 };
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use super::device::FuseDevice;
 use super::error::ViewsError;
 use super::serve;
 
@@ -42,8 +44,16 @@ struct Next {
 }
 
 impl Views {
-    /// Mounts the file system on `device`, which is `/dev/fuse`, and starts the thread that serves it.
-    pub(crate) fn new(device: OwnedFd) -> Result<Views, ViewsError> {
+    /// Mounts the file system on `device` and starts the thread that serves it.
+    pub(crate) fn new(device: FuseDevice) -> Result<Views, ViewsError> {
+        let FuseDevice {
+            opened,
+            at_thread_start,
+        } = device;
+        let device = opened.map_err(ViewsError::Device)?;
+        // A core dump waits for all threads of the process. One that opens a view would wait for the thread that serves it, which
+        // would wait for the dump: the process would stay for ever.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| ViewsError::Thread(error.into()))?;
         let root = mount(device.as_fd()).map_err(|error| ViewsError::Mount(error.into()))?;
         let (files, taken) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|error| ViewsError::Thread(error.into()))?;
@@ -51,7 +61,7 @@ impl Views {
         let (serving, taking) = (device.as_raw_fd(), taken.as_raw_fd());
         thread::Builder::new()
             .name("views".into())
-            .spawn(move || serve::run(serving, taking, &ready))
+            .spawn(move || serve::run(serving, taking, at_thread_start, &ready))
             .map_err(ViewsError::Thread)?;
         match started.recv() {
             // The thread has descriptors of its own by now, so that these go and the connection ends with the thread.
@@ -86,12 +96,6 @@ impl Views {
         unlinkat(&self.root, &name, AtFlags::empty())?;
         Ok(view)
     }
-}
-
-/// Opens `/dev/fuse`.
-pub(crate) fn device() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    openat(CWD, c"/dev/fuse", flags, Mode::empty()).map_err(io::Error::from)
 }
 
 /// Mounts it, attached nowhere. All who get a view may use it (allow_other): the front end is another user's process.

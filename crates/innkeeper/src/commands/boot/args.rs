@@ -8,7 +8,7 @@ use clap::Args;
 use process::arguments::{BASIC, DIAGNOSIS, Process, bytes};
 
 use crate::serve::Attachments;
-use crate::serve::args::Rings;
+use crate::serve::args::{Rings, SystemCalls};
 
 /// Boot a Linux guest in QEMU from a directory, without a disk image
 ///
@@ -53,6 +53,8 @@ pub(crate) struct Boot {
     pub(crate) devices: Attachments,
     #[command(flatten)]
     pub(crate) rings: Rings,
+    #[command(flatten)]
+    pub(crate) system_calls: SystemCalls,
     #[command(flatten)]
     pub(crate) process: Process,
     /// With COMMAND, show the guest's kernel messages on standard error

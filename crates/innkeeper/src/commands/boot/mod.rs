@@ -100,15 +100,12 @@ type AtEnd = Vec<Box<dyn FnOnce()>>;
 fn serve(args: &Boot) -> Result<(Vec<Attached>, AtEnd), Error> {
     let (mut devices, mut at_end) = (Vec::new(), Vec::new());
     for kind in args.devices.kinds() {
-        for Attachment {
-            made,
-            qemu,
-            declaration,
-        } in kind.attach(&args.root, args.rings)?
+        for Attachment { made, qemu, threads } in
+            kind.attach(&args.root, args.rings, args.system_calls.seccomp.into())?
         {
             let Made { device, at_end: last } = made;
             at_end.extend(last);
-            let socket = connected::serve(device, &declaration, args.rings)?;
+            let socket = connected::serve(device, threads, args.rings)?;
             devices.push(Attached { qemu, socket });
         }
     }

@@ -120,6 +120,15 @@ pub(crate) struct Export {
     /// Let the guest's root change project ids, and so move files out of the host's project quotas
     #[arg(long, help_heading = ACCESS)]
     pub(crate) allow_project_ids: bool,
+    /// Let the guest's root keep trusted.* attributes, as overlayfs in the guest wants them (daemon as root)
+    #[arg(long, conflicts_with = "no_xattr", help_heading = ACCESS)]
+    pub(crate) allow_trusted_xattr: bool,
+    /// Let the guest's root keep security labels: security.* attributes besides file capabilities (daemon as root)
+    #[arg(long, conflicts_with = "no_xattr", help_heading = ACCESS)]
+    pub(crate) allow_security_labels: bool,
+    /// Let the guest's root make files immutable or append-only: chattr +i and +a (daemon as root)
+    #[arg(long, help_heading = ACCESS)]
+    pub(crate) allow_chattr: bool,
     /// Give the guest a window of this size into the host's page cache (needs QEMU 11.1)
     ///
     /// SIZE is a power of two in bytes or with suffix M, at most 512M, or auto for 512M.

@@ -36,15 +36,15 @@ pub(super) fn of(directory: &Path, export: &Export) -> Result<Declaration, crate
             why: "the directory that is shared",
         }),
         network: false,
-        capabilities: capabilities(),
+        capabilities: capabilities(export),
         calls: calls(),
         ioctls: ioctls(),
     }))
 }
 
-fn capabilities() -> Vec<Capabilities> {
+fn capabilities(export: &Export) -> Vec<Capabilities> {
     let need = |set, why| Capabilities { set, roles: ALL, why };
-    vec![
+    let mut needs = vec![
         need(
             CapabilitySet::SETUID | CapabilitySet::SETGID,
             "act as the guest's user who asks",
@@ -59,16 +59,28 @@ fn capabilities() -> Vec<Capabilities> {
             "do what the guest's root may do to files",
         ),
         need(CapabilitySet::DAC_READ_SEARCH, "open files by their handles"),
-        need(CapabilitySet::LINUX_IMMUTABLE, "chattr +i and +a"),
-        need(
-            CapabilitySet::SYS_ADMIN,
-            "trusted.* and security.* attributes, and views of files for DAX",
-        ),
-        need(
-            CapabilitySet::MAC_ADMIN | CapabilitySet::MAC_OVERRIDE,
-            "labels of SELinux and Smack",
-        ),
-    ]
+    ];
+    // Much of the host is in reach of these, so that each is there for those alone who ask for what takes it.
+    if export.dax.is_some() {
+        needs.push(Capabilities {
+            set: CapabilitySet::SYS_ADMIN,
+            roles: &[Role::Views],
+            why: "map files beyond their end (`--dax`)",
+        });
+    }
+    if export.allow_trusted_xattr {
+        let set = CapabilitySet::SYS_ADMIN;
+        needs.push(need(set, "`trusted.*` attributes (`--allow-trusted-xattr`)"));
+    }
+    if export.allow_security_labels {
+        let set = CapabilitySet::SYS_ADMIN | CapabilitySet::MAC_ADMIN | CapabilitySet::MAC_OVERRIDE;
+        needs.push(need(set, "`security.*` attributes (`--allow-security-labels`)"));
+    }
+    if export.allow_chattr {
+        let set = CapabilitySet::LINUX_IMMUTABLE;
+        needs.push(need(set, "chattr +i and +a (`--allow-chattr`)"));
+    }
+    needs
 }
 
 fn calls() -> Vec<Calls> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use confinement::Role;
 use devices::fs::{FsDevice, FsOptions};
 use fuse::failure::Failures;
 use fuse::passthrough::{CacheMode, InodeHandles, Options, Outside, Passthrough};
@@ -14,6 +15,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::args::{Cache, Export, FileHandles};
 use super::error::Error;
+use crate::serve::threads::Threads;
 
 /// Refuses what cannot be shared, in words that tell what to do about it.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
@@ -48,6 +50,7 @@ pub(super) fn device(
     tag: &str,
     export: &Export,
     failures: Option<Arc<dyn Failures>>,
+    threads: &Threads,
 ) -> Result<FsDevice<Passthrough>, Error> {
     let cannot = |error: &dyn std::error::Error| Error::Export {
         path: directory.into(),
@@ -61,6 +64,7 @@ pub(super) fn device(
     let options = FsOptions {
         tag: tag.into(),
         request_queues: export.num_queues,
+        at_helper_start: threads.narrowed(Role::Helper),
         window_size: export.dax.map_or(0, |size| size.0),
     };
     let server = Server::new(file_system);

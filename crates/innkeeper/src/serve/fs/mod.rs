@@ -7,14 +7,13 @@ mod error_log;
 mod make;
 mod words;
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use confinement::Declaration;
+use confinement::{Action, Declaration, Role};
 use fuse::failure::Failures;
-use fuse::passthrough::{Outside, fuse_device};
+use fuse::passthrough::{FuseDevice, Outside};
+use rustix::thread::CapabilitySet;
 
 pub(crate) use args::{Attach, ROOT_TAG, Share};
 
@@ -22,6 +21,7 @@ use super::args::{Ring, Rings, Serving};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
+use super::threads::Threads;
 use args::{FileHandles, LogErrors, SharedDirectory};
 use error_log::ErrorLog;
 
@@ -42,7 +42,7 @@ impl Service for Share {
         let (failures, at_end) = listener(&self.errors)?;
         Ok(Box::new(OpenedShare {
             share: self,
-            fuse: self.export.dax.map(|_| fuse_device()),
+            fuse: self.export.dax.map(|_| FuseDevice::open()),
             failures,
             at_end,
         }))
@@ -66,18 +66,18 @@ impl Service for Share {
 /// A share for which `/dev/fuse` and the log of errors are open.
 struct OpenedShare<'s> {
     share: &'s Share,
-    fuse: Option<io::Result<OwnedFd>>,
+    fuse: Option<FuseDevice>,
     failures: Option<Arc<dyn Failures>>,
     at_end: Option<Box<dyn FnOnce()>>,
 }
 
 impl Opened for OpenedShare<'_> {
-    fn make(self: Box<Self>, inside: Inside) -> Result<Made, Error> {
+    fn make(self: Box<Self>, inside: Inside, threads: &Threads) -> Result<Made, Error> {
         let Share {
             directory, tag, export, ..
         } = self.share;
         let shared = inside.shared.as_ref().unwrap_or(directory);
-        let outside = Outside::confined(shared, inside.proc_self_fd, self.fuse);
+        let outside = Outside::confined(shared, inside.proc_self_fd, confine_views(self.fuse, threads));
         let mut export = export.clone();
         if !inside.opens_handles {
             if export.inode_file_handles == FileHandles::Mandatory {
@@ -85,7 +85,7 @@ impl Opened for OpenedShare<'_> {
             }
             export.inode_file_handles = FileHandles::Never;
         }
-        let device = make::device(outside, directory, tag, &export, self.failures)?;
+        let device = make::device(outside, directory, tag, &export, self.failures, threads)?;
         Ok(Made {
             device: Box::new(device),
             at_end: self.at_end,
@@ -105,24 +105,39 @@ impl device::Attach for Attach {
         &["virtiofs"]
     }
 
-    fn attach(&self, root: &Path, rings: Rings) -> Result<Vec<Attachment>, Error> {
+    fn attach(&self, root: &Path, rings: Rings, seccomp: Action) -> Result<Vec<Attachment>, Error> {
         // One log for all shares.
         let (failures, mut at_end) = listener(&self.errors)?;
         let shares = self.all(root)?.into_iter();
         let attach = |share: SharedDirectory| {
-            let outside = Outside::open(&share.directory, self.export.dax.is_some());
-            let device = make::device(outside, &share.directory, &share.tag, &self.export, failures.clone())?;
+            let declaration = declaration::of(&share.directory, &self.export)?;
+            let threads = Threads::new(declaration, seccomp, CapabilitySet::all())?;
+            let fuse = self.export.dax.map(|_| FuseDevice::open());
+            let outside = Outside::open(&share.directory, confine_views(fuse, &threads));
+            let device = make::device(
+                outside,
+                &share.directory,
+                &share.tag,
+                &self.export,
+                failures.clone(),
+                &threads,
+            )?;
             Ok(Attachment {
                 made: Made {
                     device: Box::new(device),
                     at_end: at_end.take(),
                 },
                 qemu: words::qemu(&share.tag, &self.export, rings.offers_packed()),
-                declaration: declaration::of(&share.directory, &self.export)?,
+                threads,
             })
         };
         shares.map(attach).collect()
     }
+}
+
+/// Views of files are served by a thread that starts before the others, with more capabilities.
+fn confine_views(fuse: Option<FuseDevice>, threads: &Threads) -> Option<FuseDevice> {
+    fuse.map(|fuse| fuse.at_thread_start(threads.confined(Role::Views)))
 }
 
 /// Who listens to what guests are refused, and what is said of it at the end.

@@ -16,7 +16,7 @@ const LENGTH: usize = 2 << 20;
 
 /// `None`, and why, where this host has no views.
 fn views() -> Option<Views> {
-    match device().map_err(ViewsError::Device).and_then(Views::new) {
+    match Views::new(FuseDevice::open()) {
         Ok(views) => Some(views),
         Err(reason) if !rustix::process::geteuid().is_root() => {
             eprintln!("skipped: not root, and {reason}");
@@ -78,6 +78,13 @@ fn file(contents: &[u8]) -> (tempfile::TempDir, PathBuf, File) {
 }
 
 const BOTH: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+#[test]
+fn a_process_with_views_dumps_no_core() {
+    let Some(_views) = views() else { return };
+    let behavior = rustix::process::dumpable_behavior().unwrap();
+    assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+}
 
 #[test]
 fn a_view_maps_beyond_the_end_of_its_file_and_shares_its_pages() {
