@@ -208,7 +208,7 @@ impl Passthrough {
         if !sink.fits(name) {
             return Put::Full;
         }
-        let found = match self.find_in(&directory.node, directory.fd.as_fd(), single) {
+        let found = match self.find_in(&directory.node, directory.fd.as_fd(), single, None) {
             Ok(found) => Some(found.entry),
             Err(Errno::ENOENT) => return Put::Gone,
             // Its name is there all the same; the guest looks it up when it wants more (fuse_direntplus: node id 0).

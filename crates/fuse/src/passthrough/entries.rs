@@ -18,6 +18,7 @@ use super::identity::{Anchor, Identity};
 use super::inode::{Key, Node, Place};
 use super::opening::{NodeFd, PathFd};
 use super::procfs::FdName;
+use super::room::Room;
 use super::syscall_text::{self, Quoted};
 use super::{pause, stat};
 use crate::cause::HostResult as _;
@@ -33,16 +34,23 @@ pub(super) struct Found {
 
 impl Passthrough {
     pub(super) fn look_up(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Entry> {
-        Ok(self.find(parent, name)?.entry)
+        Ok(self.find(parent, name, None)?.entry)
     }
 
-    pub(super) fn find(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Found> {
-        self.find_in(parent, parent.descriptor()?.as_fd(), name)
+    /// `room` is for its node, if that is new.
+    pub(super) fn find(&self, parent: &Arc<Node>, name: Name<'_>, room: Option<Room<'_>>) -> Result<Found> {
+        self.find_in(parent, parent.descriptor()?.as_fd(), name, room)
     }
 
     /// Looks `name` up in `parent`, of which `directory` is a descriptor. What is known already is found by its attributes alone;
     /// what is new takes a handle, or a descriptor. Attributes and node are of one inode, whatever becomes of the name meanwhile.
-    pub(super) fn find_in(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Found> {
+    pub(super) fn find_in(
+        &self,
+        parent: &Node,
+        directory: BorrowedFd<'_>,
+        name: Name<'_>,
+        room: Option<Room<'_>>,
+    ) -> Result<Found> {
         let seen = Seen::at(directory, name)?;
         pause::between_steps();
         if let Some(birth) = seen.birth {
@@ -52,7 +60,7 @@ impl Passthrough {
             }
             if let Some(met) = self.meet(directory, name, &seen)? {
                 let anchor = met.anchor;
-                let node = self.count(&met.stat, Some(birth), Some(met.handle), Some(name), || {
+                let node = self.count(&met.stat, Some(birth), Some(met.handle), Some(name), room, || {
                     let held = Held::default();
                     Ok(Identity::Handle { anchor, held })
                 })?;
@@ -61,7 +69,7 @@ impl Passthrough {
             }
         }
         let path = Arc::new(PathFd::of_name(directory, name)?);
-        self.adopt(parent, path.as_fd(), Some(name), || Ok(Arc::clone(&path)))
+        self.adopt(parent, path.as_fd(), Some(name), room, || Ok(Arc::clone(&path)))
     }
 
     /// The handle of the inode that was `seen`, and its attributes anew, without opening it. `None`: only a descriptor can tell what
@@ -97,6 +105,7 @@ impl Passthrough {
         parent: &Node,
         fd: BorrowedFd<'_>,
         name: Option<Name<'_>>,
+        room: Option<Room<'_>>,
         path: impl FnOnce() -> Result<Arc<PathFd>>,
     ) -> Result<Found> {
         let Seen { stat, birth } = Seen::of(fd)?;
@@ -108,7 +117,7 @@ impl Passthrough {
             // Not to open it by, but to tell it from another that has its numbers later.
             handle = FileHandle::of(fd).ok().map(|(handle, _)| handle);
         }
-        let node = self.count(&stat, birth, handle, name, || {
+        let node = self.count(&stat, birth, handle, name, room, || {
             Ok(match anchor {
                 Some(anchor) => Identity::Handle {
                     anchor,
@@ -131,13 +140,14 @@ impl Passthrough {
         birth: Option<Birth>,
         handle: Option<FileHandle>,
         name: Option<Name<'_>>,
+        room: Option<Room<'_>>,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
         let place = Place::of(stat);
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let dax_by_name = self.dax_files.names(name);
         self.inodes
-            .look_up(Key { place, handle }, birth, kind, dax_by_name, identity)
+            .look_up(Key { place, handle }, birth, kind, dax_by_name, room, identity)
     }
 
     fn entry(&self, parent: &Node, node: &Arc<Node>, stat: &Statx) -> Entry {
@@ -158,36 +168,38 @@ impl Passthrough {
         }
     }
 
-    /// Runs `make` in the directory `parent` as the caller, under the caller's umask if that is left to us.
+    /// Runs `make` in the directory `parent` as the caller, under the caller's umask if that is left to us. Returns the room for the
+    /// node of what is made, taken before: nothing is made that cannot be answered.
     pub(super) fn make<T>(
         &self,
         by: &Caller,
         parent: &Arc<Node>,
         mask: u32,
         make: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<(T, Room<'_>)> {
         self.writable()?;
         self.prepare_thread()?;
         let directory = parent.descriptor()?;
         // Of what is made the guest gets a node, or a pin, right after.
         let _spare = self.permit()?;
+        let room = self.inodes.room()?;
         let _caller = self.credentials.become_caller(by)?;
         let _umask = self.has(InitFlags::DONT_MASK).then(|| UmaskGuard::set(mask));
-        make(directory.as_fd())
+        Ok((make(directory.as_fd())?, room))
     }
 
     pub(super) fn make_symlink(&self, by: &Caller, parent: NodeId, name: Name<'_>, target: &CStr) -> Result<Entry> {
         let parent = self.node(parent)?;
-        self.make(by, &parent, 0, |directory| {
+        let ((), room) = self.make(by, &parent, 0, |directory| {
             symlinkat(target, directory, name.as_c_str())
                 .of(|| format!("symlinkat({}, parent, {})", Quoted(target), Quoted(name.as_c_str())))
         })?;
-        self.look_up(&parent, name)
+        Ok(self.find(&parent, name, Some(room))?.entry)
     }
 
     pub(super) fn make_directory(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
         let parent = self.node(parent)?;
-        self.make(by, &parent, create.umask, |directory| {
+        let ((), room) = self.make(by, &parent, create.umask, |directory| {
             mkdirat(directory, name.as_c_str(), mode(create)).of(|| {
                 format!(
                     "mkdirat(parent, {}, 0{:o})",
@@ -196,7 +208,7 @@ impl Passthrough {
                 )
             })
         })?;
-        self.look_up(&parent, name)
+        Ok(self.find(&parent, name, Some(room))?.entry)
     }
 
     pub(super) fn make_node(&self, by: &Caller, parent: NodeId, name: Name<'_>, create: &Create) -> Result<Entry> {
@@ -211,13 +223,13 @@ impl Passthrough {
         };
         let device = stat::device_from_wire(create.device);
         let device = makedev(device.0, device.1);
-        self.make(by, &parent, create.umask, |directory| {
+        let ((), room) = self.make(by, &parent, create.umask, |directory| {
             mknodat(directory, name.as_c_str(), kind, mode(create), device).of(|| {
                 let (name, mode) = (Quoted(name.as_c_str()), create.mode);
                 format!("mknodat(parent, {name}, 0{mode:o}, {device:#x})")
             })
         })?;
-        self.look_up(&parent, name)
+        Ok(self.find(&parent, name, Some(room))?.entry)
     }
 
     pub(super) fn make_link(&self, by: &Caller, node: NodeId, parent: NodeId, name: Name<'_>) -> Result<Entry> {

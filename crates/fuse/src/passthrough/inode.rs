@@ -16,6 +16,7 @@ use super::budget::Permit;
 use super::held::Held;
 use super::identity::Identity;
 use super::opening::{NodeFd, OpenFd, PathFd};
+use super::room::{Room, Rooms};
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, NodeId, Result};
 use crate::sys::FileHandle;
@@ -73,11 +74,13 @@ pub(super) struct Inodes {
     hasher: RandomState,
     /// Ids go up and are never used twice, not even by the next session.
     next: AtomicU64,
+    /// For all nodes but the root.
+    rooms: Rooms,
 }
 
 impl Inodes {
-    /// A table with nothing but the root in it.
-    pub(super) fn new(place: Place, root: Arc<PathFd>) -> Inodes {
+    /// A table with nothing but the root in it, and room for `limit` more nodes.
+    pub(super) fn new(place: Place, root: Arc<PathFd>, limit: u64) -> Inodes {
         let root = Node {
             id: NodeId::ROOT,
             key: Key { place, handle: None },
@@ -96,6 +99,7 @@ impl Inodes {
             by_id: Default::default(),
             hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::ROOT.0 + 1),
+            rooms: Rooms::new(limit),
         };
         inodes.clear();
         inodes
@@ -112,6 +116,11 @@ impl Inodes {
             .find(hash_of_id(id), |node| node.id == id)
             .cloned()
             .ok_or_else(|| Errno::ESTALE.rule("unknown nodeid"))
+    }
+
+    /// Room for one more node; ENFILE if the guest knows as many as it may.
+    pub(super) fn room(&self) -> Result<Room<'_>> {
+        self.rooms.take()
     }
 
     /// The node of the inode at `place` that was born at `birth`; counts one lookup of it.
@@ -131,13 +140,14 @@ impl Inodes {
     }
 
     /// Counts one lookup of the inode `key` names, and makes its node if there is none. `birth` and `kind` are what attributes of that
-    /// very inode say.
+    /// very inode say. A new node takes `room`, or what room there is.
     pub(super) fn look_up(
         &self,
         key: Key,
         birth: Option<Birth>,
         kind: FileType,
         dax_by_name: bool,
+        room: Option<Room<'_>>,
         identity: impl FnOnce() -> Result<Identity>,
     ) -> Result<Arc<Node>> {
         let (mut shard, hash) = self.shard_of_place(key.place);
@@ -147,6 +157,7 @@ impl Inodes {
             node.birth.set(birth);
             return Ok(Arc::clone(node));
         }
+        let room = room.map_or_else(|| self.room(), Ok)?;
         let identity = identity()?;
         let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
         let node = Arc::new(Node {
@@ -164,6 +175,7 @@ impl Inodes {
             .unwrap_or_else(PoisonError::into_inner)
             .insert_unique(hash_of_id(id), Arc::clone(&node), |node| hash_of_id(node.id));
         shard.insert_unique(hash, Arc::clone(&node), |node| self.hash_of_place(node.key.place));
+        room.occupy();
         Ok(node)
     }
 
@@ -202,6 +214,7 @@ impl Inodes {
         let mut by_id = self.shard_of_id(id).write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(entry) = by_id.find_entry(hash_of_id(id), |known| known.id == id) {
             entry.remove();
+            self.rooms.vacate();
         }
         shrink(&mut shard, |node| self.hash_of_place(node.key.place));
         shrink(&mut by_id, |node| hash_of_id(node.id));
@@ -219,6 +232,7 @@ impl Inodes {
                     .unwrap_or_else(PoisonError::into_inner);
                 if let Ok(entry) = by_id.find_entry(hash_of_id(node.id), |known| known.id == node.id) {
                     entry.remove();
+                    self.rooms.vacate();
                 }
             }
         }

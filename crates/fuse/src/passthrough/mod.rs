@@ -7,7 +7,8 @@
 //!   `openat2` follows neither symbolic nor magic links.
 //! * Only regular files and directories are ever opened, which `opening` proves at each open: the guest opens FIFOs,
 //!   sockets and devices itself.
-//! * The guest cannot use up the descriptors that the daemon needs to continue: it gets ENFILE.
+//! * The guest cannot use up the descriptors that the daemon needs to continue, or more memory for nodes than
+//!   [`Options::max_nodes`] take: it gets ENFILE.
 //! * File handles are made and kept here; the guest sees only node ids.
 //!
 //! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Otherwise everything belongs to
@@ -41,6 +42,7 @@ mod pause;
 mod procfs;
 mod read;
 mod recent;
+mod room;
 mod stat;
 mod syscall_text;
 mod xattr;
@@ -68,7 +70,7 @@ use self::inode::{Inodes, Node, Place};
 use self::mounts::Mounts;
 use self::numbers::InodeNumbers;
 use self::opening::NodeFd;
-pub use self::options::{CacheMode, InodeHandles, Options};
+pub use self::options::{CacheMode, InodeHandles, MAX_NODES, Options};
 pub use self::outside::Outside;
 use self::procfs::ProcSelfFd;
 use crate::fs::{
@@ -128,6 +130,7 @@ impl Passthrough {
                 source: failed(error),
             })?;
         let views = dax::views(fuse);
+        let max_nodes = options.max_nodes;
         let dax_files = options.dax_files.clone();
         let dax_files = dax_files.unwrap_or_else(|| DaxFiles::by_default(views.is_some()));
         Ok(Passthrough {
@@ -137,7 +140,7 @@ impl Passthrough {
             proc,
             anchors,
             _root_anchor: handle.map(|(_, anchor)| anchor),
-            inodes: Inodes::new(Place::of(&stat), Arc::new(root)),
+            inodes: Inodes::new(Place::of(&stat), Arc::new(root), max_nodes),
             files: Handles::new(2),
             directories: Handles::new(1),
             mounts: Mounts::default(),

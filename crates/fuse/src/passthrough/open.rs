@@ -16,6 +16,7 @@ use super::entries::{Found, mode};
 use super::handle::{OpenFile, Opened as _};
 use super::inode::Node;
 use super::opening::{CheckedPath, OpenFd, PathFd};
+use super::room::Room;
 use super::{CacheMode, Passthrough};
 use crate::cause::{self, HostResult as _};
 use crate::fs::{Caller, CopyRange, Create, Entry, Errno, Handle, Name, NodeId, Opened, Result, WriteTo};
@@ -24,6 +25,9 @@ use crate::wire::{self, InitFlags};
 
 /// Others on the host may remove and make a name between our two looks at it, but hardly this often.
 const CREATE_ATTEMPTS: u32 = 16;
+
+/// A new file, open, with what it takes of the budgets.
+type Created<'r> = (OpenFd, Permit, Room<'r>);
 
 impl Passthrough {
     pub(super) fn open_node(&self, node: &Arc<Node>, flags: u32, kill_suid_gid: bool) -> Result<Opened> {
@@ -97,12 +101,12 @@ impl Passthrough {
             // Always exclusive, so that nothing that is already there, least of all a link or fifo, is opened by its name.
             let made = self.create_new(by, &parent, name, create);
             match made {
-                Ok((fd, permit)) => return self.adopt_created(&parent, fd, permit, Some(name)),
+                Ok((fd, permit, room)) => return self.adopt_created(&parent, (fd, permit, room), Some(name)),
                 Err(Errno::EEXIST | Errno::EROFS) if !exclusive => {}
                 Err(error) => return Err(error),
             }
             let refusal = cause::set_aside();
-            let found = match self.find(&parent, name) {
+            let found = match self.find(&parent, name, None) {
                 Err(Errno::ENOENT) if made.err() == Some(Errno::EROFS) => {
                     refusal.back();
                     return Err(Errno::EROFS);
@@ -121,14 +125,14 @@ impl Passthrough {
         Err(Errno::ESTALE.rule("others on the host keep making and removing the name"))
     }
 
-    fn create_new(&self, by: &Caller, parent: &Arc<Node>, name: Name<'_>, create: &Create) -> Result<(OpenFd, Permit)> {
+    fn create_new(&self, by: &Caller, parent: &Arc<Node>, name: Name<'_>, create: &Create) -> Result<Created<'_>> {
         self.writable()?;
         let permit = self.permit()?;
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
-        let fd = self.make(by, parent, create.umask, |directory| {
+        let (fd, room) = self.make(by, parent, create.umask, |directory| {
             OpenFd::create(directory, name, flags, mode(create))
         })?;
-        Ok((fd, permit))
+        Ok((fd, permit, room))
     }
 
     pub(super) fn create_unnamed(&self, by: &Caller, parent: NodeId, create: &Create) -> Result<(Entry, Opened)> {
@@ -137,22 +141,21 @@ impl Passthrough {
         let exclusive = OFlags::from_bits_retain(create.flags) & OFlags::EXCL; // may never get a name
         let flags = self.host_flags(create.flags)?.difference(OFlags::TRUNC);
         let permit = self.permit()?;
-        let fd = self.make(by, &parent, create.umask, |directory| {
+        let (fd, room) = self.make(by, &parent, create.umask, |directory| {
             OpenFd::create_unnamed(directory, flags | exclusive, mode(create))
         })?;
-        self.adopt_created(&parent, fd, permit, None)
+        self.adopt_created(&parent, (fd, permit, room), None)
     }
 
     fn adopt_created(
         &self,
         parent: &Node,
-        fd: OpenFd,
-        permit: Permit,
+        (fd, permit, room): Created<'_>,
         name: Option<Name<'_>>,
     ) -> Result<(Entry, Opened)> {
         // By way of the open file: its name may mean something else by now.
         let path = || Ok(Arc::new(PathFd::of_open(&fd, &self.proc)?));
-        let Found { entry, node } = self.adopt(parent, fd.as_fd(), name, path)?;
+        let Found { entry, node } = self.adopt(parent, fd.as_fd(), name, Some(room), path)?;
         Ok((entry, self.install(node, fd, permit)))
     }
 

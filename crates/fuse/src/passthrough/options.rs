@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::dax::DaxFiles;
 
+/// How many nodes a guest may know by default. A daemon with so many takes some 1 GiB for them.
+pub const MAX_NODES: u64 = 4_000_000;
+
 /// How long the guest may trust what it has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
@@ -61,6 +64,9 @@ pub struct Options {
     pub cache: CacheMode,
     /// How nodes are kept.
     pub inode_file_handles: InodeHandles,
+    /// How many nodes the guest may know at a time besides the root. What would make one more is refused with ENFILE, and makes
+    /// nothing; a listing has its names without nodes. A FORGET of the last lookup of a node makes room.
+    pub max_nodes: u64,
     /// Refuse every change with EROFS.
     pub readonly: bool,
     /// Extended attributes; ENOSYS without.
@@ -103,6 +109,7 @@ impl Default for Options {
         Options {
             cache: CacheMode::default(),
             inode_file_handles: InodeHandles::default(),
+            max_nodes: MAX_NODES,
             readonly: false,
             xattr: true,
             posix_acl: false,

@@ -79,7 +79,7 @@ mod tests {
         std::fs::write(directory.path().join("f"), "").unwrap();
         let fs = Passthrough::new(directory.path(), Options::default()).unwrap();
         let root = fs.node(NodeId::ROOT).unwrap();
-        let node = fs.find(&root, Name::new(c"f").unwrap()).unwrap().node;
+        let node = fs.find(&root, Name::new(c"f").unwrap(), None).unwrap().node;
         if node.held().is_none() {
             eprintln!("skipped: no file handles");
             return;

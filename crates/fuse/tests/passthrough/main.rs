@@ -1,6 +1,7 @@
 //! The passthrough file system on real directories, called directly through the `FileSystem` trait.
 
 mod broken;
+mod budget;
 mod create;
 mod credentials;
 mod dax;
