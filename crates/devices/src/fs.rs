@@ -31,8 +31,8 @@ const WINDOW: u8 = 0;
 /// FORGETs themselves. A queue of 64 then takes 300,000 a second.
 const FORGET_REST: Duration = Duration::from_micros(200);
 
-/// Threads for blocking reads of all queues together: as many as a disk usefully has requests at a time.
-const HELPERS: usize = 16;
+/// Maximum number of helper threads of one device.
+pub const HELPER_THREADS_MAX: u16 = 256;
 
 /// Options of a file system device.
 #[derive(Clone, Debug)]
@@ -45,6 +45,40 @@ pub struct FsOptions {
     pub at_helper_start: ThreadStart,
     /// Size in bytes of the window that files are mapped into, a multiple of [`WINDOW_UNIT`]; 0 for no DAX.
     pub window_size: u64,
+    /// Limits of the reads that leave the threads of their queues.
+    pub deferral: Deferral,
+}
+
+/// Limits of deferred reads: those that wait for data on a helper thread, so that the requests behind them do not wait. A read
+/// beyond the limits waits on the thread of its queue, and delays the requests behind it; no request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Helper threads of all queues together, 0 to [`HELPER_THREADS_MAX`], started when they are needed. With 0, no read is
+    /// deferred.
+    pub threads: u16,
+    /// Deferred reads per queue, whether a thread is free or not. Each keeps a list of its buffers, whose length the guest chooses:
+    /// up to 24 KiB.
+    pub reads_per_queue: u16,
+}
+
+impl Default for Deferral {
+    /// 16 threads, as many as a disk usefully has requests at a time, and 256 reads, twice as many as QEMU's queues hold requests.
+    fn default() -> Self {
+        Self {
+            threads: 16,
+            reads_per_queue: 256,
+        }
+    }
+}
+
+impl Deferral {
+    /// Reads that a queue can defer at a time.
+    fn most(self) -> usize {
+        match self.threads {
+            0 => 0,
+            _ => self.reads_per_queue.into(),
+        }
+    }
 }
 
 impl Default for FsOptions {
@@ -54,6 +88,7 @@ impl Default for FsOptions {
             tag: "share".into(),
             request_queues: 1,
             window_size: 0,
+            deferral: Deferral::default(),
             at_helper_start: ThreadStart::default(),
         }
     }
@@ -74,6 +109,9 @@ pub enum OptionsError {
     /// The window has a size that Linux cannot use.
     #[error("a window of {0} bytes: the size must be a multiple of {WINDOW_UNIT} bytes")]
     WindowSize(u64),
+    /// Too many threads.
+    #[error("{0} helper threads: there must be at most {HELPER_THREADS_MAX}")]
+    HelperThreads(u16),
 }
 
 /// A file system as a VIRTIO device.
@@ -98,8 +136,12 @@ impl<F: FileSystem> FsDevice<F> {
         if !options.window_size.is_multiple_of(WINDOW_UNIT) {
             return Err(OptionsError::WindowSize(options.window_size));
         }
+        let threads = options.deferral.threads;
+        if threads > HELPER_THREADS_MAX {
+            return Err(OptionsError::HelperThreads(threads));
+        }
         Ok(Self {
-            helpers: Arc::new(Helpers::new(HELPERS, options.at_helper_start.clone())),
+            helpers: Arc::new(Helpers::new(threads.into(), options.at_helper_start.clone())),
             options,
             server: Arc::new(server),
         })
@@ -130,10 +172,11 @@ impl<F: FileSystem + 'static> Device for FsDevice<F> {
         self.server.set_window(setup.window(WINDOW));
         let server = || Arc::clone(&self.server);
         lanes.add(&[HIPRIO], |_| HighPriorityLane { server: server() })?;
+        let most = self.options.deferral.most();
         for index in 1..self.queue_count() {
             lanes.add(&[index], |waker| RequestLane {
                 server: server(),
-                deferred: DeferredChains::new(Arc::clone(&self.helpers), index, waker.clone()),
+                deferred: DeferredChains::new(Arc::clone(&self.helpers), index, most, waker.clone()),
             })?;
         }
         Ok(())

@@ -10,18 +10,15 @@ use virtqueue::Pending;
 
 use super::helpers::Helpers;
 
-/// Maximum number of deferred chains of a queue: each keeps a list of its buffers, whose length the guest chooses up
-/// to a limit.
-const MOST: usize = 256;
-
 /// The chains that a lane has passed to [`Helpers`].
 pub(crate) struct DeferredChains {
     helpers: Arc<Helpers>,
     returns: Arc<Returns>,
     /// The queue of these chains.
     queue: u16,
-    /// Number of chains passed on and not completed.
+    /// Number of chains passed on and not completed, and its maximum.
     out: usize,
+    most: usize,
 }
 
 /// The finished chains, returned by the helpers.
@@ -33,8 +30,8 @@ struct Returns {
 }
 
 impl DeferredChains {
-    /// Makes an empty list for chains of `queue`. `waker` is that of its lane.
-    pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, waker: Waker) -> DeferredChains {
+    /// Makes an empty list for at most `most` chains of `queue`. `waker` is that of its lane.
+    pub(crate) fn new(helpers: Arc<Helpers>, queue: u16, most: usize, waker: Waker) -> DeferredChains {
         let returns = Returns {
             finished: Mutex::default(),
             news: Condvar::new(),
@@ -45,12 +42,13 @@ impl DeferredChains {
             returns: Arc::new(returns),
             queue,
             out: 0,
+            most,
         }
     }
 
     /// Whether no more chains can be passed on now.
     pub(crate) fn is_full(&self) -> bool {
-        self.out >= MOST
+        self.out >= self.most
     }
 
     /// Runs `finish` on a helper thread and queues the completion. `finish` returns the number of bytes written.

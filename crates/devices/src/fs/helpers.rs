@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Helpers {
-    /// Allows at most `most` threads, and at least one. Each calls `start` first.
+    /// Allows at most `most` threads, each of which calls `start` first. Jobs for none would wait for ever.
     pub(crate) fn new(most: usize, start: ThreadStart) -> Helpers {
         Helpers {
             shared: Arc::default(),

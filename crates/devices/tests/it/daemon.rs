@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use devices::fs::{FsDevice, FsOptions};
+use devices::fs::{Deferral, FsDevice, FsOptions};
 use driver::fs::{self, Request, Requests};
 use driver::{Guest, Options};
 use fuse::fs::FileSystem;
@@ -43,26 +43,29 @@ impl Daemon {
         let share = directory.path().join("share");
         std::fs::create_dir(&share).unwrap();
         let fs = Passthrough::new(&share, options).unwrap();
-        Self::serving(directory, request_queues, window_size, fs)
+        Self::serving(directory, fs_options(request_queues, window_size), fs)
     }
 
     /// Shares a directory that there is already, with a window; [`share`](Self::share) is of no use then.
     pub(crate) fn over(share: &Path, window_size: u64) -> Self {
         let fs = Passthrough::new(share, passthrough::Options::default()).unwrap();
-        Self::serving(tempfile::tempdir().unwrap(), 1, window_size, fs)
+        Self::serving(tempfile::tempdir().unwrap(), fs_options(1, window_size), fs)
     }
 
     pub(crate) fn of<F: FileSystem + 'static>(fs: F) -> Self {
-        Self::serving(tempfile::tempdir().unwrap(), 1, 0, fs)
+        Self::serving(tempfile::tempdir().unwrap(), fs_options(1, 0), fs)
     }
 
-    fn serving<F: FileSystem + 'static>(directory: TempDir, request_queues: u16, window_size: u64, fs: F) -> Self {
+    /// The same with other limits of deferred reads.
+    pub(crate) fn deferring<F: FileSystem + 'static>(fs: F, deferral: Deferral) -> Self {
         let options = FsOptions {
-            window_size,
-            tag: "share".into(),
-            request_queues,
-            ..FsOptions::default()
+            deferral,
+            ..fs_options(1, 0)
         };
+        Self::serving(tempfile::tempdir().unwrap(), options, fs)
+    }
+
+    fn serving<F: FileSystem + 'static>(directory: TempDir, options: FsOptions, fs: F) -> Self {
         let device = FsDevice::new(options, Server::new(fs)).unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
@@ -88,6 +91,15 @@ impl Daemon {
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
         Client::connect(&self.socket(), options)
+    }
+}
+
+fn fs_options(request_queues: u16, window_size: u64) -> FsOptions {
+    FsOptions {
+        window_size,
+        tag: "share".into(),
+        request_queues,
+        ..FsOptions::default()
     }
 }
 

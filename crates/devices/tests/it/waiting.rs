@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use devices::fs::Deferral;
 use driver::Ticket;
 use driver::fs::{self, ROOT, Requests};
 use fuse::fs::{Caller, FileSystem, Handle, NodeId, RestOfRead, Result};
@@ -124,8 +125,20 @@ impl World {
     }
 
     fn with_features(packed: bool, features: u64) -> World {
+        World::with(packed, features, Deferral::default())
+    }
+
+    fn deferring(packed: bool, threads: u16, reads_per_queue: u16) -> World {
+        let deferral = Deferral {
+            threads,
+            reads_per_queue,
+        };
+        World::with(packed, 0, deferral)
+    }
+
+    fn with(packed: bool, features: u64, deferral: Deferral) -> World {
         let slow = Slow::default();
-        let daemon = Daemon::of(slow.clone());
+        let daemon = Daemon::deferring(slow.clone(), deferral);
         let mut options = options(packed, 1);
         options.features |= features;
         let mut client = daemon.connect(&options);
@@ -192,6 +205,53 @@ fn many_reads_wait_at_once_and_all_are_answered(#[values(false, true)] packed: b
         world.assert_is_read(answer, ticket);
     }
     assert!(world.client.guest.queues[1].poll().unwrap().is_none());
+}
+
+/// [`Slow`] has all of its data at once for a read on the lane.
+#[rstest]
+fn reads_beyond_the_limit_are_served_on_the_thread_of_their_queue(#[values(false, true)] packed: bool) {
+    let mut world = World::deferring(packed, 16, 2);
+    let mut left = vec![world.submit_read(), world.submit_read()];
+    for _ in 0..10 {
+        let read = world.submit_read();
+        world.assert_read(read);
+    }
+    world.slow.wait_until_begun(2);
+    assert_eq!(world.slow.0.left.load(SeqCst), 2);
+    world.slow.open();
+    while !left.is_empty() {
+        let answer = world.client.guest.queues[1].wait().unwrap();
+        let index = left.iter().position(|ticket| *ticket == answer.0);
+        let ticket = left.swap_remove(index.expect("an answer to one of the first reads"));
+        world.assert_is_read(answer, ticket);
+    }
+}
+
+#[rstest]
+fn without_helper_threads_no_read_leaves_its_queue(#[values(false, true)] packed: bool) {
+    let mut world = World::deferring(packed, 0, 256);
+    for _ in 0..10 {
+        let read = world.submit_read();
+        world.assert_read(read);
+    }
+    assert_eq!(world.slow.0.begun.load(SeqCst), 0);
+}
+
+#[rstest]
+fn no_more_reads_wait_on_the_disk_than_there_are_helper_threads(#[values(false, true)] packed: bool) {
+    let mut world = World::deferring(packed, 1, 256);
+    let mut left: Vec<_> = (0..3).map(|_| world.submit_read()).collect();
+    world.client.assert_served();
+    world.slow.wait_until_begun(1);
+    assert_eq!(
+        (world.slow.0.begun.load(SeqCst), world.slow.0.left.load(SeqCst)),
+        (1, 3)
+    );
+    world.slow.open();
+    // One thread keeps their order.
+    for ticket in left.drain(..) {
+        world.assert_read(ticket);
+    }
 }
 
 /// VIRTIO 1.1 6: the driver was promised that order.

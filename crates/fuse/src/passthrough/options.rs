@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::dax::DaxFiles;
 
-/// How many nodes a guest may know by default. A daemon with so many takes some 1 GiB for them.
+/// How many nodes a guest may know by default. They take some 0.7 GiB of the daemon's memory: 180 bytes each.
 pub const MAX_NODES: u64 = 4_000_000;
 
 /// How long the guest may trust what it has seen.
