@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 pub const BASIC: &str = "Basic";
 /// Who may do what.
 pub const ACCESS: &str = "Access";
-/// Queues, caches and limits.
+/// Queues and caches.
 pub const PERFORMANCE: &str = "Performance";
+/// How much a guest can make the daemon hold.
+pub const LIMITS: &str = "Limits";
 /// The window into the host's page cache.
 pub const DAX: &str = "DAX";
 /// Logs, and what helps to find a fault.
@@ -19,7 +21,7 @@ pub const DIAGNOSIS: &str = "Diagnosis";
 #[derive(Clone, Debug, Args)]
 pub struct Process {
     /// Limit of open files, 0 to leave it unchanged [default: 1000000, or the hard limit if it cannot be raised]
-    #[arg(long, value_name = "N", value_parser = parse_open_files, help_heading = PERFORMANCE)]
+    #[arg(long, value_name = "N", value_parser = parse_open_files, help_heading = LIMITS)]
     pub rlimit_nofile: Option<u64>,
     /// The level of the log.
     #[command(flatten)]

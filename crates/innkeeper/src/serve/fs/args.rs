@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use devices::fs::{REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
-use fuse::passthrough::DaxFiles;
-use process::arguments::{ACCESS, BASIC, DAX, DIAGNOSIS, PERFORMANCE, bytes};
+use devices::fs::{Deferral, HELPER_THREADS_MAX, REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
+use fuse::passthrough::{DaxFiles, MAX_NODES};
+use process::arguments::{ACCESS, BASIC, DAX, DIAGNOSIS, LIMITS, PERFORMANCE, bytes};
 
 use super::error::Error;
 use crate::serve::args::Serving;
 
 /// Tag of the share that is the root of `boot`'s guest.
 pub(crate) const ROOT_TAG: &str = "rootfs";
+
+/// What a guest needs for the directories that it stands in and some files.
+const FEWEST_NODES: u64 = 64;
 
 /// Share a directory with a virtual machine over a vhost-user socket
 ///
@@ -140,6 +143,55 @@ pub(crate) struct Export {
     /// long) [default: 2M, which needs CAP_SYS_ADMIN and Linux 6.9; fitting without them]
     #[arg(long, value_name = "POLICY", requires = "dax", value_parser = parse_dax_files, help_heading = DAX)]
     pub(crate) dax_files: Option<DaxFiles>,
+    #[command(flatten)]
+    pub(crate) budgets: Budgets,
+}
+
+/// How much a guest can make the daemon hold.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Budgets {
+    /// Let the guest know N files and directories at a time (at least 64), each of which takes some 180 bytes of memory
+    ///
+    /// Linux keeps a file as long as it caches its name or attributes. At the limit, new files fail with ENFILE, and known ones work.
+    /// To make the guest forget files: echo 2 > /proc/sys/vm/drop_caches.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = MAX_NODES,
+        value_parser = clap::value_parser!(u64).range(FEWEST_NODES..),
+        help_heading = LIMITS,
+    )]
+    pub(crate) max_nodes: u64,
+    /// Let N reads of a queue wait for data without delaying the requests behind them (1 to 32768)
+    ///
+    /// At the limit, the thread of the queue waits for the data itself.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Deferral::default().reads_per_queue,
+        value_parser = clap::value_parser!(u16).range(1..=32768),
+        help_heading = LIMITS,
+    )]
+    pub(crate) max_deferred_reads: u16,
+    /// Start up to N threads for reads that wait for data (0 to 256, 0 leaves them to the threads of the queues)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Deferral::default().threads,
+        value_parser = clap::value_parser!(u16).range(0..=i64::from(HELPER_THREADS_MAX)),
+        help_heading = LIMITS,
+    )]
+    pub(crate) helper_threads: u16,
+}
+
+impl Budgets {
+    /// As `devices` takes them.
+    pub(super) fn deferral(self) -> Deferral {
+        Deferral {
+            threads: self.helper_threads,
+            reads_per_queue: self.max_deferred_reads,
+        }
+    }
 }
 
 /// See [`Export::cache`].

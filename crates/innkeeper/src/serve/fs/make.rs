@@ -66,6 +66,7 @@ pub(super) fn device(
         request_queues: export.num_queues,
         at_helper_start: threads.narrowed(Role::Helper),
         window_size: export.dax.map_or(0, |size| size.0),
+        deferral: export.budgets.deferral(),
     };
     let server = Server::new(file_system);
     let server = match failures {
@@ -88,6 +89,7 @@ fn options(export: &Export) -> Options {
             FileHandles::Prefer => InodeHandles::Prefer,
             FileHandles::Mandatory => InodeHandles::Mandatory,
         },
+        max_nodes: export.budgets.max_nodes,
         readonly: export.readonly,
         xattr: !export.no_xattr,
         posix_acl: export.posix_acl,
