@@ -21,7 +21,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn start(command: &mut Command, shared: &str, options: &[&str], directory: TempDir) -> Self {
+    pub(crate) fn start(command: &mut Command, shared: &str, options: &[&str], directory: TempDir) -> Self {
         command.arg("share").arg(directory.path().join(shared));
         command.arg("--socket-path").arg(directory.path().join("socket"));
         let daemon = Daemon::run(command.args(options).current_dir(directory.path()), directory);
@@ -48,8 +48,13 @@ impl Session {
         reply(&request, written, &bytes).unwrap().map(<[u8]>::to_vec)
     }
 
+    /// The daemon's process id.
+    pub(crate) fn process(&self) -> u32 {
+        self.daemon.child.id()
+    }
+
     /// Ends the daemon; what it said on standard error, if that was piped.
-    fn end(mut self) -> (String, TempDir) {
+    pub(crate) fn end(mut self) -> (String, TempDir) {
         assert_eq!(self.daemon.signal(Signal::TERM).code(), Some(0));
         let mut said = String::new();
         if let Some(mut stderr) = self.daemon.child.stderr.take() {
@@ -60,11 +65,11 @@ impl Session {
     }
 }
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     innkeeper([""; 0])
 }
 
-fn with_data() -> TempDir {
+pub(crate) fn with_data() -> TempDir {
     let directory = TempDir::new().unwrap();
     fs::create_dir(directory.path().join("data")).unwrap();
     directory

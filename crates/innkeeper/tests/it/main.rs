@@ -6,6 +6,8 @@ mod bench;
 mod bench_tools;
 /// `boot`: what it refuses, and real guests.
 mod boot;
+/// What a guest can make the daemon hold.
+mod budgets;
 /// What `share` may still do once it serves, in each sandbox.
 mod confined;
 /// `share --log-errors`: what it tells of errors that guests get.
