@@ -1,6 +1,7 @@
 //! The windows of a connection, one per shared memory region: the device changes them over the channel to the front
 //! end.
 
+mod seen;
 mod table;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use tracing::{debug, warn};
 use vhost_user::channel::{Channel, Wait};
 use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
 
+use self::seen::{SeenFiles, identity_of};
 use self::table::{Counts, Mapper, Table};
 
 /// Maximum time for one answer of the front end, which only maps a file.
@@ -31,9 +33,9 @@ pub(crate) struct Windows {
 #[derive(Debug)]
 struct Shared {
     inner: Mutex<Inner>,
-    /// Device and inode of every file that was mapped since all windows were last clear. Separate from `inner`, which
-    /// is locked during requests to the front end.
-    files: Mutex<HashSet<(u64, u64)>>,
+    /// The files that are mapped, and some that were. Separate from `inner`, which is locked during requests to the front
+    /// end.
+    files: Mutex<SeenFiles>,
     /// Readable while no thread may wait for the front end, because the front end waits for us.
     hurry: OwnedFd,
     /// Number of running calls of [`Windows::in_a_hurry`].
@@ -107,7 +109,7 @@ impl Windows {
 
     /// Whether a part of this file is, or was, mapped in a window.
     pub(crate) fn shows(&self, file: &OwnedFd) -> bool {
-        identity(file).is_some_and(|identity| self.shared.files().contains(&identity))
+        identity_of(file).is_some_and(|identity| self.shared.files().contains(identity))
     }
 
     /// Replaces the channel. The front end has nothing mapped for the new one.
@@ -144,7 +146,7 @@ impl Windows {
 }
 
 impl Shared {
-    fn files(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
+    fn files(&self) -> MutexGuard<'_, SeenFiles> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,6 +156,11 @@ impl Shared {
 }
 
 impl Inner {
+    /// The files that are mapped, or will be.
+    fn mapped(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.tables.iter().flat_map(|(_, table)| table.files())
+    }
+
     fn forget(&mut self) {
         self.tables.iter_mut().for_each(|(_, table)| table.forget());
     }
@@ -172,12 +179,20 @@ impl RegionWindow {
         length: u64,
         change: impl FnOnce(&mut Table, &mut OverChannel<'_>) -> Result<(), WindowError>,
     ) -> Result<(), WindowError> {
+        self.change_locked(&mut self.shared.lock(), (offset, length), change)
+    }
+
+    fn change_locked(
+        &self,
+        inner: &mut Inner,
+        (offset, length): (u64, u64),
+        change: impl FnOnce(&mut Table, &mut OverChannel<'_>) -> Result<(), WindowError>,
+    ) -> Result<(), WindowError> {
         match offset.checked_add(length) {
             Some(end) if length > 0 && end <= self.size => {}
             _ => return Err(WindowError::OutOfRange),
         }
-        let mut inner = self.shared.lock();
-        let Inner { tables, channel } = &mut *inner;
+        let Inner { tables, channel } = inner;
         let channel = channel.as_mut().ok_or(WindowError::Unanswered)?;
         let mut mapper = OverChannel {
             region: 0,
@@ -207,10 +222,11 @@ impl Window for RegionWindow {
 
     fn map(&self, mapping: &WindowMapping) -> Result<(), WindowError> {
         // This comes first, because the front end may announce the mapping as memory before it answers.
-        let identity = identity(&mapping.file).ok_or(WindowError::Refused)?;
-        self.shared.files().insert(identity);
+        let identity = identity_of(&mapping.file).ok_or(WindowError::Refused)?;
+        let mut inner = self.shared.lock();
+        self.shared.files().insert(identity, inner.mapped());
         self.owners().insert(mapping.owner);
-        self.change(mapping.offset, mapping.length, |table, mapper| {
+        self.change_locked(&mut inner, (mapping.offset, mapping.length), |table, mapper| {
             table.map(mapping, mapper)
         })
     }
@@ -242,11 +258,6 @@ impl Window for RegionWindow {
         debug!(region, mapped, unmapped, "shared memory cleared");
         Ok(())
     }
-}
-
-fn identity(file: &OwnedFd) -> Option<(u64, u64)> {
-    let stat = rustix::fs::fstat(file).ok()?;
-    Some((stat.st_dev, stat.st_ino))
 }
 
 struct OverChannel<'c> {

@@ -6,6 +6,7 @@
 //! unavoidably empty. Linux always maps the same ranges, and cuts none.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use guestmem::{WindowError, WindowMapping};
@@ -108,6 +109,16 @@ impl Table {
     /// Whether nothing is mapped, and no mapping is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.mappings.is_empty() && self.leaving.is_empty() && self.remainders.is_empty() && self.unfinished.is_none()
+    }
+
+    /// The files of all mappings, pending ones too.
+    pub(super) fn files(&self) -> impl Iterator<Item = &OwnedFd> {
+        let unfinished = match &self.unfinished {
+            Some(Step::Map { mapping, .. }) => Some(mapping),
+            Some(Step::Unmap) | None => None,
+        };
+        let mappings = self.mappings.values().chain(&self.leaving).chain(&self.remainders);
+        mappings.chain(unfinished).map(|mapping| &*mapping.file)
     }
 
     /// Whether the outcome of a step is unknown.
