@@ -29,6 +29,9 @@ fn file(number: u64) -> CString {
     CString::new(format!("f{number}")).unwrap()
 }
 
+/// A request that creates `new`, or a file without a name.
+type Make = fn(&Share) -> Result<()>;
+
 /// Looks up as many files as the guest may know.
 fn fill(share: &Share) -> Vec<NodeId> {
     (0..LIMIT).map(|number| share.node(&file(number))).collect()
@@ -84,7 +87,7 @@ fn nothing_is_made_that_the_guest_could_not_be_given() {
     for identity in IDENTITIES {
         let share = limited(LIMIT + 1, identity);
         let nodes = fill(&share);
-        let made: [(&str, fn(&Share) -> Result<()>); 5] = [
+        let made: [(&str, Make); 5] = [
             ("CREATE", |share| {
                 let file = create(libc::S_IFREG | 0o600, libc::O_RDWR);
                 share
