@@ -32,6 +32,26 @@ fn file(number: u64) -> CString {
 /// A request that creates `new`, or a file without a name.
 type Make = fn(&Share) -> Result<()>;
 
+/// All requests that make a node.
+const MAKES: [(&str, Make); 5] = [
+    ("CREATE", |Share { fs, .. }| {
+        let file = create(0o600, libc::O_RDWR);
+        fs.create(&ROOT, NodeId::ROOT, name(c"new"), &file, false).map(drop)
+    }),
+    ("MKNOD", |Share { fs, .. }| {
+        fs.mknod(&ROOT, NodeId::ROOT, name(c"new"), &create(0o600, 0)).map(drop)
+    }),
+    ("MKDIR", |Share { fs, .. }| {
+        fs.mkdir(&ROOT, NodeId::ROOT, name(c"new"), &create(0o700, 0)).map(drop)
+    }),
+    ("SYMLINK", |Share { fs, .. }| {
+        fs.symlink(&ROOT, NodeId::ROOT, name(c"new"), c"to").map(drop)
+    }),
+    ("TMPFILE", |Share { fs, .. }| {
+        fs.tmpfile(&ROOT, NodeId::ROOT, &create(0o600, libc::O_RDWR)).map(drop)
+    }),
+];
+
 /// Looks up as many files as the guest may know.
 fn fill(share: &Share) -> Vec<NodeId> {
     (0..LIMIT).map(|number| share.node(&file(number))).collect()
@@ -86,62 +106,42 @@ fn the_last_forget_of_a_node_makes_room_for_another() {
 fn nothing_is_made_that_the_guest_could_not_be_given() {
     for identity in IDENTITIES {
         let share = limited(LIMIT + 1, identity);
-        let nodes = fill(&share);
-        let made: [(&str, Make); 5] = [
-            ("CREATE", |share| {
-                let file = create(libc::S_IFREG | 0o600, libc::O_RDWR);
-                share
-                    .fs
-                    .create(&ROOT, NodeId::ROOT, name(c"new"), &file, false)
-                    .map(drop)
-            }),
-            ("MKNOD", |share| {
-                let file = create(libc::S_IFREG | 0o600, 0);
-                share.fs.mknod(&ROOT, NodeId::ROOT, name(c"new"), &file).map(drop)
-            }),
-            ("MKDIR", |share| {
-                share
-                    .fs
-                    .mkdir(&ROOT, NodeId::ROOT, name(c"new"), &create(0o700, 0))
-                    .map(drop)
-            }),
-            ("SYMLINK", |share| {
-                share.fs.symlink(&ROOT, NodeId::ROOT, name(c"new"), c"to").map(drop)
-            }),
-            ("TMPFILE", |share| {
-                let file = create(libc::S_IFREG | 0o600, libc::O_RDWR);
-                share.fs.tmpfile(&ROOT, NodeId::ROOT, &file).map(drop)
-            }),
-        ];
+        fill(&share);
         let before = names(&share);
-        for (request, make) in made {
+        for (request, make) in MAKES {
             assert_eq!(make(&share), Err(Errno::ENFILE), "{request}");
             assert_eq!(names(&share), before, "{request}");
         }
-        // What takes no node goes on.
-        share.fs.link(&ROOT, nodes[0], NodeId::ROOT, name(c"link")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_made_takes_the_last_room_and_no_attempt_has_kept_it() {
+    for identity in IDENTITIES {
+        for (request, make) in MAKES {
+            let share = limited(LIMIT + 1, identity);
+            let nodes = fill(&share);
+            make(&share).unwrap_err();
+            share.fs.forget(nodes[0], 1);
+            assert_eq!(make(&share), Ok(()), "{request}");
+            assert_full(&share);
+        }
+    }
+}
+
+#[test]
+fn what_takes_no_node_goes_on_at_the_limit() {
+    for identity in IDENTITIES {
+        let share = limited(LIMIT + 1, identity);
+        let nodes = fill(&share);
+        let [link, renamed] = [name(c"link"), name(c"renamed")];
+        share.fs.link(&ROOT, nodes[0], NodeId::ROOT, link).unwrap();
         share
             .fs
-            .rename(
-                &ROOT,
-                (NodeId::ROOT, name(c"link")),
-                (NodeId::ROOT, name(c"renamed")),
-                0,
-            )
+            .rename(&ROOT, (NodeId::ROOT, link), (NodeId::ROOT, renamed), 0)
             .unwrap();
-        share.fs.unlink(&ROOT, NodeId::ROOT, name(c"renamed")).unwrap();
-        // With room for one, each of them succeeds: none has kept the room of an attempt.
-        share.fs.forget(nodes[0], 2);
-        for (request, make) in made {
-            make(&share).unwrap_or_else(|error| panic!("{request}: {error:?}"));
-            assert_full(&share);
-            share.fs.destroy();
-            let _removed = fs::remove_file(share.host("new")).or_else(|_| fs::remove_dir(share.host("new")));
-            fill(&share)[1..]
-                .iter()
-                .for_each(|node| assert!(share.alive(*node).is_ok()));
-            share.fs.forget(share.node(&file(0)), 2);
-        }
+        share.fs.unlink(&ROOT, NodeId::ROOT, renamed).unwrap();
+        assert_full(&share);
     }
 }
 
