@@ -27,6 +27,25 @@ pub enum Error {
         "cannot make namespaces: the process has capabilities but not CAP_SYS_ADMIN; use --sandbox auto or --sandbox chroot"
     )]
     NoSysAdmin,
+    #[error("cannot use {option}: {why}")]
+    Map { option: &'static str, why: String },
+    #[error("cannot map several {several} and one {one}: give several to {option} too, or have {file} grant you some")]
+    MapAlone {
+        several: &'static str,
+        one: &'static str,
+        option: &'static str,
+        file: &'static str,
+    },
+    #[error(
+        "cannot use --uid-map and --gid-map: they are for an ordinary user, and this process has capabilities of its own; leave them out"
+    )]
+    MapsOfRoot,
+    #[error("cannot use --uid-map and --gid-map without namespaces; use --sandbox namespace")]
+    MapsWithoutNamespaces,
+    #[error(
+        "cannot map users and groups: {0}; this takes newuidmap and newgidmap (Debian package uidmap) and ranges that /etc/subuid and /etc/subgid grant you"
+    )]
+    Helper(String),
     #[error("cannot confine the process: it has {0} threads and may have one; use --sandbox landlock")]
     Threads(usize),
     #[error("cannot count the threads of the process: {0}; mount /proc or use --sandbox landlock")]

@@ -10,8 +10,6 @@
 //! old root is a mount of its own that begins at that very directory, and above which there is nothing.
 #![expect(unsafe_code, reason = "unshare(2) and mount_setattr(2) have no safe wrapper")]
 
-mod ids;
-
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -26,6 +24,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::Error;
 use crate::declaration::Access;
+use crate::ids::{Ids, Prepared};
 use crate::place::{Outside, PROC_SELF_FD, Place};
 
 /// No set-user-id, no device and no program on the host, whoever makes one.
@@ -35,15 +34,15 @@ const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 
 /// Whose namespaces they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum Owner<'i> {
     /// The user namespace that the process is in: it has CAP_SYS_ADMIN.
     Same,
-    /// A user namespace of its own.
-    Own,
+    /// A user namespace of its own, with these users and groups.
+    Own(&'i Ids),
 }
 
 /// Moves the process, which has one thread, into namespaces of its own with the shared directory as root, or an empty one.
-pub(crate) fn enter(place: &Place<'_>, owner: Owner) -> Result<Outside, Error> {
+pub(crate) fn enter(place: &Place<'_>, owner: Owner<'_>) -> Result<Outside, Error> {
     unshare(place, owner)?;
     // The host's later mounts beneath the directory appear here as well, and none of ours there.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
@@ -78,23 +77,21 @@ pub(crate) fn enter(place: &Place<'_>, owner: Owner) -> Result<Outside, Error> {
     })
 }
 
-fn unshare(place: &Place<'_>, owner: Owner) -> Result<(), Error> {
+fn unshare(place: &Place<'_>, owner: Owner<'_>) -> Result<(), Error> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
     if !place.network {
         flags |= UnshareFlags::NEWNET;
     }
-    let own = ids::Own::now();
-    if owner == Owner::Own {
-        flags |= UnshareFlags::NEWUSER;
-    }
+    let prepared = match owner {
+        Owner::Same => None,
+        Owner::Own(ids) => {
+            flags |= UnshareFlags::NEWUSER;
+            Some(ids.prepare()?)
+        }
+    };
     // SAFETY: the table of descriptors stays shared (no CLONE_FILES).
     unsafe { unshare_unsafe(flags) }.map_err(Error::namespace("make namespaces"))?;
-    match owner {
-        Owner::Same => Ok(()),
-        Owner::Own => own
-            .map()
-            .map_err(Error::namespace("map user and group of the namespace")),
-    }
+    prepared.map_or(Ok(()), Prepared::map)
 }
 
 /// A mount of `path` alone with what is mounted beneath it, attached nowhere.

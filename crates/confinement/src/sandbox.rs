@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::declaration::Declaration;
+use crate::ids::{Ids, Maps};
 use crate::namespace::Owner;
 use crate::place::{PROC_SELF_FD, Place, open};
 use crate::refusal::Refusal;
@@ -35,7 +36,7 @@ pub enum Sandbox {
 pub enum Kind {
     /// Namespaces, made with CAP_SYS_ADMIN.
     Namespace,
-    /// Namespaces with a user namespace around them, in which the process is only itself.
+    /// Namespaces with a user namespace around them, which has the users and groups of [`Entered::ids`] alone.
     UserNamespace,
     /// A changed root.
     Chroot,
@@ -71,14 +72,19 @@ pub struct Entered {
     /// Whether a file that was opened by its handle can be opened anew. Under Landlock that holds only for one whose directory
     /// the kernel happens to remember: rules are looked up on the way from the file to its root.
     pub opens_handles: bool,
-    /// The capabilities that may be kept. In a user namespace all seem to be there, and none would be of use.
+    /// The capabilities that may be kept. In a user namespace all seem to be there, and few are of use.
     pub capabilities: CapabilitySet,
+    /// The users and groups of a user namespace. `None`: those of the host.
+    pub ids: Option<Ids>,
     /// What was refused and why, and what this kernel lets through.
     pub refused: Vec<Refusal>,
 }
 
 /// Confines the process, which has one thread, to the directory that `declaration` shares, or to an empty one. It can remove files from
 /// the directories `outside` afterwards, by descriptors. Descriptors of other directories must not be open: they lead out.
+///
+/// Where that takes a user namespace, it has the users and groups that `maps` asks for. Without maps it has the ids that the system
+/// grants the user (subuid(5)) and the user as root, if they can be had and a directory is shared, and else the user alone.
 ///
 /// In a process of several threads Landlock alone works, which confines the calling thread and those that it starts from now on.
 ///
@@ -87,7 +93,7 @@ pub struct Entered {
 /// # Errors
 ///
 /// What was asked for is refused; for [`Sandbox::Auto`], everything.
-pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path]) -> Result<Entered, Error> {
+pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path], maps: &Maps) -> Result<Entered, Error> {
     let place = Place {
         shared: declaration.shared.as_ref(),
         outside,
@@ -97,8 +103,10 @@ pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path]) -> 
         .map_err(Error::capabilities("read the capabilities"))?
         .effective;
     match sandbox {
-        Sandbox::Auto => strongest(&place, powers),
-        Sandbox::Namespace => in_namespaces(&place, powers),
+        // Whoever asks for maps is served with them or not at all.
+        Sandbox::Auto if maps.is_empty() => strongest(&place, powers),
+        Sandbox::Auto | Sandbox::Namespace => in_namespaces(&place, powers, maps),
+        _ if !maps.is_empty() => Err(Error::MapsWithoutNamespaces),
         Sandbox::Chroot => in_chroot(&place),
         Sandbox::Landlock => by_landlock(&place),
         Sandbox::None => Ok(Entered {
@@ -108,6 +116,7 @@ pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path]) -> 
             outside: place.open_outside()?,
             opens_handles: true,
             capabilities: CapabilitySet::all(),
+            ids: None,
             refused: Vec::new(),
         }),
     }
@@ -127,45 +136,54 @@ fn strongest(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error>
                 refused.append(&mut entered.refused);
                 return Ok(Entered { refused, ..entered });
             }
-            Err(error) => {
-                let why = error.to_string();
-                // The advice is for those who asked for it by name.
-                let why = why.split("; use --").next().unwrap_or(&why).to_owned();
-                refused.push(Refusal { what, why });
-            }
+            Err(error) => refused.push(refusal(what, &error)),
         }
     }
     Err(Error::NothingWorks(refused))
 }
 
-fn namespaces_if_they_work(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
-    check_single_thread()?;
-    if owner(powers)? == Owner::Own {
-        trial::namespaces(place)?;
-    }
-    in_namespaces(place, powers)
+fn refusal(what: &'static str, error: &Error) -> Refusal {
+    let why = error.to_string();
+    // The advice is for those who asked for it by name.
+    let why = why.split("; use --").next().unwrap_or(&why).to_owned();
+    Refusal { what, why }
 }
 
-/// Whose namespaces a process with these effective capabilities makes.
-fn owner(powers: CapabilitySet) -> Result<Owner, Error> {
+fn namespaces_if_they_work(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+    check_single_thread()?;
+    if is_ordinary(powers)? {
+        trial::namespaces(place, &Ids::itself())?;
+    }
+    in_namespaces(place, powers, &Maps::default())
+}
+
+/// Whether a process with these effective capabilities needs a user namespace for others.
+fn is_ordinary(powers: CapabilitySet) -> Result<bool, Error> {
     if powers.contains(CapabilitySet::SYS_ADMIN) {
-        return Ok(Owner::Same);
+        return Ok(false);
     }
     if powers.is_empty() {
-        return Ok(Owner::Own);
+        return Ok(true);
     }
     // In a user namespace it would lose what it has, such as to act for all users of the guest.
     Err(Error::NoSysAdmin)
 }
 
-fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Error> {
+fn in_namespaces(place: &Place<'_>, powers: CapabilitySet, maps: &Maps) -> Result<Entered, Error> {
     check_single_thread()?;
-    let owner = owner(powers)?;
-    let outside = namespace::enter(place, owner)?;
-    let (kind, capabilities) = match owner {
-        Owner::Same => (Kind::Namespace, CapabilitySet::all()),
-        Owner::Own => (Kind::UserNamespace, CapabilitySet::empty()),
+    let mut refused = Vec::new();
+    let ids = match (is_ordinary(powers), maps.is_empty()) {
+        (Err(_) | Ok(false), false) => return Err(Error::MapsOfRoot),
+        (ordinary, true) => ordinary?.then(|| granted_or_itself(place, &mut refused)),
+        (Ok(true), false) => Some(Ids::asked(maps)?),
     };
+    let owner = ids.as_ref().map_or(Owner::Same, Owner::Own);
+    let outside = namespace::enter(place, owner)?;
+    let (kind, capabilities) = match &ids {
+        None => (Kind::Namespace, CapabilitySet::all()),
+        Some(ids) => (Kind::UserNamespace, ids.capabilities()),
+    };
+    refused.extend(landlock::enter_scope(place.network).unwrap_or_else(without_landlock));
     Ok(Entered {
         kind,
         shared: place.shared.map(|_| PathBuf::from("/")),
@@ -173,8 +191,20 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet) -> Result<Entered, Er
         outside: outside.directories,
         opens_handles: true,
         capabilities,
-        refused: landlock::enter_scope(place.network).unwrap_or_else(without_landlock),
+        ids,
+        refused,
     })
+}
+
+/// The ids that the system grants, for the files of a shared directory, or what keeps them from being had.
+fn granted_or_itself(place: &Place<'_>, refused: &mut Vec<Refusal>) -> Ids {
+    if let Some(granted) = place.shared.and_then(|_| Ids::subordinate()) {
+        match trial::namespaces(place, &granted) {
+            Ok(()) => return granted,
+            Err(error) => refused.push(refusal("namespaces with subordinate ids", &error)),
+        }
+    }
+    Ids::itself()
 }
 
 fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
@@ -195,6 +225,7 @@ fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
         outside,
         opens_handles: landlocked.is_err(),
         capabilities: CapabilitySet::all(),
+        ids: None,
         refused: landlocked.unwrap_or_else(without_landlock),
     })
 }
@@ -215,6 +246,7 @@ fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
         outside,
         opens_handles: false,
         capabilities: CapabilitySet::all(),
+        ids: None,
         refused,
     })
 }

@@ -6,14 +6,15 @@ use std::io::{self, PipeWriter, Read, Write};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::Error;
+use crate::ids::Ids;
 use crate::namespace::{self, Owner};
 use crate::place::Place;
 
 /// What the child says of success. No error's message reads so.
 const WORKS: &str = "works";
 
-/// Whether the process, which has one thread, can have namespaces of a user of its own.
-pub(super) fn namespaces(place: &Place<'_>) -> Result<(), Error> {
+/// Whether the process, which has one thread, can have namespaces of a user of its own with these users and groups.
+pub(super) fn namespaces(place: &Place<'_>, ids: &Ids) -> Result<(), Error> {
     let refused = Error::namespace::<io::Error>;
     let (mut answer, question) = io::pipe().map_err(refused("try namespaces"))?;
     // SAFETY: a process of one thread leaves its child no lock that another thread holds.
@@ -22,7 +23,7 @@ pub(super) fn namespaces(place: &Place<'_>) -> Result<(), Error> {
         return Err(refused("try namespaces")(io::Error::last_os_error()));
     }
     let Some(child) = Pid::from_raw(child) else {
-        tell(place, question)
+        tell(place, ids, question)
     };
     drop(question);
     let mut why = String::new();
@@ -37,8 +38,8 @@ pub(super) fn namespaces(place: &Place<'_>) -> Result<(), Error> {
 }
 
 /// The child's life.
-fn tell(place: &Place<'_>, mut question: PipeWriter) -> ! {
-    let why = match namespace::enter(place, Owner::Own) {
+fn tell(place: &Place<'_>, ids: &Ids, mut question: PipeWriter) -> ! {
+    let why = match namespace::enter(place, Owner::Own(ids)) {
         Ok(_) => WORKS.to_owned(),
         Err(error) => error.to_string(),
     };

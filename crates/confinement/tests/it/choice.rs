@@ -5,7 +5,7 @@ use std::fs::File;
 use std::thread;
 
 use confinement::system_calls::{Architecture, CHROOT, LANDLOCK_CREATE_RULESET, SystemCall, UNSHARE};
-use confinement::{Error, Kind, Sandbox, capabilities, sandbox};
+use confinement::{Error, Kind, Maps, Sandbox, capabilities, sandbox};
 use rustix::thread::CapabilitySet;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
@@ -40,7 +40,7 @@ fn said(user: User, prepare: fn(), then: fn(&World, &mut Talk)) -> Vec<String> {
 }
 
 fn automatic(world: &World, talk: &mut Talk) {
-    let outcome = sandbox::enter(Sandbox::Auto, &share(&world.share), &[]);
+    let outcome = sandbox::enter(Sandbox::Auto, &share(&world.share), &[], &Maps::default());
     match outcome {
         Ok(entered) => {
             talk.say(&format!("{:?}", entered.kind));
@@ -139,14 +139,14 @@ fn beside_threads() {
         let declaration = share(&world.share);
         thread::scope(|scope| {
             let confined = || {
-                let entered = sandbox::enter(Sandbox::Auto, &declaration, &[]).unwrap();
+                let entered = sandbox::enter(Sandbox::Auto, &declaration, &[], &Maps::default()).unwrap();
                 assert!(File::open("/etc/passwd").is_err());
                 entered.kind
             };
             assert_eq!(scope.spawn(confined).join().unwrap(), Kind::Landlock);
             for wanted in [Sandbox::Namespace, Sandbox::Chroot] {
                 let declaration = &declaration;
-                let refused = move || sandbox::enter(wanted, declaration, &[]);
+                let refused = move || sandbox::enter(wanted, declaration, &[], &Maps::default());
                 let refused = scope.spawn(refused).join().unwrap();
                 assert!(matches!(refused, Err(Error::Threads(2))), "{refused:?}");
             }

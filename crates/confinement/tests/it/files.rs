@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
-use confinement::{Access, Declaration, Entered, Kind, Sandbox, Shared, capabilities, sandbox};
+use confinement::{Access, Declaration, Entered, Kind, Maps, Sandbox, Shared, capabilities, sandbox};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, openat, unlinkat};
 use rustix::io::Errno;
 
@@ -33,7 +33,8 @@ fn in_each_mode(declare: fn(&World) -> Declaration, body: fn(&World, &Entered, &
         }
         let world = World::new(user);
         let child = fork(user, |talk| {
-            let entered = sandbox::enter(wanted, &declare(&world), &[world.directory.path()]).unwrap();
+            let entered =
+                sandbox::enter(wanted, &declare(&world), &[world.directory.path()], &Maps::default()).unwrap();
             assert_eq!(entered.kind, kind);
             capabilities::keep(KEPT & entered.capabilities).unwrap();
             body(&world, &entered, talk);

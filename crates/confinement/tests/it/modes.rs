@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::resume_unwind;
 
-use confinement::{Kind, Sandbox, capabilities, sandbox};
+use confinement::{Kind, Maps, Sandbox, capabilities, sandbox};
 use rustix::thread::CapabilitySet;
 
 use crate::attacks::{ATTACKS, Attack};
@@ -45,7 +45,7 @@ fn stops_all_but(user: User, wanted: Sandbox, kind: Kind, kept: CapabilitySet, t
     let world = World::new(user);
     let succeeds = |attack: &Attack| {
         let mut child = fork(user, |talk| {
-            let entered = sandbox::enter(wanted, &share(&world.share), &[]).unwrap();
+            let entered = sandbox::enter(wanted, &share(&world.share), &[], &Maps::default()).unwrap();
             assert_eq!(entered.kind, kind);
             assert_eq!(entered.refused, []);
             capabilities::keep(kept & entered.capabilities).unwrap();

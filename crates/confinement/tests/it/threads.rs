@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use confinement::{Action, Filters, Kind, Role, Sandbox, capabilities, sandbox};
+use confinement::{Action, Filters, Kind, Maps, Role, Sandbox, capabilities, sandbox};
 use rustix::thread::CapabilitySet;
 
 use crate::child::{Child, End, User, alone, fork};
@@ -20,7 +20,7 @@ fn daemon(world: &World, user: User, wanted: Sandbox) -> Child {
     fork(user, |talk| {
         let declaration = share(&world.share);
         let start = Instant::now();
-        let entered = sandbox::enter(wanted, &declaration, &[]).unwrap();
+        let entered = sandbox::enter(wanted, &declaration, &[], &Maps::default()).unwrap();
         let filters = Filters::new(&declaration, Action::Kill).unwrap();
         capabilities::keep(declaration.capabilities_of(Role::ControlPlane) & entered.capabilities).unwrap();
         filters.narrow(Role::ControlPlane).unwrap();

@@ -8,6 +8,7 @@ use rustix::fs::{
     fstatvfs, ftruncate, statx, utimensat,
 };
 
+use super::credentials::UNMAPPED;
 use super::handle::Opened;
 use super::inode::{Node, Place};
 use super::procfs::FdName;
@@ -78,21 +79,15 @@ impl Passthrough {
             change.mode.is_none() && change.size.is_none() && change.atime.is_none() && change.mtime.is_none();
         // The owner first: a change of owner drops set-user-id, which a mode of the same request may ask for.
         if change.uid.is_some() || change.gid.is_some() || keeps_all {
-            chownat(
-                fd,
-                c"",
-                change.uid.map(user).transpose()?,
-                change.gid.map(group).transpose()?,
-                ITSELF,
-            )
-            .of(|| {
-                let id = |id: Option<u32>| id.map_or(-1, i64::from);
-                format!(
-                    "fchownat(node, \"\", {}, {}, AT_EMPTY_PATH)",
-                    id(change.uid),
-                    id(change.gid)
-                )
-            })?;
+            let owner = (change.uid.map(user).transpose()?, change.gid.map(group).transpose()?);
+            match chownat(fd, c"", owner.0, owner.1, ITSELF) {
+                Err(rustix::io::Errno::INVAL) => return Err(Errno::EINVAL.rule(UNMAPPED)),
+                answer => answer.of(|| {
+                    let id = |id: Option<u32>| id.map_or(-1, i64::from);
+                    let (user, group) = (id(change.uid), id(change.gid));
+                    format!("fchownat(node, \"\", {user}, {group}, AT_EMPTY_PATH)")
+                })?,
+            }
         }
         if let Some(mode) = change.mode {
             if node.kind == FileType::Symlink {

@@ -9,6 +9,7 @@ mod killpriv;
 mod umask;
 mod writer;
 
+pub(super) use self::caller::UNMAPPED;
 pub(super) use self::daemon::Credentials;
 pub(super) use self::umask::UmaskGuard;
 pub(super) use self::writer::WriterGuard;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use confinement::{Declaration, Role, capabilities, sandbox};
+use confinement::{Declaration, Maps, Role, capabilities, sandbox};
 use process::signals::{ENDING, Signals};
 use process::socket::SocketFile;
 use process::{ending, limits, say, socket, whole};
@@ -34,7 +34,7 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
         (None, None) => unreachable!("clap requires one of the two"),
     }?;
     // Before the first thread as well, which would stay outside.
-    let (inside, file, left) = enter(serving.confinement.sandbox, &declaration, file)?;
+    let (inside, file, left) = enter(serving.confinement.sandbox, &declaration, file, &service.maps())?;
     // CAP_SETPCAP is what reduces the bounding set, the second time too.
     capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & left)?;
     let threads = Threads::new(declaration, serving.confinement.system_calls.seccomp.into(), left)?;
@@ -58,11 +58,15 @@ fn enter(
     mode: SandboxMode,
     declaration: &Declaration,
     file: Option<SocketFile>,
+    maps: &Maps,
 ) -> Result<(Inside, Option<Arc<SocketFile>>, CapabilitySet), Error> {
     let directory = file.as_ref().map(SocketFile::directory);
     let outside: Vec<&Path> = directory.iter().map(PathBuf::as_path).collect();
-    let entered = sandbox::enter(mode.into(), declaration, &outside)?;
-    tracing::info!("confined by {}", entered.kind);
+    let entered = sandbox::enter(mode.into(), declaration, &outside, maps)?;
+    match &entered.ids {
+        Some(ids) => tracing::info!("confined by {}: {ids}", entered.kind),
+        None => tracing::info!("confined by {}", entered.kind),
+    }
     for refusal in &entered.refused {
         tracing::debug!("not confined by {refusal}");
     }

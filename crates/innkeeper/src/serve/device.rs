@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use backend::Device;
-use confinement::{Action, Declaration};
+use confinement::{Action, Declaration, Maps};
 
 use super::args::{Rings, Serving};
 use super::error::Error;
@@ -23,6 +23,11 @@ pub(crate) trait Service {
 
     /// What the device needs of the host once it serves. All else is given up.
     fn declaration(&self) -> Result<Declaration, Error>;
+
+    /// Which users and groups the namespace of an ordinary user has, if that was asked for.
+    fn maps(&self) -> Maps {
+        Maps::default()
+    }
 
     /// Opens what the device needs and cannot reach once the daemon is confined.
     fn open(&self) -> Result<Box<dyn Opened + '_>, Error>;

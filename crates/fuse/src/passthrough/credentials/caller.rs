@@ -41,16 +41,22 @@ impl Credentials {
             return Err(Errno::EOVERFLOW.rule("the caller has no user or group id"));
         }
         if let Some(group) = by.supplementary_group.filter(|&group| group != u32::MAX) {
-            set_thread_groups(&[Gid::from_raw(group)]).of(|| format!("setgroups({group})"))?;
+            become_mapped(set_thread_groups(&[Gid::from_raw(group)]), || {
+                format!("setgroups({group})")
+            })?;
             guard.groups = true;
         }
         let (uid, gid) = (Uid::from_raw(by.uid), Gid::from_raw(by.gid));
         if gid != self.gid {
-            set_thread_res_gid(None, gid, None).of(|| format!("setresgid(-1, {}, -1)", by.gid))?;
+            become_mapped(set_thread_res_gid(None, gid, None), || {
+                format!("setresgid(-1, {}, -1)", by.gid)
+            })?;
             guard.gid = true;
         }
         if uid != self.uid {
-            set_thread_res_uid(None, uid, None).of(|| format!("setresuid(-1, {}, -1)", by.uid))?;
+            become_mapped(set_thread_res_uid(None, uid, None), || {
+                format!("setresuid(-1, {}, -1)", by.uid)
+            })?;
             guard.uid = true;
             set_capabilities(
                 None,
@@ -62,6 +68,18 @@ impl Credentials {
             .of(|| "capset()".into())?;
         }
         Ok(guard)
+    }
+}
+
+/// Why an id is refused that the daemon's user namespace does not map.
+pub(crate) const UNMAPPED: &str = "the id is in no map of the daemon's user namespace (--uid-map, --gid-map)";
+
+/// The answer to a change of identity. Its one reason for EINVAL is an id that the daemon's user namespace does not map, for which Linux
+/// has EOVERFLOW where it makes files itself.
+fn become_mapped(answer: rustix::io::Result<()>, call: impl FnOnce() -> String) -> Result<()> {
+    match answer {
+        Err(rustix::io::Errno::INVAL) => Err(Errno::EOVERFLOW.rule(UNMAPPED)),
+        answer => answer.of(call),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writing as a user other than root, because file systems reserve blocks for root.
 
+use rustix::io::Errno;
 use rustix::process::Uid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_res_uid};
 
@@ -17,16 +18,18 @@ impl Credentials {
     /// particular. What the file may be used for was decided when it was opened. With `kill` also without CAP_FSETID, see
     /// [`Credentials::without_fsetid`].
     pub(crate) fn become_writer(&self, by: Option<u32>, kill: Option<Kill>) -> Result<WriterGuard> {
-        let Some(by) = self.other_than_root(by) else {
-            let fsetid = kill.map(|kill| self.without_fsetid(kill)).transpose()?;
-            return Ok(WriterGuard::unchanged(fsetid));
-        };
-        let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
-        let keep = match kill {
-            Some(_) => CapabilitySet::empty(),
-            None => CapabilitySet::FSETID,
-        };
-        self.become_other(by, keep, group)
+        if let Some(by) = self.other_than_root(by) {
+            let group = kill.map_or(GroupGuard(None), |kill| self.become_member(kill));
+            let keep = match kill {
+                Some(_) => CapabilitySet::empty(),
+                None => CapabilitySet::FSETID,
+            };
+            if let Some(writer) = self.become_other(by, keep, group)? {
+                return Ok(writer);
+            }
+        }
+        let fsetid = kill.map(|kill| self.without_fsetid(kill)).transpose()?;
+        Ok(WriterGuard::unchanged(fsetid))
     }
 
     /// Who gives a file attributes or another name until the guard drops, for the blocks that those take: as
@@ -36,7 +39,8 @@ impl Credentials {
             return Ok(WriterGuard::unchanged(None));
         };
         let keep = CapabilitySet::all().difference(CapabilitySet::SYS_RESOURCE);
-        self.become_other(by, keep, GroupGuard(None))
+        let namer = self.become_other(by, keep, GroupGuard(None))?;
+        Ok(namer.unwrap_or_else(|| WriterGuard::unchanged(None)))
     }
 
     /// The id to act under for `by`. `None`: the daemon's own will do, since it is not root, or acts for the guest's root.
@@ -45,9 +49,13 @@ impl Credentials {
         (self.is_root() && by != 0).then_some(by)
     }
 
-    fn become_other(&self, by: u32, keep: CapabilitySet, group: GroupGuard) -> Result<WriterGuard> {
+    /// `None`: the daemon's user namespace does not map `by`. Its root is an ordinary user of the host, for whom nothing is reserved.
+    fn become_other(&self, by: u32, keep: CapabilitySet, group: GroupGuard) -> Result<Option<WriterGuard>> {
         let own = own()?;
-        set_thread_res_uid(None, Uid::from_raw(by), None).of(|| format!("setresuid(-1, {by}, -1)"))?;
+        match set_thread_res_uid(None, Uid::from_raw(by), None) {
+            Err(Errno::INVAL) => return Ok(None),
+            answer => answer.of(|| format!("setresuid(-1, {by}, -1)"))?,
+        }
         let guard = WriterGuard {
             own: Some(own),
             loses_capabilities: self.loses_capabilities,
@@ -59,7 +67,7 @@ impl Credentials {
             let effective = own.effective & keep;
             set_capabilities(None, CapabilitySets { effective, ..own }).of(|| "capset()".into())?;
         }
-        Ok(guard)
+        Ok(Some(guard))
     }
 }
 

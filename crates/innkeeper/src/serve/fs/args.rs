@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use confinement::IdRange;
 use devices::fs::{Deferral, HELPER_THREADS_MAX, REQUEST_QUEUES_MAX, TAG_MAX, WINDOW_UNIT};
 use fuse::passthrough::{DaxFiles, MAX_NODES};
 use process::arguments::{ACCESS, BASIC, DAX, DIAGNOSIS, LIMITS, PERFORMANCE, bytes};
@@ -39,7 +40,24 @@ pub(crate) struct Share {
     #[command(flatten)]
     pub(crate) errors: LogErrors,
     #[command(flatten)]
+    pub(crate) ids: IdMaps,
+    #[command(flatten)]
     pub(crate) serving: Serving,
+}
+
+/// Which users and groups a daemon of an ordinary user acts as.
+#[derive(Debug, Args)]
+pub(crate) struct IdMaps {
+    /// Act as users HOST and on for the guest's users GUEST and on, COUNT of them (ordinary user, needs newuidmap)
+    ///
+    /// Repeat it for more ranges. They must have your own id, and all other ids must be granted in /etc/subuid. A map of your
+    /// own id alone needs no newuidmap, and all users of the guest act as you [default: the guest's root is you, and its other
+    /// users are the ids that /etc/subuid grants you]
+    #[arg(long, value_name = ":GUEST:HOST:COUNT:", help_heading = ACCESS)]
+    pub(crate) uid_map: Vec<IdRange>,
+    /// The same for groups (/etc/subgid, newgidmap)
+    #[arg(long, value_name = ":GUEST:HOST:COUNT:", help_heading = ACCESS)]
+    pub(crate) gid_map: Vec<IdRange>,
 }
 
 /// The log of errors. In `boot` it holds for the root and for every further share.

@@ -10,7 +10,7 @@ mod words;
 use std::path::Path;
 use std::sync::Arc;
 
-use confinement::{Action, Declaration, Role};
+use confinement::{Action, Declaration, Maps, Role};
 use fuse::failure::Failures;
 use fuse::passthrough::{FuseDevice, Outside};
 use rustix::thread::CapabilitySet;
@@ -36,6 +36,13 @@ impl Service for Share {
 
     fn declaration(&self) -> Result<Declaration, Error> {
         declaration::of(&self.directory, &self.export)
+    }
+
+    fn maps(&self) -> Maps {
+        Maps {
+            users: self.ids.uid_map.clone(),
+            groups: self.ids.gid_map.clone(),
+        }
     }
 
     fn open(&self) -> Result<Box<dyn Opened + '_>, Error> {
