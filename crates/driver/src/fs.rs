@@ -9,6 +9,7 @@ pub mod opcode {
     pub const LOOKUP: u32 = 1;
     pub const FORGET: u32 = 2;
     pub const GETATTR: u32 = 3;
+    pub const SETATTR: u32 = 4;
     pub const MKDIR: u32 = 9;
     pub const UNLINK: u32 = 10;
     pub const OPEN: u32 = 14;
@@ -125,6 +126,16 @@ impl Requests {
     /// GETATTR without a handle.
     pub fn getattr(&mut self, node: u64) -> Request {
         self.raw(opcode::GETATTR, node, &[&[0; 16]], OUT_HEADER as u32 + ATTR_OUT)
+    }
+
+    /// SETATTR of owner and group.
+    pub fn chown(&mut self, node: u64, uid: u32, gid: u32) -> Request {
+        const FATTR_UID_AND_GID: u32 = 1 << 1 | 1 << 2;
+        let mut body = [0; 88]; // fuse_setattr_in
+        body[..4].copy_from_slice(&FATTR_UID_AND_GID.to_le_bytes());
+        body[76..80].copy_from_slice(&uid.to_le_bytes());
+        body[80..84].copy_from_slice(&gid.to_le_bytes());
+        self.raw(opcode::SETATTR, node, &[&body], OUT_HEADER as u32 + ATTR_OUT)
     }
 
     /// MKDIR of `name` in `parent`.

@@ -16,6 +16,7 @@ pub(crate) const TEST_PACKAGES: &[(&str, &str)] = &[
     ("notmuch", "mute-thread's tests run it"),
     ("mutt", "presses the key of mute-thread's macro"),
     ("tmux", "the terminal that mutt runs in"),
+    ("uidmap", "maps of users and groups"),
     ("e2fsprogs", "ext4 images for tests"),
     ("xfsprogs", "XFS images for tests"),
     ("btrfs-progs", "btrfs images for tests"),

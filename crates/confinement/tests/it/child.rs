@@ -1,17 +1,23 @@
 //! A child process of one thread, as root or as an ordinary user.
 
+use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::process::{DumpableBehavior, Gid, Pid, Uid, WaitOptions, geteuid, set_dumpable_behavior, waitpid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe};
 
 /// Who a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     Root,
     Ordinary,
+    /// The same ordinary user, on a host that grants them subordinate ids (subuid(5)).
+    Granted,
 }
 
 /// The ids of an ordinary user.
@@ -21,7 +27,7 @@ impl User {
     pub(crate) fn id(self) -> u32 {
         match self {
             User::Root => 0,
-            User::Ordinary => ORDINARY,
+            User::Ordinary | User::Granted => ORDINARY,
         }
     }
 }
@@ -130,10 +136,45 @@ fn become_user(user: User) {
     if user == User::Root {
         return;
     }
+    if user == User::Granted {
+        grant();
+    }
     set_thread_groups(&[]).unwrap();
     let (uid, gid) = (Uid::from_raw(user.id()), Gid::from_raw(user.id()));
     set_thread_res_gid(gid, gid, gid).unwrap();
     set_thread_res_uid(uid, uid, uid).unwrap();
     // As it is after execve(2), so that its files in /proc are its own.
     set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+}
+
+/// Has this process see a host that knows the ordinary user and grants them ids.
+fn grant() {
+    // SAFETY: the table of descriptors stays shared (no CLONE_FILES).
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    let users = fs::read_to_string("/etc/passwd").unwrap() + &format!("ordinary:x:{ORDINARY}:{ORDINARY}::/:/bin/sh\n");
+    let grants = "ordinary:100000:65536\n";
+    for (path, content) in [
+        ("/etc/passwd", &*users),
+        ("/etc/subuid", grants),
+        ("/etc/subgid", grants),
+    ] {
+        // What is mounted stays when the file's name is gone.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+        mount_bind(file.path(), path).unwrap();
+    }
+}
+
+/// Why no process can be [`User::Granted`].
+pub(crate) fn nothing_granted() -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    let missing = ["newuidmap", "newgidmap"].into_iter().find(|program| !in_path(program));
+    let missing = missing.or_else(|| {
+        let mut tables = ["/etc/subuid", "/etc/subgid"].into_iter();
+        tables.find(|path| !Path::new(path).exists())
+    });
+    missing.map(|missing| format!("no {missing} (Debian package uidmap)"))
 }

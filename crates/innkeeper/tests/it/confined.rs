@@ -44,7 +44,7 @@ fn field<'s>(status: &'s str, name: &str) -> &'s str {
 }
 
 /// What each thread of root's share has that serves.
-const SERVING: CapabilitySet = CapabilitySet::CHOWN
+pub(crate) const SERVING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER)
@@ -99,6 +99,25 @@ impl Thread {
     }
 }
 
+/// Checks that each thread of a share has the list of system calls of its role, and `serving` if it serves. `bounded`: the bounding set
+/// could be reduced as well. Answers the names of the threads.
+#[track_caller]
+pub(crate) fn assert_confined(process: u32, serving: CapabilitySet, bounded: bool) -> Vec<String> {
+    let threads = Thread::all_of(process);
+    for thread in &threads {
+        let capabilities = match &*thread.name {
+            "signals" => CapabilitySet::empty(),
+            // It alone mounts, and maps files by way of that.
+            "views" => CapabilitySet::SYS_ADMIN,
+            _ => serving,
+        };
+        thread.assert_confined(capabilities, bounded);
+    }
+    let mut names: Vec<_> = threads.into_iter().map(|thread| thread.name).collect();
+    names.sort_unstable();
+    names
+}
+
 #[rstest]
 fn every_thread_is_confined(
     #[values("auto", "namespace", "chroot", "landlock")] mode: &str,
@@ -130,18 +149,10 @@ fn every_thread_is_confined(
         .unwrap();
     session.ask(|requests| requests.lookup(ROOT, b"directory")).unwrap();
 
-    let threads = Thread::all_of(process);
-    for thread in &threads {
-        let capabilities = match &*thread.name {
-            "signals" => CapabilitySet::empty(),
-            _ if user => CapabilitySet::empty(),
-            _ => SERVING,
-        };
-        thread.assert_confined(capabilities, !user);
-    }
-    let mut names: Vec<_> = threads.iter().map(|thread| &*thread.name).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["innkeeper", "lane-0", "lane-1", "signals"]);
+    let serving = if user { CapabilitySet::empty() } else { SERVING };
+    let threads = assert_confined(process, serving, !user);
+    assert_eq!(threads, ["innkeeper", "lane-0", "lane-1", "signals"]);
+
 
     let proc = format!("/proc/{process}");
     let namespace = |name: &str, whose: &str| fs::read_link(format!("/proc/{whose}/ns/{name}")).unwrap();
@@ -178,15 +189,7 @@ fn a_capability_that_reaches_far_is_there_for_who_asks(#[case] options: &[&str],
     session
         .ask(|requests| requests.mkdir(ROOT, b"directory", 0o755))
         .unwrap();
-    for thread in Thread::all_of(process) {
-        let capabilities = match &*thread.name {
-            "signals" => CapabilitySet::empty(),
-            // It alone mounts, and maps files by way of that.
-            "views" => CapabilitySet::SYS_ADMIN,
-            _ => SERVING | added,
-        };
-        thread.assert_confined(capabilities, true);
-    }
+    assert_confined(process, SERVING | added, true);
 }
 
 #[test]

@@ -14,8 +14,12 @@ mod confined;
 mod error_log;
 /// The table of crates in ARCHITECTURE.md, kept true.
 mod layering;
+/// `share` as managers of virtual machines start it.
+mod managed;
 /// `mount`: real mounts on this host.
 mod mount;
+/// `share` of an ordinary user, with and without maps of users and groups.
+mod ordinary;
 /// `man` and `completions`.
 mod pages;
 /// README.md: its length, and every command in it.
