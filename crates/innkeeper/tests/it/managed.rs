@@ -94,24 +94,36 @@ fn owners(home: &Path) -> (u32, u32) {
     (metadata.uid(), metadata.gid())
 }
 
-/// libvirt makes the socket and hands it over, under a user, with nothing on standard input.
+/// libvirt makes the socket and hands it over, under a user, with nothing on standard input. Nobody makes a user namespace under a
+/// changed root (unshare(2)), nor in most containers.
 #[rstest]
-fn libvirt_starts_it_with_a_listener_under_a_user_of_its_own(#[values("", "--no-new-privs")] privileges: &str) {
+fn libvirt_starts_it_with_a_listener_under_a_user_of_its_own(
+    #[values("", "--no-new-privs")] privileges: &str,
+    #[values(false, true)] changed_root: bool,
+) {
     let Some(home) = home() else { return };
     let group = ControlGroup::new();
     let socket = home.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     chown(&socket, Some(USER), Some(USER)).unwrap();
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let root = if changed_root {
+        "mkdir root; mount --rbind / root; exec chroot root"
+    } else {
+        "exec"
+    };
     let script = format!(
-        "{} exec setpriv --reuid {USER} --regid {USER} --clear-groups --bounding-set=-all {privileges} ./innkeeper \"$@\"",
+        "set -e; {} {root} setpriv --reuid {USER} --regid {USER} --clear-groups --bounding-set=-all {privileges} \
+         \"$PWD/innkeeper\" share \"$PWD/data\" \"$@\"",
         group.entering()
     );
-    let mut command = Command::new("sh");
+    let mut command = Command::new("unshare");
     command
-        .args(["-c", &script, "sh", "share", "data", "--num-queues", "2"])
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"])
         .args(["--fd", &listener.as_raw_fd().to_string()])
+        .args(["--num-queues", "2", "--log-level", "info"])
         .stdin(Stdio::null())
+        .stderr(Stdio::piped())
         .current_dir(home.path());
     let daemon = Daemon::run(&mut command, home);
     drop(listener);
@@ -124,8 +136,9 @@ fn libvirt_starts_it_with_a_listener_under_a_user_of_its_own(#[values("", "--no-
     assert!(matches!(away, Err(libc::EPERM | libc::EINVAL)), "{away:?}");
     session.ask(|requests| requests.chown(node, USER, USER)).unwrap();
     assert_confined(process, CapabilitySet::empty(), true);
-    session.end();
-    assert!(socket.exists() || !home.exists(), "the socket is libvirt's to remove");
+    let (said, _home) = session.end();
+    assert!(socket.exists(), "it is libvirt's to remove");
+    assert!(!changed_root || said.contains("confined by Landlock\n"), "{said}");
 }
 
 /// Kata Containers and KubeVirt start it in a container: root, with the capabilities of a container.
