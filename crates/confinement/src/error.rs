@@ -40,6 +40,8 @@ pub enum Error {
         "cannot use --uid-map and --gid-map: they are for an ordinary user, and this process has capabilities of its own; leave them out"
     )]
     MapsOfRoot,
+    #[error("cannot use --uid-map and --gid-map: {0}; leave them out, and another sandbox is used")]
+    MapsRefused(String),
     #[error("cannot use --uid-map and --gid-map without namespaces; use --sandbox namespace")]
     MapsWithoutNamespaces,
     #[error(

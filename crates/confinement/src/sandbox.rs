@@ -178,7 +178,10 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet, maps: &Maps) -> Resul
         (Ok(true), false) => Some(Ids::asked(maps)?),
     };
     let owner = ids.as_ref().map_or(Owner::Same, Owner::Own);
-    let outside = namespace::enter(place, owner)?;
+    let outside = namespace::enter(place, owner).map_err(|error| match error {
+        Error::Namespace { .. } if !maps.is_empty() => Error::MapsRefused(refusal("maps", &error).why),
+        error => error,
+    })?;
     let (kind, capabilities) = match &ids {
         None => (Kind::Namespace, CapabilitySet::all()),
         Some(ids) => (Kind::UserNamespace, ids.capabilities()),

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::thread;
 
 use confinement::system_calls::{Architecture, CHROOT, LANDLOCK_CREATE_RULESET, SystemCall, UNSHARE};
-use confinement::{Error, Kind, Maps, Sandbox, capabilities, sandbox};
+use confinement::{Error, IdRange, Kind, Maps, Sandbox, capabilities, sandbox};
+use rustix::process::{getegid, geteuid};
 use rustix::thread::CapabilitySet;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use crate::child::{End, Talk, User, alone, fork};
 use crate::declared::{KEPT, share};
+use crate::modes::unavailable;
 use crate::world::World;
 
 /// Has the kernel refuse some calls, as the filter of a container does.
@@ -90,6 +92,45 @@ fn without_roots() {
             "{said:?}"
         );
     }
+}
+
+#[test]
+fn maps_are_had_or_refused() {
+    alone("choice::with_maps");
+}
+
+/// Another sandbox would have other users than those that were asked for.
+#[test]
+#[ignore = "maps_are_had_or_refused runs it"]
+fn with_maps() {
+    let then = |world: &World, talk: &mut Talk| {
+        let own = |outside| IdRange {
+            inside: 0,
+            outside,
+            count: 1,
+        };
+        let maps = Maps {
+            users: vec![own(geteuid().as_raw())],
+            groups: vec![own(getegid().as_raw())],
+        };
+        match sandbox::enter(Sandbox::Auto, &share(&world.share), &[], &maps) {
+            Ok(entered) => talk.say(&format!(
+                "{:?} {} {}",
+                entered.kind,
+                geteuid().as_raw(),
+                getegid().as_raw()
+            )),
+            Err(error) => talk.say(&error.to_string()),
+        }
+    };
+    if unavailable(User::Ordinary, Kind::UserNamespace).is_none() {
+        assert_eq!(said(User::Ordinary, || {}, then), ["UserNamespace 0 0"]);
+    }
+    let refused = said(User::Ordinary, || refuse(&[UNSHARE]), then);
+    let reason = "cannot use --uid-map and --gid-map: cannot make namespaces: Operation not permitted (os error 1); leave them out";
+    assert!(refused[0].starts_with(reason), "{refused:?}");
+    let refused = said(User::Root, || {}, then);
+    assert!(refused[0].contains("they are for an ordinary user"), "{refused:?}");
 }
 
 #[test]
