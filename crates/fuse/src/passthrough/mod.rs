@@ -11,8 +11,8 @@
 //!   [`Options::max_nodes`] take: it gets ENFILE.
 //! * File handles are made and kept here; the guest sees only node ids.
 //!
-//! As root, nodes are made in the caller's name ([`Passthrough::changes_identity`]). Otherwise everything belongs to
-//! the daemon's user, and chown(2) fails as the host decides.
+//! As root, be it of a user namespace with several users, nodes are made in the caller's name
+//! ([`Passthrough::changes_identity`]). Otherwise everything belongs to the daemon's user, and chown(2) fails as the host decides.
 //!
 //! A thread that calls in here gets its own umask, working directory and supplementary groups, and keeps them. Lanes
 //! should therefore be threads that do nothing else. Make a [`Passthrough`] after the last fork(2), because it holds
