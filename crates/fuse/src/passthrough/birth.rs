@@ -62,6 +62,12 @@ impl KnownBirth {
     pub(super) fn tells(&self, birth: Birth) -> bool {
         birth.0 == self.0.load(Ordering::Relaxed)
     }
+
+    /// Whether an inode found with `birth` can only be another one.
+    pub(super) fn contradicts(&self, birth: Birth) -> bool {
+        let known = self.0.load(Ordering::Relaxed);
+        known != 0 && known != birth.0
+    }
 }
 
 #[cfg(test)]
@@ -79,12 +85,13 @@ mod tests {
         );
         assert_eq!(look.settled(look.0 - SETTLED_AFTER), None);
         let old = look.settled(look.0 - SETTLED_AFTER - 1).unwrap();
-        assert!(!known.tells(old), "nothing is known yet");
+        assert!(!known.tells(old) && !known.contradicts(old), "nothing is known yet");
         known.set(Some(old));
         assert!(known.tells(old));
         known.set(None);
         assert!(known.tells(old), "a look that proves nothing takes nothing away");
-        assert!(!known.tells(Birth(old.0 - 1)));
+        assert!(!known.contradicts(old));
+        assert!(!known.tells(Birth(old.0 - 1)) && known.contradicts(Birth(old.0 - 1)));
     }
 
     #[test]

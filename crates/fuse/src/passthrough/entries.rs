@@ -12,6 +12,7 @@ use rustix::fs::{
 use super::Passthrough;
 use super::birth::{Birth, Look};
 use super::budget::Permit;
+use super::by_name::Moving;
 use super::credentials::UmaskGuard;
 use super::held::Held;
 use super::identity::{Anchor, Identity};
@@ -21,7 +22,7 @@ use super::procfs::FdName;
 use super::room::Room;
 use super::syscall_text::{self, Quoted};
 use super::{pause, stat};
-use crate::cause::HostResult as _;
+use crate::cause::{self, HostResult as _};
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
 use crate::sys::FileHandle;
 use crate::wire::{self, InitFlags};
@@ -46,7 +47,7 @@ impl Passthrough {
     /// what is new takes a handle, or a descriptor. Attributes and node are of one inode, whatever becomes of the name meanwhile.
     pub(super) fn find_in(
         &self,
-        parent: &Node,
+        parent: &Arc<Node>,
         directory: BorrowedFd<'_>,
         name: Name<'_>,
         room: Option<Room<'_>>,
@@ -55,6 +56,7 @@ impl Passthrough {
         pause::between_steps();
         if let Some(birth) = seen.birth {
             if let Some(node) = self.inodes.look_up_by_birth(Place::of(&seen.stat), birth) {
+                node.found_by(parent, name);
                 let entry = self.entry(parent, &node, &seen.stat);
                 return Ok(Found { entry, node });
             }
@@ -102,33 +104,43 @@ impl Passthrough {
     /// it to hold where that is necessary.
     pub(super) fn adopt(
         &self,
-        parent: &Node,
+        parent: &Arc<Node>,
         fd: BorrowedFd<'_>,
         name: Option<Name<'_>>,
         room: Option<Room<'_>>,
-        path: impl FnOnce() -> Result<Arc<PathFd>>,
+        path: impl Fn() -> Result<Arc<PathFd>>,
     ) -> Result<Found> {
         let Seen { stat, birth } = Seen::of(fd)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let manners = self.mounts.manners(stat.stx_mnt_id, fd);
         let birth = birth.filter(|_| manners.births);
-        let (mut handle, anchor) = self.anchors.handle(fd, kind, stat.stx_mnt_id, &self.proc)?.unzip();
-        if handle.is_none() && manners.subvolumes {
-            // Not to open it by, but to tell it from another that has its numbers later.
-            handle = FileHandle::of(fd).ok().map(|(handle, _)| handle);
-        }
+        let tells = manners.handles_tell || manners.subvolumes;
+        let mount = stat.stx_mnt_id;
+        let (handle, anchor) = self.anchors.handle(fd, kind, mount, &self.proc, tells)?;
+        let told = handle.is_some() && manners.handles_tell;
         let node = self.count(&stat, birth, handle, name, room, || {
-            Ok(match anchor {
-                Some(anchor) => Identity::Handle {
+            Ok(match (anchor, name) {
+                (Some(anchor), _) => Identity::Handle {
                     anchor,
                     held: Held::default(),
                 },
-                None => Identity::Descriptor {
+                (None, Some(name)) if told => self.named.found(parent, name),
+                (None, None) if told => self.named.kept(path()?, self.permit()?),
+                (None, _) => Identity::Descriptor {
                     fd: path()?,
                     _permit: Some(self.permit()?),
                 },
             })
         })?;
+        if let (Some(named), Some(name)) = (node.named(), name) {
+            node.found_by(parent, name);
+            // Without a descriptor to hold it will be opened by its name.
+            if named.held().any().is_none()
+                && let Ok(path) = cause::aside(&path)
+            {
+                node.remember(&path);
+            }
+        }
         let entry = self.entry(parent, &node, &stat);
         Ok(Found { entry, node })
     }
@@ -249,6 +261,10 @@ impl Passthrough {
         )
         .of(|| format!("linkat(node, parent, {})", Quoted(name.as_c_str())))?;
         drop(namer);
+        if let Some(named) = node.named() {
+            node.found_by(&parent, name);
+            named.held().keep_no_longer(); // a file made without a name has one now
+        }
         let stat = stat::of(inode.as_fd())?;
         self.inodes.look_up_again(&node)?;
         Ok(self.entry(&parent, &node, &stat))
@@ -282,10 +298,13 @@ impl Passthrough {
         self.prepare_thread()?;
         let flags =
             RenameFlags::from_bits(flags).ok_or_else(|| Errno::EINVAL.rule("renameat2(2) knows no such flags"))?;
-        let parent = self.node(to.0)?;
-        let (old, new) = (self.descriptor(from.0)?, parent.descriptor()?);
+        let (old_parent, parent) = (self.node(from.0)?, self.node(to.0)?);
+        let (old, new) = (old_parent.descriptor()?, parent.descriptor()?);
         let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
         let last = replaces.then(|| self.last_name(&parent, new.as_fd(), to.1)).flatten();
+        let goes = self.moving(&old_parent, old.as_fd(), from.1);
+        let exchanges = flags.contains(RenameFlags::EXCHANGE);
+        let comes = exchanges.then(|| self.moving(&parent, new.as_fd(), to.1)).flatten();
         let namer = self.credentials.become_namer(by)?;
         renameat_with(&old, from.1.as_c_str(), &new, to.1.as_c_str(), flags).of(|| {
             let (from, to) = (Quoted(from.1.as_c_str()), Quoted(to.1.as_c_str()));
@@ -298,23 +317,70 @@ impl Passthrough {
         if let Some(last) = last {
             last.keep();
         }
+        if let Some(goes) = goes {
+            goes.arrive(&parent, to.1);
+        }
+        if let Some(comes) = comes {
+            comes.arrive(&old_parent, from.1);
+        }
         Ok(())
     }
 
-    /// A node under a handle whose last name goes away needs a descriptor to live on until the guest forgets it. Without one
-    /// to spare it goes with its name, as if the host had removed it: what frees must not be refused.
-    fn last_name(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<LastName> {
-        // No name to remove leads to another mount, so its node is kept as the parent is.
-        let by_handle = match parent.id {
-            NodeId::ROOT => self.uses_file_handles(), // the root itself has a descriptor in any case
-            _ => parent.has_handle(),
-        };
-        if !by_handle {
+    /// How nodes of what lies in `directory` are kept. No name to remove leads to another mount, so they are kept as it is, but for
+    /// the root, which has a descriptor in any case.
+    fn kept_in(&self, directory: &Node) -> KeptBy {
+        match &directory.identity {
+            Identity::Handle { .. } => KeptBy::Handle,
+            Identity::Name(_) => KeptBy::Name,
+            Identity::Descriptor { .. } if directory.id == NodeId::ROOT => self.kept_in_root,
+            Identity::Descriptor { .. } => KeptBy::Descriptor,
+        }
+    }
+
+    /// The node of what `seen` found by `name` in `directory`, where handles do not open, if the guest knows it.
+    fn known_as(&self, seen: &Seen, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Arc<Node>> {
+        let place = Place::of(&seen.stat);
+        let told = seen.birth.and_then(|birth| self.inodes.known_by_birth(place, birth));
+        told.or_else(|| {
+            let (handle, _) = FileHandle::at(directory, name.as_c_str()).ok()?;
+            let handle = Some(handle);
+            self.inodes.known(&Key { place, handle })
+        })
+    }
+
+    /// The node that is about to be renamed, if it is found again by name.
+    fn moving(&self, parent: &Arc<Node>, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Moving> {
+        if self.kept_in(parent) != KeptBy::Name {
+            return None;
+        }
+        cause::aside(|| {
+            let seen = Seen::at(directory, name).ok()?;
+            let node = self.known_as(&seen, directory, name)?;
+            Moving::begin(node, parent, name)
+        })
+    }
+
+    /// A node whose last name goes away needs a descriptor to live on until the guest forgets it, unless it has one in any case. So
+    /// does a node that is found by the name that goes away, since no other is known. Without a descriptor to spare it goes with its
+    /// name, as if the host had removed it: what frees must not be refused.
+    fn last_name(&self, parent: &Arc<Node>, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<LastName> {
+        let kept_by = self.kept_in(parent);
+        if kept_by == KeptBy::Descriptor {
             return None;
         }
         let seen = Seen::at(directory, name).ok()?;
         let kind = FileType::from_raw_mode(seen.stat.stx_mode.into());
-        if kind != FileType::Directory && seen.stat.stx_nlink > 1 {
+        let has_others = kind != FileType::Directory && seen.stat.stx_nlink > 1;
+        if kept_by == KeptBy::Name {
+            let node = self.known_as(&seen, directory, name)?;
+            if has_others && !node.named()?.goes_by(parent, name) {
+                return None;
+            }
+            let fd = node.descriptor().ok()?;
+            let permit = self.permit().ok()?;
+            return Some(LastName { node, fd, permit });
+        }
+        if has_others {
             return None;
         }
         let permit = self.permit().ok()?;
@@ -334,10 +400,11 @@ impl Passthrough {
         let fd = PathFd::of_name(directory, name).ok()?;
         let stat = stat::of(fd.as_fd()).ok()?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        let handle = self.anchors.handle(fd.as_fd(), kind, stat.stx_mnt_id, &self.proc);
+        let mount = stat.stx_mnt_id;
+        let (handle, _) = self.anchors.handle(fd.as_fd(), kind, mount, &self.proc, true).ok()?;
         let key = Key {
             place: Place::of(&stat),
-            handle: Some(handle.ok()??.0),
+            handle: Some(handle?),
         };
         let node = self.inodes.known(&key)?;
         let fd = NodeFd::Path(Arc::new(fd));
@@ -354,10 +421,18 @@ impl Passthrough {
     }
 }
 
+/// How nodes refer to their inodes: see [`Identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeptBy {
+    Handle,
+    Name,
+    Descriptor,
+}
+
 /// What one look at an inode found.
-struct Seen {
-    stat: Statx,
-    birth: Option<Birth>,
+pub(super) struct Seen {
+    pub(super) stat: Statx,
+    pub(super) birth: Option<Birth>,
 }
 
 impl Seen {
@@ -370,7 +445,7 @@ impl Seen {
     }
 
     /// At the inode behind `fd`.
-    fn of(fd: BorrowedFd<'_>) -> Result<Seen> {
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Seen> {
         let look = Look::begin();
         let stat = stat::of(fd)?;
         let birth = look.birth(&stat);
@@ -396,6 +471,9 @@ impl LastName {
     /// It has lost it.
     fn keep(self) {
         self.node.keep(self.fd, self.permit);
+        if let Some(named) = self.node.named() {
+            named.forget_name();
+        }
     }
 }
 

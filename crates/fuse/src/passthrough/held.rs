@@ -1,12 +1,12 @@
-//! Held descriptors of inodes that are known by their handles.
+//! Held descriptors of inodes that are opened by their handles or names.
 //!
-//! An unlinked inode cannot be opened by its handle on every file system (tmpfs), and is freed when nothing holds it.
-//! Opening an inode anew for each request also takes time.
+//! An unlinked inode has no name, cannot be opened by its handle on every file system (tmpfs), and is freed when nothing
+//! holds it. Opening an inode anew for each request also takes time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Permit;
-use super::opening::{NodeFd, OpenFd, PathFd};
+use super::opening::{NodeFd, PathFd};
 
 /// Most nodes have none at any time, and there may be a million.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ pub(super) struct Held(Mutex<Option<Box<Descriptors>>>);
 
 #[derive(Debug, Default)]
 struct Descriptors {
-    /// Of the files that the guest has open.
-    open: Vec<Arc<OpenFd>>,
+    /// Of the files that the guest has open, and of what is being renamed.
+    open: Vec<NodeFd>,
     /// Until the guest forgets the node: the last name went.
     kept: Option<(NodeFd, Permit)>,
     recent: Option<Recent>,
@@ -29,10 +29,19 @@ impl Descriptors {
 
 /// Kept only because it may be wanted again soon.
 #[derive(Debug)]
-struct Recent {
+pub(super) struct Recent {
     fd: Arc<PathFd>,
     _permit: Permit,
     used: bool,
+}
+
+/// What [`Held::tire`] did.
+pub(super) enum Tired {
+    /// It was used since the last call.
+    Keeps,
+    /// To be dropped where no lock is held: close(2) may block.
+    LetsGo(Recent),
+    HadNone,
 }
 
 impl Held {
@@ -44,20 +53,20 @@ impl Held {
             recent.used = true;
             return Some(NodeFd::Path(Arc::clone(&recent.fd)));
         }
-        let open = held.open.first().map(|file| NodeFd::Open(Arc::clone(file)));
-        open.or_else(|| held.kept.as_ref().map(|(fd, _)| fd.clone()))
+        let open = held.open.first();
+        open.or(held.kept.as_ref().map(|(fd, _)| fd)).cloned()
     }
 
-    /// Holds a file that the guest has opened, until [`Held::close`].
-    pub(super) fn open(&self, file: &Arc<OpenFd>) {
-        self.lock().get_or_insert_default().open.push(Arc::clone(file));
+    /// Holds `fd` until [`Held::let_go`].
+    pub(super) fn hold(&self, fd: NodeFd) {
+        self.lock().get_or_insert_default().open.push(fd);
     }
 
-    /// Ends one [`Held::open`].
-    pub(super) fn close(&self, file: &Arc<OpenFd>) {
+    /// Ends one [`Held::hold`].
+    pub(super) fn let_go(&self, fd: &NodeFd) {
         self.change(|held| {
-            let place = held.open.iter().position(|open| Arc::ptr_eq(open, file));
-            (place.map(|place| held.open.swap_remove(place)), None)
+            let place = held.open.iter().position(|open| open.is(fd))?;
+            Some(held.open.swap_remove(place))
         });
     }
 
@@ -67,8 +76,13 @@ impl Held {
         held.get_or_insert_default().kept.get_or_insert((fd, permit));
     }
 
-    /// Holds `fd` until [`Held::tire`]. `false`: there is one already.
-    pub(super) fn remember(&self, fd: &Arc<PathFd>, permit: Permit) -> bool {
+    /// Ends [`Held::keep`].
+    pub(super) fn keep_no_longer(&self) {
+        self.change(|held| held.kept.take());
+    }
+
+    /// Holds `fd` until [`Held::tire`], the first call of which spares what is `used`. `false`: there is one already.
+    pub(super) fn remember(&self, fd: &Arc<PathFd>, permit: Permit, used: bool) -> bool {
         let mut held = self.lock();
         let recent = &mut held.get_or_insert_default().recent;
         if recent.is_some() {
@@ -77,43 +91,38 @@ impl Held {
         *recent = Some(Recent {
             fd: Arc::clone(fd),
             _permit: permit,
-            used: false,
+            used,
         });
         true
     }
 
-    /// Lets go of what is remembered unless it was used since the last call. Whether it still is remembered.
-    pub(super) fn tire(&self) -> bool {
-        self.change(|held| match &mut held.recent {
+    /// Lets go of what is remembered unless it was used since the last call.
+    pub(super) fn tire(&self) -> Tired {
+        let tired = self.change(|held| match &mut held.recent {
             Some(recent) if recent.used => {
                 recent.used = false;
-                (None, None)
+                Some(Tired::Keeps)
             }
-            _ => (None, held.recent.take()),
+            _ => held.recent.take().map(Tired::LetsGo),
         });
-        self.lock().as_ref().is_some_and(|held| held.recent.is_some())
+        tired.unwrap_or(Tired::HadNone)
     }
 
     /// Gives up what is remembered, used or not: to be dropped where no lock is held.
-    pub(super) fn take_remembered(&self) -> Option<impl Sized + use<>> {
-        let mut held = self.lock();
-        let taken = held.as_mut()?.recent.take();
-        if held.as_ref().is_some_and(|descriptors| descriptors.is_empty()) {
-            *held = None;
-        }
-        taken
+    pub(super) fn take_remembered(&self) -> Option<Recent> {
+        self.change(|held| held.recent.take())
     }
 
     /// What `change` takes out is closed with the lock given back: close(2) may block.
-    fn change(&self, change: impl FnOnce(&mut Descriptors) -> (Option<Arc<OpenFd>>, Option<Recent>)) {
+    fn change<T>(&self, change: impl FnOnce(&mut Descriptors) -> Option<T>) -> Option<T> {
         let mut held = self.lock();
-        let Some(descriptors) = held.as_mut() else { return };
+        let descriptors = held.as_mut()?;
         let removed = change(descriptors);
         if descriptors.is_empty() {
             *held = None;
         }
         drop(held);
-        drop(removed);
+        removed
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<Descriptors>>> {

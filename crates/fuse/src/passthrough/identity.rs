@@ -1,4 +1,4 @@
-//! How a node refers to its inode: by a descriptor, or by a handle from which the kernel opens one.
+//! How a node refers to its inode: by a handle from which the kernel opens a descriptor, by a name, or by a descriptor.
 //!
 //! A handle costs no descriptor, but needs a file system that supports handles (NFS export), CAP_DAC_READ_SEARCH, and
 //! one ordinary descriptor on the inode's mount to open it from.
@@ -12,6 +12,7 @@ use rustix::fs::{FileType, OFlags, fstatfs};
 
 use super::InodeHandles;
 use super::budget::{Budget, Permit};
+use super::by_name::Named;
 use super::held::Held;
 use super::mounts::Manners;
 use super::opening::{CheckedPath, OpenFd, PathFd};
@@ -24,6 +25,8 @@ use crate::sys::{FileHandle, MountId};
 /// What a node keeps.
 #[derive(Debug)]
 pub(super) enum Identity {
+    /// The name by which it can be found again.
+    Name(Box<Named>),
     /// An O_PATH descriptor, which all but the root's have from the budget.
     Descriptor { fd: Arc<PathFd>, _permit: Option<Permit> },
     /// The handle in the node's key, the mount it opens on, and descriptors where the handle alone might not do.
@@ -77,7 +80,7 @@ impl Anchors {
     pub(super) fn new(mode: InodeHandles, budget: Budget) -> Anchors {
         Anchors {
             mode,
-            recent: Arc::new(RecentNodes::new(budget)),
+            recent: Arc::new(RecentNodes::few(budget)),
             by_mount: Mutex::default(),
         }
     }
@@ -87,27 +90,43 @@ impl Anchors {
         &self.recent
     }
 
-    /// The handle of the inode behind `fd` and the anchor it opens from; `None` if it must be held by a descriptor. Answers the
-    /// same for one inode as long as a node of its mount is known, since the handle is part of a node's key.
+    /// The handle of the inode behind `fd`, and the anchor that it opens from; no anchor if it does not open. The handle is also
+    /// left out where nobody wants to know it unless it opens (`tells`: also to tell one inode from another). Answers the same for
+    /// one inode as long as a node of its mount is known, since the handle is part of a node's key.
     pub(super) fn handle(
         &self,
         fd: BorrowedFd<'_>,
         kind: FileType,
         mount: u64,
         proc: &ProcSelfFd,
-    ) -> Result<Option<(FileHandle, Arc<Anchor>)>> {
-        if self.mode == InodeHandles::Never {
-            return Ok(None);
+        tells: bool,
+    ) -> Result<(Option<FileHandle>, Option<Arc<Anchor>>)> {
+        let opens = self.mode != InodeHandles::Never;
+        if !opens && !tells {
+            return Ok((None, None));
         }
-        let handle = FileHandle::of(fd).of(|| "name_to_handle_at(node)".into());
-        let found = handle.and_then(|(handle, id)| {
-            let anchor = self.anchor((&handle, id), fd, kind, mount, proc)?;
-            Ok((handle, anchor.ok_or_else(no_handles)?))
-        });
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if self.mode == InodeHandles::Prefer && means_no_handles(error) => Ok(None),
-            Err(error) => Err(error),
+        let (handle, id) = match FileHandle::of(fd).of(|| "name_to_handle_at(node)".into()) {
+            Ok(found) => found,
+            Err(error) => return self.without(error).map(|()| (None, None)),
+        };
+        let mut anchor = None;
+        if opens {
+            let found = self.anchor((&handle, id), fd, kind, mount, proc);
+            match found.and_then(|anchor| anchor.ok_or_else(no_handles)) {
+                Ok(found) => anchor = Some(found),
+                Err(error) => self.without(error)?,
+            }
+        }
+        let handle = (tells || anchor.is_some()).then_some(handle);
+        Ok((handle, anchor))
+    }
+
+    /// Whether the inode may do without a handle after `error`.
+    fn without(&self, error: Errno) -> Result<()> {
+        match self.mode {
+            InodeHandles::Never => Ok(()),
+            InodeHandles::Prefer if means_no_handles(error) => Ok(()),
+            InodeHandles::Prefer | InodeHandles::Mandatory => Err(error),
         }
     }
 

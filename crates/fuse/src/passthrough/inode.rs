@@ -23,7 +23,8 @@ use crate::sys::FileHandle;
 
 /// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`KnownBirth`]; a node without a handle in its key
 /// holds a descriptor, which keeps the inode's numbers from being used again as long as the node is known. On btrfs it does not, so that
-/// all keys have handles there.
+/// all keys have handles there. Only a node with a handle in its key may do without a descriptor, and one that cannot be opened by it
+/// ([`Identity::Name`]) compares it when its name is opened anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) device: u64,
@@ -58,7 +59,7 @@ pub(super) struct Node {
     pub(super) identity: Identity,
     /// Whether it is one of the files to map by the name it was met by.
     pub(super) dax_by_name: bool,
-    birth: KnownBirth,
+    pub(super) birth: KnownBirth,
     /// Changed under the lock of the inode's shard only.
     lookups: AtomicU64,
 }
@@ -296,20 +297,21 @@ impl Node {
                 anchor.recent().remember(self, &fd);
                 Ok(NodeFd::Path(fd))
             }
+            Identity::Name(_) => self.open_by_name(),
         }
     }
 
     /// Keeps the inode alive while a file of it is open, even when its last name goes.
     pub(super) fn hold_open(&self, file: &Arc<OpenFd>) {
         if let Some(held) = self.held() {
-            held.open(file);
+            held.hold(NodeFd::Open(Arc::clone(file)));
         }
     }
 
     /// Ends one [`Node::hold_open`].
     pub(super) fn let_go_open(&self, file: &Arc<OpenFd>) {
         if let Some(held) = self.held() {
-            held.close(file);
+            held.let_go(&NodeFd::Open(Arc::clone(file)));
         }
     }
 
@@ -320,15 +322,11 @@ impl Node {
         }
     }
 
-    /// Whether the node is kept by handle.
-    pub(super) fn has_handle(&self) -> bool {
-        self.held().is_some()
-    }
-
-    /// What is held of a node that is kept by handle.
+    /// What is held of a node that needs no descriptor at all times.
     pub(super) fn held(&self) -> Option<&Held> {
         match &self.identity {
             Identity::Handle { held, .. } => Some(held),
+            Identity::Name(named) => Some(named.held()),
             Identity::Descriptor { .. } => None,
         }
     }

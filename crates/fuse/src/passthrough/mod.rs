@@ -8,7 +8,7 @@
 //! * Only regular files and directories are ever opened, which `opening` proves at each open: the guest opens FIFOs,
 //!   sockets and devices itself.
 //! * The guest cannot use up the descriptors that the daemon needs to continue, or more memory for nodes than
-//!   [`Options::max_nodes`] take: it gets ENFILE.
+//!   [`Options::max_nodes`] take: descriptors that it does not use are closed, and at last it gets ENFILE.
 //! * File handles are made and kept here; the guest sees only node ids.
 //!
 //! As root, be it of a user namespace with several users, nodes are made in the caller's name
@@ -21,6 +21,7 @@
 mod attr;
 mod birth;
 mod budget;
+mod by_name;
 mod credentials;
 mod dax;
 mod directory;
@@ -59,10 +60,12 @@ use guestmem::{Reader, Writer};
 use rustix::fs::FileType;
 
 use self::budget::{Budget, Permit};
+use self::by_name::NamedNodes;
 use self::credentials::Credentials;
 pub use self::dax::{DaxFiles, FuseDevice};
 use self::dax::{MappedFiles, Views};
 use self::directory::OpenDirectory;
+use self::entries::KeptBy;
 pub use self::error::Error;
 use self::handle::{Handles, OpenFile};
 use self::identity::{Anchor, Anchors};
@@ -90,6 +93,8 @@ pub struct Passthrough {
     budget: Budget,
     proc: ProcSelfFd,
     anchors: Anchors,
+    named: Arc<NamedNodes>,
+    kept_in_root: KeptBy,
     /// Keeps the anchor of the share's own mount: the root's children must find the same one every time.
     _root_anchor: Option<Arc<Anchor>>,
     inodes: Inodes,
@@ -123,12 +128,19 @@ impl Passthrough {
         let stat = stat::of(root.as_fd()).map_err(|error| unopened(failed(error)))?;
         let budget = Budget::of_process();
         let anchors = Anchors::new(options.inode_file_handles, budget.clone());
-        let handle = anchors
-            .handle(root.as_fd(), FileType::Directory, stat.stx_mnt_id, &proc)
+        let (mount, mounts) = (stat.stx_mnt_id, Mounts::default());
+        let tells = mounts.manners(mount, root.as_fd()).handles_tell;
+        let (handle, anchor) = anchors
+            .handle(root.as_fd(), FileType::Directory, mount, &proc, tells)
             .map_err(|error| Error::Handles {
                 path: path.clone(),
                 source: failed(error),
             })?;
+        let kept_in_root = match (&anchor, &handle) {
+            (Some(_), _) => KeptBy::Handle,
+            (None, Some(_)) => KeptBy::Name,
+            (None, None) => KeptBy::Descriptor,
+        };
         let views = dax::views(fuse);
         let max_nodes = options.max_nodes;
         let dax_files = options.dax_files.clone();
@@ -136,14 +148,16 @@ impl Passthrough {
         Ok(Passthrough {
             options,
             credentials,
+            named: NamedNodes::new(budget.clone()),
             budget,
             proc,
             anchors,
-            _root_anchor: handle.map(|(_, anchor)| anchor),
+            kept_in_root,
+            _root_anchor: anchor,
             inodes: Inodes::new(Place::of(&stat), Arc::new(root), max_nodes),
             files: Handles::new(2),
             directories: Handles::new(1),
-            mounts: Mounts::default(),
+            mounts,
             numbers: InodeNumbers::new(Place::of(&stat).device),
             mapped: MappedFiles::default(),
             dax_files,
@@ -186,7 +200,12 @@ impl Passthrough {
         self.budget.take().or_else(|_| {
             self.anchors.recent().forget_all();
             self.mapped.forget_unmapped();
-            self.budget.take()
+            loop {
+                let taken = self.budget.take();
+                if taken.is_ok() || !self.named.recent().forget_one() {
+                    return taken;
+                }
+            }
         })
     }
 
@@ -239,6 +258,7 @@ impl FileSystem for Passthrough {
         self.files.clear();
         self.directories.clear();
         self.inodes.clear();
+        self.named.recent().forget_all();
         self.mounts.clear();
         self.mapped.clear();
         self.negotiated.store(0, Ordering::Relaxed);

@@ -40,6 +40,8 @@ pub(super) struct Manners {
     pub(super) births: bool,
     /// An open descriptor does not keep an inode's numbers from being used again.
     pub(super) subvolumes: bool,
+    /// A handle, whether it opens or not, is that of one inode and of none that had or will have its numbers.
+    pub(super) handles_tell: bool,
 }
 
 impl Manners {
@@ -52,6 +54,7 @@ impl Manners {
             far: !local && kind != OVERLAY,
             births: OWN_CLOCK.contains(&kind),
             subvolumes: SUBVOLUMES.contains(&kind),
+            handles_tell: OWN_CLOCK.contains(&kind) || SUBVOLUMES.contains(&kind),
         }
     }
 }
@@ -73,6 +76,7 @@ impl Mounts {
                 far: true,
                 births: false,
                 subvolumes: true,
+                handles_tell: false,
             };
         };
         let manners = Manners::of(&stat);

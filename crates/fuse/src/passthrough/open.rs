@@ -149,7 +149,7 @@ impl Passthrough {
 
     fn adopt_created(
         &self,
-        parent: &Node,
+        parent: &Arc<Node>,
         (fd, permit, room): Created<'_>,
         name: Option<Name<'_>>,
     ) -> Result<(Entry, Opened)> {

@@ -156,6 +156,17 @@ pub(super) enum NodeFd {
     Open(Arc<OpenFd>),
 }
 
+impl NodeFd {
+    /// Whether both are the same descriptor.
+    pub(super) fn is(&self, other: &NodeFd) -> bool {
+        match (self, other) {
+            (NodeFd::Path(one), NodeFd::Path(other)) => Arc::ptr_eq(one, other),
+            (NodeFd::Open(one), NodeFd::Open(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 impl AsFd for PathFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
