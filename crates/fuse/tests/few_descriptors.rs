@@ -16,6 +16,11 @@ use guestmem::{Memory, Pieces, Writer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
+use self::image::Image;
+
+#[path = "passthrough/image.rs"]
+mod image;
+
 const ROOT: Caller = Caller {
     uid: 0,
     gid: 0,
@@ -363,7 +368,11 @@ fn ways_never_lead_in_a_circle() {
 /// ext4 gives the number of a removed inode to the next one at once, if nobody holds it.
 #[test]
 fn an_inode_with_a_number_used_again_is_never_taken_for_a_closed_node() {
-    for (place, age) in places().flat_map(|place| [(place.clone(), 0), (place, 150)]) {
+    let image = |make: &[&str]| Image::mount(512 << 20, make, "loop");
+    let images = [image(&["mkfs.ext4", "-q"]), image(&["mkfs.xfs", "-q"])];
+    let mounted = images.iter().flatten().map(Image::mountpoint);
+    let places = places().chain(mounted);
+    for (place, age) in places.flat_map(|place| [(place.clone(), 0), (place, 150)]) {
         let share = share_in(&place, InodeHandles::Never);
         let (turns, mut again) = (if age == 0 { 100 } else { 5 }, 0);
         for turn in 0..turns {
@@ -386,6 +395,8 @@ fn an_inode_with_a_number_used_again_is_never_taken_for_a_closed_node() {
             assert_ne!(new, old);
             assert_eq!(share.size(new), Ok(1000 + turn as u64));
             assert_eq!(share.size(old), Err(Errno::ESTALE));
+            share.fs.forget(old, u64::MAX);
+            share.fs.forget(new, u64::MAX); // which nobody must hold, so that its number is free
             fs::remove_file(&path).unwrap();
         }
         eprintln!("{}: {again} of {turns} numbers were used again", place.display());

@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use super::budget::{Budget, Permit};
 use super::entries::Seen;
 use super::held::Held;
-use super::identity::Identity;
+use super::identity::{Identity, WithoutHandle};
 use super::inode::{Key, Node, Place};
 use super::opening::{NodeFd, PathFd};
 use super::recent::RecentNodes;
@@ -59,11 +59,11 @@ impl NamedNodes {
     }
 
     fn identity(self: &Arc<Self>, way: Option<Way>, held: Held) -> Identity {
-        Identity::Name(Box::new(Named {
+        Identity::WithoutHandle(Box::new(WithoutHandle::Name(Named {
             held,
             way: Mutex::new(way),
             nodes: Arc::clone(self),
-        }))
+        })))
     }
 }
 
@@ -130,7 +130,7 @@ impl Drop for Named {
     fn drop(&mut self) {
         let mut way = mem::take(self.way.get_mut().unwrap_or_else(PoisonError::into_inner));
         while let Some(mut parent) = way.take().and_then(|way| Arc::into_inner(way.parent)) {
-            if let Identity::Name(named) = &mut parent.identity {
+            if let Some(named) = parent.identity.named_mut() {
                 way = mem::take(named.way.get_mut().unwrap_or_else(PoisonError::into_inner));
             }
         }
@@ -140,10 +140,7 @@ impl Drop for Named {
 impl Node {
     /// What the node keeps if it is found again by name.
     pub(super) fn named(&self) -> Option<&Named> {
-        match &self.identity {
-            Identity::Name(named) => Some(named),
-            Identity::Descriptor { .. } | Identity::Handle { .. } => None,
-        }
+        self.identity.named()
     }
 
     /// Remembers that the inode was seen by `name` in `parent`.
@@ -268,5 +265,101 @@ impl Drop for Moving {
         if let Some(named) = self.node.named() {
             named.held.let_go(&self.fd);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inode::Inodes;
+    use super::*;
+    use crate::fs::NodeId;
+
+    struct Tree {
+        inodes: Inodes,
+        named: Arc<NamedNodes>,
+        next: u64,
+    }
+
+    impl Tree {
+        fn new() -> Tree {
+            let root = PathFd::of_share(std::path::Path::new("/")).unwrap();
+            Tree {
+                inodes: Inodes::new(place(0), Arc::new(root)),
+                named: NamedNodes::new(Budget::of_process()),
+                next: 1,
+            }
+        }
+
+        fn root(&self) -> Arc<Node> {
+            self.inodes.get(NodeId::ROOT).unwrap()
+        }
+
+        fn directory(&mut self, parent: &Arc<Node>) -> Arc<Node> {
+            let (place, handle) = (place(self.next), None);
+            self.next += 1;
+            let identity = || Ok(self.named.found(parent, name(c"d")));
+            let key = Key { place, handle };
+            let kind = FileType::Directory;
+            self.inodes.look_up(key, None, kind, false, identity).unwrap()
+        }
+    }
+
+    fn place(inode: u64) -> Place {
+        Place {
+            device: 1,
+            inode,
+            mount: 1,
+        }
+    }
+
+    fn name(name: &CStr) -> Name<'_> {
+        Name::new(name).unwrap()
+    }
+
+    #[test]
+    fn directories_as_deep_as_a_guest_likes_are_forgotten_without_recursion() {
+        let mut tree = Tree::new();
+        let mut deepest = tree.root();
+        let first = tree.directory(&deepest);
+        let gone = Arc::downgrade(&first);
+        deepest = tree.directory(&first);
+        drop(first);
+        for _ in 0..200_000 {
+            let next = tree.directory(&deepest);
+            tree.inodes.forget(deepest.id, 1);
+            deepest = next;
+        }
+        assert_eq!(
+            deepest.open_by_name().unwrap_err(),
+            Errno::ESTALE,
+            "too deep to be looked for"
+        );
+        tree.inodes.forget(NodeId(2), 1);
+        assert!(gone.upgrade().is_some(), "it is on the way to what the guest knows");
+        tree.inodes.forget(deepest.id, 1);
+        drop(deepest);
+        assert_eq!(gone.strong_count(), 0);
+    }
+
+    #[test]
+    fn a_directory_is_never_found_below_itself() {
+        let mut tree = Tree::new();
+        let above = tree.directory(&tree.root());
+        let between = tree.directory(&above);
+        let below = tree.directory(&between);
+        for other in [&above, &between, &below] {
+            above.found_by(other, name(c"circle"));
+            assert!(!above.named().unwrap().goes_by(other, name(c"circle")));
+        }
+        below.found_by(&tree.root(), name(c"b"));
+        above.found_by(&below, name(c"a"));
+        assert!(
+            above.named().unwrap().goes_by(&below, name(c"a")),
+            "it was moved away first"
+        );
+        let all = [&above, &between, &below].map(Arc::downgrade);
+        tree.inodes.clear();
+        drop((above, between, below));
+        assert!(all.iter().all(|node| node.strong_count() == 0));
     }
 }

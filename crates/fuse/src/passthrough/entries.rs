@@ -126,10 +126,7 @@ impl Passthrough {
                 },
                 (None, Some(name)) if told => self.named.found(parent, name),
                 (None, None) if told => self.named.kept(path()?, self.permit()?),
-                (None, _) => Identity::Descriptor {
-                    fd: path()?,
-                    _permit: Some(self.permit()?),
-                },
+                (None, _) => Identity::descriptor(path()?, Some(self.permit()?)),
             })
         })?;
         if let (Some(named), Some(name)) = (node.named(), name) {
@@ -331,9 +328,9 @@ impl Passthrough {
     fn kept_in(&self, directory: &Node) -> KeptBy {
         match &directory.identity {
             Identity::Handle { .. } => KeptBy::Handle,
-            Identity::Name(_) => KeptBy::Name,
-            Identity::Descriptor { .. } if directory.id == NodeId::ROOT => self.kept_in_root,
-            Identity::Descriptor { .. } => KeptBy::Descriptor,
+            Identity::WithoutHandle(_) if directory.id == NodeId::ROOT => self.kept_in_root,
+            Identity::WithoutHandle(_) if directory.named().is_some() => KeptBy::Name,
+            Identity::WithoutHandle(_) => KeptBy::Descriptor,
         }
     }
 

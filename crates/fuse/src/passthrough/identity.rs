@@ -25,12 +25,57 @@ use crate::sys::{FileHandle, MountId};
 /// What a node keeps.
 #[derive(Debug)]
 pub(super) enum Identity {
-    /// The name by which it can be found again.
-    Name(Box<Named>),
-    /// An O_PATH descriptor, which all but the root's have from the budget.
-    Descriptor { fd: Arc<PathFd>, _permit: Option<Permit> },
+    /// In a box, so that it takes no space of the others, which there may be a million of.
+    WithoutHandle(Box<WithoutHandle>),
     /// The handle in the node's key, the mount it opens on, and descriptors where the handle alone might not do.
     Handle { anchor: Arc<Anchor>, held: Held },
+}
+
+/// What a node keeps where its handle does not open.
+#[derive(Debug)]
+pub(super) enum WithoutHandle {
+    /// The name by which it can be found again.
+    Name(Named),
+    /// An O_PATH descriptor, which all but the root's have from the budget.
+    Descriptor { fd: Arc<PathFd>, _permit: Option<Permit> },
+}
+
+impl Identity {
+    /// Of a node that always has a descriptor.
+    pub(super) fn descriptor(fd: Arc<PathFd>, permit: Option<Permit>) -> Identity {
+        let _permit = permit;
+        Identity::WithoutHandle(Box::new(WithoutHandle::Descriptor { fd, _permit }))
+    }
+
+    /// What the node keeps if it is found again by name.
+    pub(super) fn named(&self) -> Option<&Named> {
+        match self {
+            Identity::WithoutHandle(kept) => match &**kept {
+                WithoutHandle::Name(named) => Some(named),
+                WithoutHandle::Descriptor { .. } => None,
+            },
+            Identity::Handle { .. } => None,
+        }
+    }
+
+    /// The same, of a node that nobody else knows any more.
+    pub(super) fn named_mut(&mut self) -> Option<&mut Named> {
+        match self {
+            Identity::WithoutHandle(kept) => match &mut **kept {
+                WithoutHandle::Name(named) => Some(named),
+                WithoutHandle::Descriptor { .. } => None,
+            },
+            Identity::Handle { .. } => None,
+        }
+    }
+
+    /// What is held of a node that needs no descriptor at all times.
+    pub(super) fn held(&self) -> Option<&Held> {
+        match self {
+            Identity::Handle { held, .. } => Some(held),
+            Identity::WithoutHandle(_) => self.named().map(Named::held),
+        }
+    }
 }
 
 /// A descriptor of a mount from which handles are opened.

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Statx, makedev};
 use super::birth::{Birth, KnownBirth};
 use super::budget::Permit;
 use super::held::Held;
-use super::identity::Identity;
+use super::identity::{Identity, WithoutHandle};
 use super::opening::{NodeFd, OpenFd, PathFd};
 use super::room::{Room, Rooms};
 use crate::cause::HostResult as _;
@@ -24,7 +24,7 @@ use crate::sys::FileHandle;
 /// Where an inode lies. Two lives of one number are told apart by [`Key::handle`] or [`KnownBirth`]; a node without a handle in its key
 /// holds a descriptor, which keeps the inode's numbers from being used again as long as the node is known. On btrfs it does not, so that
 /// all keys have handles there. Only a node with a handle in its key may do without a descriptor, and one that cannot be opened by it
-/// ([`Identity::Name`]) compares it when its name is opened anew.
+/// ([`WithoutHandle::Name`]) compares it when its name is opened anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) device: u64,
@@ -86,10 +86,7 @@ impl Inodes {
             id: NodeId::ROOT,
             key: Key { place, handle: None },
             kind: FileType::Directory,
-            identity: Identity::Descriptor {
-                fd: root,
-                _permit: None,
-            },
+            identity: Identity::descriptor(root, None),
             dax_by_name: false,
             birth: KnownBirth::default(),
             lookups: AtomicU64::new(1),
@@ -286,7 +283,10 @@ impl Node {
     /// A descriptor of the inode: one that is held, or one opened with O_PATH.
     pub(super) fn descriptor(self: &Arc<Self>) -> Result<NodeFd> {
         match &self.identity {
-            Identity::Descriptor { fd, .. } => Ok(NodeFd::Path(Arc::clone(fd))),
+            Identity::WithoutHandle(kept) => match &**kept {
+                WithoutHandle::Name(_) => self.open_by_name(),
+                WithoutHandle::Descriptor { fd, .. } => Ok(NodeFd::Path(Arc::clone(fd))),
+            },
             Identity::Handle { anchor, held } => {
                 if let Some(fd) = held.any() {
                     return Ok(fd);
@@ -297,7 +297,6 @@ impl Node {
                 anchor.recent().remember(self, &fd);
                 Ok(NodeFd::Path(fd))
             }
-            Identity::Name(_) => self.open_by_name(),
         }
     }
 
@@ -324,10 +323,17 @@ impl Node {
 
     /// What is held of a node that needs no descriptor at all times.
     pub(super) fn held(&self) -> Option<&Held> {
-        match &self.identity {
-            Identity::Handle { held, .. } => Some(held),
-            Identity::Name(named) => Some(named.held()),
-            Identity::Descriptor { .. } => None,
-        }
+        self.identity.held()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a million of them.
+    #[test]
+    fn a_node_under_a_handle_takes_no_space_for_the_other_ways_to_keep_one() {
+        assert_eq!(size_of::<Identity>(), size_of::<Arc<u8>>() + size_of::<Held>());
     }
 }

@@ -205,3 +205,53 @@ fn what_the_sandbox_cannot_do_is_told_with_what_to_switch_off() {
     assert_refused(&output, 1, &["file", "handles", "--sandbox namespace"]);
     assert!(!socket.exists(), "the socket is gone");
 }
+
+/// As root nodes are kept by handle; without handles they are closed and found again by name.
+#[rstest]
+#[case::handles("namespace", false)]
+#[case::landlock("landlock", false)]
+#[case::user("auto", true)]
+fn a_daemon_that_may_open_64_files_serves_ten_thousand(#[case] mode: &str, #[case] user: bool) {
+    let uid = if user { NOBODY } else { 0 };
+    let Some(daemon) = start(user, &["--sandbox", mode, "--num-queues", "2", "--rlimit-nofile", "64"]) else {
+        return;
+    };
+    let data = daemon.directory.path().join("data");
+    for directory in 0..100 {
+        let directory = data.join(format!("directory{directory}"));
+        fs::create_dir(&directory).unwrap();
+        for file in 0..100 {
+            fs::write(directory.join(format!("file{file}")), file.to_string()).unwrap();
+        }
+    }
+    let descriptors = format!("/proc/{}/fd", daemon.child.id());
+    let mut session = Session::of(daemon, Requests::new(uid, uid));
+    // The second guest finds a daemon that has room for it.
+    for _ in 0..2 {
+        let mut files = Vec::new();
+        for directory in 0..100 {
+            let name = format!("directory{directory}");
+            let entry = session.ask(|requests| requests.lookup(ROOT, name.as_bytes())).unwrap();
+            let directory = field_u64(&entry, 0);
+            for file in 0..100 {
+                let name = format!("file{file}");
+                let entry = session
+                    .ask(|requests| requests.lookup(directory, name.as_bytes()))
+                    .unwrap();
+                let node = field_u64(&entry, 0);
+                let opened = session.ask(|requests| requests.open(node, 0)).unwrap();
+                let handle = field_u64(&opened, 0);
+                let text = session.ask(|requests| requests.read(node, handle, 0, 100)).unwrap();
+                assert_eq!(text, file.to_string().as_bytes());
+                session.ask(|requests| requests.release(node, handle)).unwrap();
+                files.push(node);
+            }
+        }
+        for node in files {
+            session.ask(|requests| requests.getattr(node)).unwrap();
+        }
+        let open = fs::read_dir(&descriptors).unwrap().count();
+        assert!(open <= 64, "{open} descriptors");
+        session = session.next();
+    }
+}

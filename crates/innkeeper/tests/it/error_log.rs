@@ -40,6 +40,12 @@ impl Session {
         session
     }
 
+    /// The next guest of the same daemon, after this one.
+    pub(crate) fn next(self) -> Self {
+        drop(self.guest);
+        Self::of(self.daemon, Requests::new(self.requests.uid, self.requests.gid))
+    }
+
     pub(crate) fn ask(&mut self, request: impl FnOnce(&mut Requests) -> Request) -> Result<Vec<u8>, i32> {
         let request = request(&mut self.requests);
         let (written, bytes) = self.guest.queues[1]

@@ -97,7 +97,14 @@ impl Queue<'_> {
                     self.open(entry.node);
                 }
             }
-            22..24 => drop(self.node().map(|node| self.open(node))),
+            22 => drop(self.node().map(|node| self.open(node))),
+            23 => {
+                // As if others had needed the descriptors.
+                self.fs.named.recent().forget_all();
+                if let Some(node) = self.node() {
+                    self.open(node);
+                }
+            }
             24 => drop(self.node().map(|node| self.map(node))),
             25 => drop(self.node().map(|node| self.open_directory(node))),
             26 => self.list(),
