@@ -270,6 +270,17 @@ fn a_node_whose_name_the_guest_takes_is_held() {
         let [gone, over, linked] = [c"gone", c"over", c"linked"].map(|entry| share.lookup(TOP, entry));
         share.fs.link(&ROOT, linked, TOP, name(c"link")).unwrap();
         share.lookup(TOP, c"linked"); // the name that it was found by last
+        // Its directory is a new node when the name goes.
+        let parent = share.lookup_made(TOP, c"parent");
+        fs::hard_link(share.host("linked"), share.host("parent/once")).unwrap();
+        assert_eq!(share.lookup(parent, c"once"), linked);
+        share.fs.forget(parent, u64::MAX);
+        let parent = share.lookup(TOP, c"parent");
+        share.crowd_out();
+        share.fs.unlink(&ROOT, parent, name(c"once")).unwrap();
+        share.crowd_out();
+        assert_eq!(share.links(linked), 2);
+        assert_eq!(share.lookup(TOP, c"linked"), linked);
         share.crowd_out();
         share.fs.unlink(&ROOT, TOP, name(c"gone")).unwrap();
         share.fs.rmdir(&ROOT, TOP, name(c"directory")).unwrap();

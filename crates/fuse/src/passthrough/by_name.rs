@@ -97,11 +97,18 @@ impl Named {
         &self.held
     }
 
-    /// Whether the node would be opened by `name` in `parent`.
-    pub(super) fn goes_by(&self, parent: &Arc<Node>, name: Name<'_>) -> bool {
+    /// Whether the node would be opened by `name` in the directory of `parent`, which may have been forgotten and looked up again.
+    pub(super) fn goes_by(&self, parent: &Node, name: Name<'_>) -> bool {
         let way = self.lock();
         way.as_ref()
-            .is_some_and(|way| Arc::ptr_eq(&way.parent, parent) && *way.name == *name.as_c_str())
+            .is_some_and(|way| *way.name == *name.as_c_str() && way.parent.key == parent.key)
+    }
+
+    /// The same, and by this very node of it, which takes part in renames.
+    fn goes_through(&self, parent: &Arc<Node>, name: Name<'_>) -> bool {
+        let way = self.lock();
+        way.as_ref()
+            .is_some_and(|way| *way.name == *name.as_c_str() && Arc::ptr_eq(&way.parent, parent))
     }
 
     /// Whether no name is known.
@@ -146,7 +153,7 @@ impl Node {
     /// Remembers that the inode was seen by `name` in `parent`.
     pub(super) fn found_by(&self, parent: &Arc<Node>, name: Name<'_>) {
         let Some(named) = self.named() else { return };
-        if named.goes_by(parent, name) {
+        if named.goes_through(parent, name) {
             return;
         }
         if self.kind != FileType::Directory {
@@ -244,7 +251,7 @@ pub(super) struct Moving {
 
 impl Moving {
     /// `node` is about to lose `name` in `parent` for another one.
-    pub(super) fn begin(node: Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Option<Moving> {
+    pub(super) fn begin(node: Arc<Node>, parent: &Node, name: Name<'_>) -> Option<Moving> {
         let named = node.named()?;
         let follows = named.goes_by(parent, name) || named.has_no_name();
         let fd = node.descriptor().ok()?;

@@ -346,7 +346,7 @@ impl Passthrough {
     }
 
     /// The node that is about to be renamed, if it is found again by name.
-    fn moving(&self, parent: &Arc<Node>, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Moving> {
+    fn moving(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<Moving> {
         if self.kept_in(parent) != KeptBy::Name {
             return None;
         }
@@ -360,7 +360,7 @@ impl Passthrough {
     /// A node whose last name goes away needs a descriptor to live on until the guest forgets it, unless it has one in any case. So
     /// does a node that is found by the name that goes away, since no other is known. Without a descriptor to spare it goes with its
     /// name, as if the host had removed it: what frees must not be refused.
-    fn last_name(&self, parent: &Arc<Node>, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<LastName> {
+    fn last_name(&self, parent: &Node, directory: BorrowedFd<'_>, name: Name<'_>) -> Option<LastName> {
         let kept_by = self.kept_in(parent);
         if kept_by == KeptBy::Descriptor {
             return None;
