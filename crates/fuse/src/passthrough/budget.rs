@@ -12,6 +12,9 @@ use crate::fs::{Errno, Result};
 /// within one request. Where the limit is low, half of it.
 const RESERVE: u64 = 512;
 
+/// At least so many: a daemon with two request queues has some 28 open itself, and opens up to three for each request.
+const LEAST_RESERVE: u64 = 40;
+
 /// Bytes of entries kept between requests, for all open directories together: some hundred that are being read at the same time.
 const READ_AHEAD: usize = 4 << 20;
 
@@ -30,7 +33,7 @@ impl Budget {
     /// What RLIMIT_NOFILE leaves now.
     pub(super) fn of_process() -> Budget {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Budget::new(limit - RESERVE.min(limit / 2))
+        Budget::new(limit.saturating_sub(RESERVE.min(LEAST_RESERVE.max(limit / 2))))
     }
 
     fn new(limit: u64) -> Budget {

@@ -9,6 +9,7 @@
 //!   sockets and devices itself.
 //! * The guest cannot use up the descriptors that the daemon needs to continue, or more memory for nodes than
 //!   [`Options::max_nodes`] take: descriptors that it does not use are closed, and at last it gets ENFILE.
+//! * A node that is opened again, by handle or by name, is the inode that it was (`by_name`).
 //! * File handles are made and kept here; the guest sees only node ids.
 //!
 //! As root, be it of a user namespace with several users, nodes are made in the caller's name

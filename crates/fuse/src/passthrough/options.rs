@@ -45,12 +45,13 @@ impl CacheMode {
     }
 }
 
-/// Whether nodes are kept by file handle, which costs no open file each, or by descriptor.
+/// Whether nodes are opened by file handle, which needs no descriptor and no name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InodeHandles {
-    /// By descriptor.
+    /// By a descriptor that is closed when others are needed, and opened again by name; on file systems where that could lead to
+    /// another inode, by a descriptor.
     Never,
-    /// By handle where file system and privileges allow (CAP_DAC_READ_SEARCH), else by descriptor.
+    /// By handle where file system and privileges allow (CAP_DAC_READ_SEARCH), else as with `Never`.
     #[default]
     Prefer,
     /// By handle; where that cannot be, nodes are refused.

@@ -251,7 +251,10 @@ fn a_daemon_that_may_open_64_files_serves_ten_thousand(#[case] mode: &str, #[cas
             session.ask(|requests| requests.getattr(node)).unwrap();
         }
         let open = fs::read_dir(&descriptors).unwrap().count();
-        assert!(open <= 64, "{open} descriptors");
+        assert!(
+            open <= 56,
+            "{open} descriptors leave no room for requests and the next front end"
+        );
         session = session.next();
     }
 }

@@ -123,7 +123,7 @@ pub(crate) struct Export {
     /// Show the guest one file system even if the host has several mounted
     #[arg(long, help_heading = ACCESS)]
     pub(crate) no_announce_submounts: bool,
-    /// Remember files by handle instead of by open descriptor (needs CAP_DAC_READ_SEARCH)
+    /// Find known files by handle instead of by descriptor or name (needs CAP_DAC_READ_SEARCH)
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = FileHandles::Prefer, help_heading = PERFORMANCE)]
     pub(crate) inode_file_handles: FileHandles,
     /// Allow shared mappings of files with --cache never or metadata
@@ -228,7 +228,7 @@ pub(crate) enum Cache {
 /// See [`Export::inode_file_handles`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileHandles {
-    /// Keep a descriptor for each file
+    /// Keep descriptors, and open files by name once too many are open
     Never,
     /// Use handles where file system and privileges allow
     Prefer,
