@@ -18,6 +18,7 @@ use super::identity::{Identity, WithoutHandle};
 use super::inode::{Key, Node, Place};
 use super::opening::{NodeFd, PathFd};
 use super::recent::RecentNodes;
+use super::room::Rooms;
 use crate::cause::HostResult as _;
 use crate::fs::{Errno, Name, Result};
 use crate::sys::FileHandle;
@@ -63,6 +64,7 @@ impl NamedNodes {
             held,
             way: Mutex::new(way),
             nodes: Arc::clone(self),
+            rooms: None,
         })))
     }
 }
@@ -74,6 +76,8 @@ pub(super) struct Named {
     /// `None`: no name is known, and the node is held.
     way: Mutex<Option<Way>>,
     nodes: Arc<NamedNodes>,
+    /// Where the node has a room until it is dropped, which may be long after its FORGET.
+    rooms: Option<Arc<Rooms>>,
 }
 
 /// A name that an inode was found by. The parent's node outlives its FORGET for that.
@@ -111,6 +115,11 @@ impl Named {
             .is_some_and(|way| *way.name == *name.as_c_str() && Arc::ptr_eq(&way.parent, parent))
     }
 
+    /// The node occupies a room of these until it is dropped.
+    pub(super) fn occupies(&mut self, rooms: &Arc<Rooms>) {
+        self.rooms = Some(Arc::clone(rooms));
+    }
+
     /// Whether no name is known.
     pub(super) fn has_no_name(&self) -> bool {
         self.lock().is_none()
@@ -135,6 +144,9 @@ impl Named {
 impl Drop for Named {
     /// One directory after the other: a guest makes them as deep as it likes, and the stack is not.
     fn drop(&mut self) {
+        if let Some(rooms) = &self.rooms {
+            rooms.vacate();
+        }
         let mut way = mem::take(self.way.get_mut().unwrap_or_else(PoisonError::into_inner));
         while let Some(mut parent) = way.take().and_then(|way| Arc::into_inner(way.parent)) {
             if let Some(named) = parent.identity.named_mut() {
@@ -288,10 +300,10 @@ mod tests {
     }
 
     impl Tree {
-        fn new() -> Tree {
+        fn with_room(limit: u64) -> Tree {
             let root = PathFd::of_share(std::path::Path::new("/")).unwrap();
             Tree {
-                inodes: Inodes::new(place(0), Arc::new(root)),
+                inodes: Inodes::new(place(0), Arc::new(root), limit),
                 named: NamedNodes::new(Budget::of_process()),
                 next: 1,
             }
@@ -302,12 +314,16 @@ mod tests {
         }
 
         fn directory(&mut self, parent: &Arc<Node>) -> Arc<Node> {
+            self.try_directory(parent).unwrap()
+        }
+
+        fn try_directory(&mut self, parent: &Arc<Node>) -> Result<Arc<Node>> {
             let (place, handle) = (place(self.next), None);
             self.next += 1;
             let identity = || Ok(self.named.found(parent, name(c"d")));
             let key = Key { place, handle };
             let kind = FileType::Directory;
-            self.inodes.look_up(key, None, kind, false, identity).unwrap()
+            self.inodes.look_up(key, None, kind, false, None, identity)
         }
     }
 
@@ -325,7 +341,7 @@ mod tests {
 
     #[test]
     fn directories_as_deep_as_a_guest_likes_are_forgotten_without_recursion() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::with_room(u64::MAX);
         let mut deepest = tree.root();
         let first = tree.directory(&deepest);
         let gone = Arc::downgrade(&first);
@@ -349,8 +365,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_takes_room_as_long_as_it_is_on_the_way_to_another() {
+        let mut tree = Tree::with_room(2);
+        let above = tree.directory(&tree.root());
+        let below = tree.directory(&above);
+        let id = below.id;
+        tree.inodes.forget(above.id, 1);
+        drop((above, below));
+        assert_eq!(tree.try_directory(&tree.root()).err(), Some(Errno::ENFILE));
+        tree.inodes.forget(id, 1);
+        drop(tree.directory(&tree.root()));
+        drop(tree.directory(&tree.root()));
+        tree.inodes.clear();
+        drop(tree.directory(&tree.root()));
+    }
+
+    #[test]
     fn a_directory_is_never_found_below_itself() {
-        let mut tree = Tree::new();
+        let mut tree = Tree::with_room(u64::MAX);
         let above = tree.directory(&tree.root());
         let between = tree.directory(&above);
         let below = tree.directory(&between);

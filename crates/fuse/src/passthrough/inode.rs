@@ -76,7 +76,7 @@ pub(super) struct Inodes {
     /// Ids go up and are never used twice, not even by the next session.
     next: AtomicU64,
     /// For all nodes but the root.
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
 }
 
 impl Inodes {
@@ -97,7 +97,7 @@ impl Inodes {
             by_id: Default::default(),
             hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::ROOT.0 + 1),
-            rooms: Rooms::new(limit),
+            rooms: Arc::new(Rooms::new(limit)),
         };
         inodes.clear();
         inodes
@@ -156,7 +156,11 @@ impl Inodes {
             return Ok(Arc::clone(node));
         }
         let room = room.map_or_else(|| self.room(), Ok)?;
-        let identity = identity()?;
+        let mut identity = identity()?;
+        room.occupy();
+        if let Some(named) = identity.named_mut() {
+            named.occupies(&self.rooms);
+        }
         let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
         let node = Arc::new(Node {
             id,
@@ -173,7 +177,6 @@ impl Inodes {
             .unwrap_or_else(PoisonError::into_inner)
             .insert_unique(hash_of_id(id), Arc::clone(&node), |node| hash_of_id(node.id));
         shard.insert_unique(hash, Arc::clone(&node), |node| self.hash_of_place(node.key.place));
-        room.occupy();
         Ok(node)
     }
 
@@ -212,11 +215,18 @@ impl Inodes {
         let mut by_id = self.shard_of_id(id).write().unwrap_or_else(PoisonError::into_inner);
         if let Ok(entry) = by_id.find_entry(hash_of_id(id), |known| known.id == id) {
             entry.remove();
-            self.rooms.vacate();
+            self.vacate(&node);
         }
         shrink(&mut shard, |node| self.hash_of_place(node.key.place));
         shrink(&mut by_id, |node| hash_of_id(node.id));
         true
+    }
+
+    /// A node has left the table. One that is found by name may be on the way to others, and has its room until it is dropped.
+    fn vacate(&self, node: &Node) {
+        if node.named().is_none() {
+            self.rooms.vacate();
+        }
     }
 
     /// Drops every node but the root.
@@ -230,7 +240,7 @@ impl Inodes {
                     .unwrap_or_else(PoisonError::into_inner);
                 if let Ok(entry) = by_id.find_entry(hash_of_id(node.id), |known| known.id == node.id) {
                     entry.remove();
-                    self.rooms.vacate();
+                    self.vacate(&node);
                 }
             }
         }
