@@ -153,7 +153,6 @@ fn every_thread_is_confined(
     let threads = assert_confined(process, serving, !user);
     assert_eq!(threads, ["innkeeper", "lane-0", "lane-1", "signals"]);
 
-
     let proc = format!("/proc/{process}");
     let namespace = |name: &str, whose: &str| fs::read_link(format!("/proc/{whose}/ns/{name}")).unwrap();
     if matches!(mode, "auto" | "namespace") {
