@@ -20,6 +20,8 @@ const DESCRIPTORS: &[&[Argument]] = &[
     &[Argument::is(1, libc::F_SETFL as u32)],
 ];
 const KEEP_CAPABILITIES: &[&[Argument]] = &[&[Argument::is(0, libc::PR_SET_KEEPCAPS as u32)]];
+/// The effective id alone changes, and back again: real and saved one stay the daemon's.
+const EFFECTIVE_ID: &[&[Argument]] = &[&[Argument::is(0, u32::MAX), Argument::is(2, u32::MAX)]];
 const WORKING_DIRECTORY: &[&[Argument]] = &[&[Argument::is(0, libc::CLONE_FS as u32)]];
 
 /// What the share of `directory` needs.
@@ -155,8 +157,8 @@ fn calls() -> Vec<Calls> {
             why: "act as the guest's user who asks, in a working directory and with a umask of the thread's own",
             permits: const {
                 &[
-                    call::SETRESUID.any(),
-                    call::SETRESGID.any(),
+                    call::SETRESUID.when(EFFECTIVE_ID),
+                    call::SETRESGID.when(EFFECTIVE_ID),
                     call::SETGROUPS.any(),
                     call::GETGROUPS.any(),
                     call::CAPGET.any(),
