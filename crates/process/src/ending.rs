@@ -19,10 +19,10 @@ use crate::socket::SocketFile;
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Waits for signals in a thread of its own, which has called `start` when this returns. Answers what becomes readable with the first
-/// signal; the second removes `file` and ends the process.
+/// signal; the second removes `files` and ends the process.
 pub fn watch(
     signals: Signals,
-    file: Weak<SocketFile>,
+    files: Vec<Weak<SocketFile>>,
     start: impl FnOnce() + Send + 'static,
 ) -> Result<Arc<OwnedFd>, Error> {
     let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::system("make an event"))?;
@@ -35,7 +35,7 @@ pub fn watch(
             start();
             // The channel has room, and its other end waits.
             let _ = started.send(());
-            if let Err(error) = obey(&signals, &first, &file) {
+            if let Err(error) = obey(&signals, &first, &files) {
                 tracing::error!("signals no longer have any effect: {error}");
             }
         })
@@ -47,7 +47,7 @@ pub fn watch(
     Ok(stop)
 }
 
-fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Result<()> {
+fn obey(signals: &Signals, stop: &OwnedFd, files: &[Weak<SocketFile>]) -> io::Result<()> {
     signals.wait()?;
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
@@ -56,7 +56,7 @@ fn obey(signals: &Signals, stop: &OwnedFd, file: &Weak<SocketFile>) -> io::Resul
         );
     }
     signals.wait()?;
-    if let Some(file) = file.upgrade() {
+    for file in files.iter().filter_map(Weak::upgrade) {
         file.remove();
     }
     std::process::exit(0);

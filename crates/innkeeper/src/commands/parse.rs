@@ -17,7 +17,13 @@ fn try_parse(words: &[OsString]) -> Result<Arguments, Error> {
     let parsed = command
         .try_get_matches_from_mut(words)
         .and_then(|matches| Arguments::from_arg_matches(&matches));
-    parsed.map_err(|error| with_fitting_suggestions(error, &mut command, words))
+    let parsed = parsed.map_err(|error| with_fitting_suggestions(error, &mut command, words))?;
+    if let super::Command::Serve(served) = &parsed.command
+        && let Err(reason) = served.service().check_sockets()
+    {
+        return Err(command.error(ErrorKind::WrongNumberOfValues, reason));
+    }
+    Ok(parsed)
 }
 
 /// Takes out of an error what clap suggests on thin grounds: an option that merely shares some letters with what was typed, and the

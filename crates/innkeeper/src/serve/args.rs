@@ -94,16 +94,23 @@ impl From<SeccompAction> for Action {
     }
 }
 
-/// The socket to which the virtual machine monitor connects.
+/// The socket to which the virtual machine monitor connects; one for each machine where a device serves several.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Endpoint {
     /// Create this UNIX socket and listen on it; it is removed at the end
     #[arg(long, value_name = "SOCKET", help_heading = BASIC, display_order = 0)]
-    pub(crate) socket_path: Option<PathBuf>,
+    pub(crate) socket_path: Vec<PathBuf>,
     /// Listen on this inherited descriptor of a listening UNIX socket
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..), help_heading = BASIC, display_order = 1)]
-    pub(crate) fd: Option<RawFd>,
+    pub(crate) fd: Vec<RawFd>,
+}
+
+impl Endpoint {
+    /// How many sockets that are.
+    pub(crate) fn count(&self) -> usize {
+        self.socket_path.len() + self.fd.len()
+    }
 }
 
 /// The rings of a device's queues. In `boot` this holds for all devices.

@@ -1,19 +1,22 @@
-//! `innkeeper share` and its siblings: one device on one socket, for one virtual machine after another.
+//! `innkeeper share` and its siblings: a device on each socket, for one virtual machine after another.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
+use backend::Device;
 use confinement::{Declaration, Maps, Role, capabilities, sandbox};
 use process::signals::{ENDING, Signals};
 use process::socket::SocketFile;
-use process::{ending, limits, say, socket, whole};
+use process::{ending, limits, say, whole};
 use rustix::thread::CapabilitySet;
 
 use super::args::SandboxMode;
 use super::device::{Inside, Service};
 use super::error::Error;
+use super::sockets::{self, Sockets};
 use super::threads::Threads;
 
 /// Serves one virtual machine after another until a signal ends it. Answers the exit status.
@@ -25,43 +28,77 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     let opened = service.open()?;
     // Before the first thread, which would take the signals otherwise, and before there is a file to remove.
     let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
-    // The file is removed on every way out.
-    let (listener, file) = match (&serving.endpoint.socket_path, serving.endpoint.fd) {
-        (Some(path), _) => {
-            socket::listen(path, serving.socket_group.as_deref()).map(|(listener, file)| (listener, Some(file)))
-        }
-        (None, Some(number)) => socket::inherit(number).map(|listener| (listener, None)),
-        (None, None) => unreachable!("clap requires one of the two"),
-    }?;
+    // The files are removed on every way out.
+    let Sockets {
+        listeners,
+        files,
+        paths,
+    } = sockets::listen(serving)?;
     // Before the first thread as well, which would stay outside.
-    let (inside, file, left) = enter(serving.confinement.sandbox, &declaration, file, &service.maps())?;
+    let (inside, files, left) = enter(serving.confinement.sandbox, &declaration, files, &service.maps())?;
     // CAP_SETPCAP is what reduces the bounding set, the second time too.
     capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & left)?;
     let threads = Threads::new(declaration, serving.confinement.system_calls.seccomp.into(), left)?;
     let made = opened.make(inside, &threads)?;
-    let removes = file.as_ref().map(Arc::downgrade).unwrap_or_default();
+    let removes = files.iter().map(Arc::downgrade).collect();
     let stop = ending::watch(signals, removes, threads.confined(Role::Signals))?;
-    announce(service, &listener, open_files);
+    announce(service, &paths, open_files);
     report_panics_briefly();
     threads.confine(Role::ControlPlane)?;
 
     let options = serving.rings.options(threads.narrowed(Role::Lane));
-    let served = backend::serve(&listener, &*made.device, options, stop.as_fd());
+    let served = serve_all(&listeners, &made.devices, &options, stop.as_fd());
     made.end();
-    served.map_err(|error| Error::Serve { reason: whole(&error) })?;
-    Ok(0)
+    served.map(|()| 0)
 }
 
-/// Enters the sandbox. Answers what is left of the host, the socket's file, which is removed through the sandbox from now on, and the
+/// Serves each device on its socket until `stop`, an eventfd, is readable. Where one cannot be served any longer, all end.
+fn serve_all(
+    listeners: &[UnixListener],
+    devices: &[Box<dyn Device>],
+    options: &backend::Options,
+    stop: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let end_all = |_: &Error| {
+        if let Err(errno) = rustix::io::write(stop, &1_u64.to_ne_bytes()) {
+            tracing::error!("the other machines are served until a signal comes: {errno}");
+        }
+    };
+    let serve = |listener: &UnixListener, device: &dyn Device| {
+        let served = backend::serve(listener, device, options.clone(), stop);
+        let served = served.map_err(|error| Error::Serve { reason: whole(&error) });
+        served.inspect_err(end_all)
+    };
+    thread::scope(|scope| {
+        let mut machines = listeners.iter().zip(devices);
+        let first = machines.next();
+        let mut others = Vec::new();
+        for (number, (listener, device)) in machines.enumerate() {
+            let (serve, thread) = (&serve, thread::Builder::new());
+            let thread = thread.name(format!("machine-{}", number + 1));
+            let started = thread.spawn_scoped(scope, move || serve(listener, &**device));
+            let started = started.map_err(process::Error::system("start a thread"));
+            others.push(started.map_err(Error::from).inspect_err(end_all)?);
+        }
+        // By this thread.
+        let served = first.map_or(Ok(()), |(listener, device)| serve(listener, &**device));
+        let join = |served: Result<(), Error>, other: thread::ScopedJoinHandle<'_, Result<(), Error>>| {
+            served.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        };
+        others.into_iter().fold(served, join)
+    })
+}
+
+/// Enters the sandbox. Answers what is left of the host, the sockets' files, which are removed through the sandbox from now on, and the
 /// capabilities that may be kept.
 fn enter(
     mode: SandboxMode,
     declaration: &Declaration,
-    file: Option<SocketFile>,
+    files: Vec<SocketFile>,
     maps: &Maps,
-) -> Result<(Inside, Option<Arc<SocketFile>>, CapabilitySet), Error> {
-    let directory = file.as_ref().map(SocketFile::directory);
-    let outside: Vec<&Path> = directory.iter().map(PathBuf::as_path).collect();
+) -> Result<(Inside, Vec<Arc<SocketFile>>, CapabilitySet), Error> {
+    let directories: Vec<PathBuf> = files.iter().map(SocketFile::directory).collect();
+    let outside: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
     let entered = sandbox::enter(mode.into(), declaration, &outside, maps)?;
     match &entered.ids {
         Some(ids) => tracing::info!("confined by {}: {ids}", entered.kind),
@@ -70,17 +107,14 @@ fn enter(
     for refusal in &entered.refused {
         tracing::debug!("not confined by {refusal}");
     }
-    let mut directories = entered.outside.into_iter();
-    let file = file.map(|file| match directories.next() {
-        Some(directory) => Arc::new(file.through(directory)),
-        None => Arc::new(file),
-    });
+    let files = files.into_iter().zip(entered.outside);
+    let files = files.map(|(file, directory)| Arc::new(file.through(directory)));
     let inside = Inside {
         shared: entered.shared,
         proc_self_fd: entered.proc_self_fd,
         opens_handles: entered.opens_handles,
     };
-    Ok((inside, file, entered.capabilities))
+    Ok((inside, files.collect(), entered.capabilities))
 }
 
 /// A panic is a defect that costs a request or a lane. A backtrace, for which files are opened, would cost the daemon.
@@ -88,11 +122,10 @@ fn report_panics_briefly() {
     std::panic::set_hook(Box::new(|panic| say::say(format_args!("defect: {panic}"))));
 }
 
-/// Prints what to paste and what limit holds, once the socket listens.
-fn announce(service: &dyn Service, listener: &UnixListener, open_files: u64) {
-    let named = service.serving().endpoint.socket_path.clone();
-    if let Some(path) = named.or_else(|| socket::path_of(listener)) {
-        let line = service.qemu().command_line(&path);
-        say::announce(&service.announcement(&line, open_files));
+/// Prints what to paste and what limit holds, once the sockets listen.
+fn announce(service: &dyn Service, paths: &[PathBuf], open_files: u64) {
+    let lines: Vec<_> = paths.iter().map(|path| service.qemu().command_line(path)).collect();
+    if !lines.is_empty() {
+        say::announce(&service.announcement(&lines.join("\n\n  "), open_files));
     }
 }

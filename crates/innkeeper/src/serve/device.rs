@@ -21,6 +21,16 @@ pub(crate) trait Service {
         Ok(())
     }
 
+    /// Refuses a command line that has not one socket for each machine, in words that tell how many belong there.
+    fn check_sockets(&self) -> Result<(), String> {
+        match self.serving().endpoint.count() {
+            1 => Ok(()),
+            _ => {
+                Err("one socket is for one virtual machine, and this device serves one at a time: give it once".into())
+            }
+        }
+    }
+
     /// What the device needs of the host once it serves. All else is given up.
     fn declaration(&self) -> Result<Declaration, Error>;
 
@@ -56,15 +66,16 @@ pub(crate) struct Inside {
     pub(crate) opens_handles: bool,
 }
 
-/// A device that is made and not served yet.
+/// Devices that are made and not served yet.
 pub(crate) struct Made {
-    pub(crate) device: Box<dyn Device>,
-    /// To be called when it is served no more.
+    /// One for each socket.
+    pub(crate) devices: Vec<Box<dyn Device>>,
+    /// To be called when they are served no more.
     pub(crate) at_end: Option<Box<dyn FnOnce()>>,
 }
 
 impl Made {
-    /// It is served no more.
+    /// They are served no more.
     pub(crate) fn end(self) {
         if let Some(at_end) = self.at_end {
             at_end();

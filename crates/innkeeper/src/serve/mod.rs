@@ -14,6 +14,7 @@ pub(crate) mod fs;
 mod list;
 pub(crate) mod qemu;
 mod rng;
+mod sockets;
 mod threads;
 
 devices! {

@@ -106,7 +106,7 @@ struct NoSource(String);
 fn make(options: RngOptions) -> Result<Made, Error> {
     let device = RngDevice::new(options).map_err(|error| Error::Device(Box::new(NoSource(whole(&error)))))?;
     Ok(Made {
-        device: Box::new(device),
+        devices: vec![Box::new(device)],
         at_end: None,
     })
 }

@@ -102,6 +102,20 @@ fn every_device_needs_one_socket() {
 }
 
 #[test]
+fn one_device_takes_one_socket() {
+    for device in ["share", "rng"] {
+        let options = ["--socket-path", "one", "--socket-path", "two"];
+        let output = serving(device, Path::new("/"), &options).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{device}: {said}");
+        assert!(
+            said.contains("one socket is for one virtual machine"),
+            "{device}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_source_of_entropy_that_cannot_be_read_is_told_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");

@@ -31,7 +31,7 @@ use terminal::RawMode;
 use wiring::{Event, Wiring};
 
 use crate::serve::connected;
-use crate::serve::device::{Attachment, Made};
+use crate::serve::device::Attachment;
 use process::limits;
 use process::say::say;
 use process::signals::{ENDING, Signals};
@@ -103,10 +103,12 @@ fn serve(args: &Boot) -> Result<(Vec<Attached>, AtEnd), Error> {
         for Attachment { made, qemu, threads } in
             kind.attach(&args.root, args.rings, args.system_calls.seccomp.into())?
         {
-            let Made { device, at_end: last } = made;
-            at_end.extend(last);
-            let socket = connected::serve(device, threads, args.rings)?;
-            devices.push(Attached { qemu, socket });
+            at_end.extend(made.at_end);
+            for device in made.devices {
+                let socket = connected::serve(device, threads.clone(), args.rings)?;
+                let qemu = qemu.clone();
+                devices.push(Attached { qemu, socket });
+            }
         }
     }
     Ok((devices, at_end))

@@ -94,7 +94,7 @@ impl Opened for OpenedShare<'_> {
         }
         let device = make::device(outside, directory, tag, &export, self.failures, threads)?;
         Ok(Made {
-            device: Box::new(device),
+            devices: vec![Box::new(device)],
             at_end: self.at_end,
         })
     }
@@ -131,7 +131,7 @@ impl device::Attach for Attach {
             )?;
             Ok(Attachment {
                 made: Made {
-                    device: Box::new(device),
+                    devices: vec![Box::new(device)],
                     at_end: at_end.take(),
                 },
                 qemu: words::qemu(&share.tag, &self.export, rings.offers_packed()),
