@@ -10,8 +10,12 @@ pub mod opcode {
     pub const FORGET: u32 = 2;
     pub const GETATTR: u32 = 3;
     pub const SETATTR: u32 = 4;
+    pub const SYMLINK: u32 = 6;
+    pub const MKNOD: u32 = 8;
     pub const MKDIR: u32 = 9;
     pub const UNLINK: u32 = 10;
+    pub const RENAME: u32 = 12;
+    pub const LINK: u32 = 13;
     pub const OPEN: u32 = 14;
     pub const READ: u32 = 15;
     pub const WRITE: u32 = 16;
@@ -40,6 +44,10 @@ const ATTR_OUT: u32 = 104;
 const OPEN_OUT: u32 = 16;
 const INIT_OUT: u32 = 64;
 const WRITE_OUT: u32 = 8;
+const FATTR_MODE: u32 = 1;
+const FATTR_UID: u32 = 1 << 1;
+const FATTR_GID: u32 = 1 << 2;
+const FATTR_SIZE: u32 = 1 << 3;
 
 /// One request: what the device may read, and how much space it gets for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +138,39 @@ impl Requests {
 
     /// SETATTR of owner and group.
     pub fn chown(&mut self, node: u64, uid: u32, gid: u32) -> Request {
-        const FATTR_UID_AND_GID: u32 = 1 << 1 | 1 << 2;
-        let mut body = [0; 88]; // fuse_setattr_in
-        body[..4].copy_from_slice(&FATTR_UID_AND_GID.to_le_bytes());
-        body[76..80].copy_from_slice(&uid.to_le_bytes());
-        body[80..84].copy_from_slice(&gid.to_le_bytes());
+        let ids = [uid.to_le_bytes(), gid.to_le_bytes()].concat();
+        self.setattr(node, FATTR_UID | FATTR_GID, 76, &ids)
+    }
+
+    /// SETATTR of the permission bits.
+    pub fn chmod(&mut self, node: u64, mode: u32) -> Request {
+        self.setattr(node, FATTR_MODE, 68, &mode.to_le_bytes())
+    }
+
+    /// SETATTR of the length in bytes.
+    pub fn truncate(&mut self, node: u64, length: u64) -> Request {
+        self.setattr(node, FATTR_SIZE, 16, &length.to_le_bytes())
+    }
+
+    /// SETATTR without a handle: `value` at the place `at` of `fuse_setattr_in`.
+    fn setattr(&mut self, node: u64, valid: u32, at: usize, value: &[u8]) -> Request {
+        let mut body = [0; 88];
+        body[..4].copy_from_slice(&valid.to_le_bytes());
+        body[at..at + value.len()].copy_from_slice(value);
         self.raw(opcode::SETATTR, node, &[&body], OUT_HEADER as u32 + ATTR_OUT)
+    }
+
+    /// SYMLINK `name` in `parent`, to `target`.
+    pub fn symlink(&mut self, parent: u64, name: &[u8], target: &[u8]) -> Request {
+        let arguments = [name, b"\0", target, b"\0"];
+        self.raw(opcode::SYMLINK, parent, &arguments, OUT_HEADER as u32 + ENTRY_OUT)
+    }
+
+    /// MKNOD of `name` in `parent`: `mode` has the kind, `device` Linux' 32-bit device number.
+    pub fn mknod(&mut self, parent: u64, name: &[u8], mode: u32, device: u32) -> Request {
+        let body = words([mode, device, 0, 0]);
+        let arguments = [&body, name, b"\0"];
+        self.raw(opcode::MKNOD, parent, &arguments, OUT_HEADER as u32 + ENTRY_OUT)
     }
 
     /// MKDIR of `name` in `parent`.
@@ -152,6 +187,18 @@ impl Requests {
     /// UNLINK of `name` in `parent`.
     pub fn unlink(&mut self, parent: u64, name: &[u8]) -> Request {
         self.raw(opcode::UNLINK, parent, &[name, b"\0"], OUT_HEADER as u32)
+    }
+
+    /// RENAME of `name` in `parent` to `new_name` in `new_parent`.
+    pub fn rename(&mut self, parent: u64, name: &[u8], new_parent: u64, new_name: &[u8]) -> Request {
+        let arguments = [&new_parent.to_le_bytes(), name, b"\0", new_name, b"\0"];
+        self.raw(opcode::RENAME, parent, &arguments, OUT_HEADER as u32)
+    }
+
+    /// LINK of `node` as `name` in `parent`.
+    pub fn link(&mut self, node: u64, parent: u64, name: &[u8]) -> Request {
+        let arguments = [&node.to_le_bytes(), name, b"\0"];
+        self.raw(opcode::LINK, parent, &arguments, OUT_HEADER as u32 + ENTRY_OUT)
     }
 
     /// CREATE of `name` in `parent`, opened with Linux `flags`.

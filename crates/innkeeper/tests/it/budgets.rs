@@ -7,8 +7,9 @@ use driver::fs::{ROOT, field_u64};
 use tempfile::TempDir;
 
 use crate::complaint;
-use crate::error_log::{Session, program, with_data};
+use crate::error_log::{program, with_data};
 use crate::innkeeper;
+use crate::session::Session;
 
 /// A directory with a directory `data`, in which there are `count` files.
 fn with_files(count: usize) -> TempDir {

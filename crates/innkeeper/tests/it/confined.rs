@@ -8,8 +8,7 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
-use crate::error_log::Session;
-use crate::share::Daemon;
+use crate::session::{Daemon, Session};
 use crate::{assert_refused, innkeeper};
 
 const NOBODY: u32 = 65534;

@@ -4,21 +4,13 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use driver::fs::{ROOT, Request, Requests, field_u64, reply};
-use driver::{Guest, Options};
+use driver::fs::{ROOT, Requests, field_u64};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::share::Daemon;
+use crate::session::{Daemon, Session};
 use crate::{assert_refused, complaint, innkeeper};
-
-/// A daemon that shares `data` of a directory, and a guest in a session.
-pub(crate) struct Session {
-    daemon: Daemon,
-    guest: Guest,
-    requests: Requests,
-}
 
 impl Session {
     pub(crate) fn start(command: &mut Command, shared: &str, options: &[&str], directory: TempDir) -> Self {
@@ -26,32 +18,6 @@ impl Session {
         command.arg("--socket-path").arg(directory.path().join("socket"));
         let daemon = Daemon::run(command.args(options).current_dir(directory.path()), directory);
         Self::of(daemon, Requests::new(1000, 100))
-    }
-
-    /// Of a daemon that runs.
-    pub(crate) fn of(daemon: Daemon, requests: Requests) -> Self {
-        let guest = Guest::connect(&daemon.socket(), &Options::default()).unwrap();
-        let mut session = Self {
-            daemon,
-            guest,
-            requests,
-        };
-        session.ask(|requests| requests.init(31, 0)).unwrap();
-        session
-    }
-
-    /// The next guest of the same daemon, after this one.
-    pub(crate) fn next(self) -> Self {
-        drop(self.guest);
-        Self::of(self.daemon, Requests::new(self.requests.uid, self.requests.gid))
-    }
-
-    pub(crate) fn ask(&mut self, request: impl FnOnce(&mut Requests) -> Request) -> Result<Vec<u8>, i32> {
-        let request = request(&mut self.requests);
-        let (written, bytes) = self.guest.queues[1]
-            .call(&request.readable, request.reply_space)
-            .unwrap();
-        reply(&request, written, &bytes).unwrap().map(<[u8]>::to_vec)
     }
 
     /// The daemon's process id.

@@ -26,6 +26,8 @@ mod pages;
 mod readme;
 /// What the subcommands of all devices have in common.
 mod serve;
+/// A daemon and a guest in a session with it.
+mod session;
 /// `share`: what it prints, refuses and leaves behind.
 mod share;
 

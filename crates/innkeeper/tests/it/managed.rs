@@ -11,9 +11,8 @@ use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
 use crate::confined::{SERVING, assert_confined};
-use crate::error_log::Session;
 use crate::ordinary::{USER, home};
-use crate::share::Daemon;
+use crate::session::{Daemon, Session};
 
 /// What containers have of root's capabilities (Docker, containerd, CRI-O).
 const CONTAINER: [&str; 14] = [

@@ -9,8 +9,7 @@ use tempfile::TempDir;
 
 use crate::assert_refused;
 use crate::confined::assert_confined;
-use crate::error_log::Session;
-use crate::share::Daemon;
+use crate::session::{Daemon, Session};
 
 /// The ids of an ordinary user.
 pub(crate) const USER: u32 = 1234;

@@ -1,26 +1,17 @@
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 
 use driver::{Guest, Options, fs::Requests};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
-use tempfile::TempDir;
 
-use crate::error_log::Session;
+use crate::session::{Daemon, Session};
 use crate::{assert_refused, complaint, innkeeper};
-
-/// An innkeeper that shares, and what it announced.
-pub(crate) struct Daemon {
-    pub(crate) child: Child,
-    announced: String,
-    pub(crate) directory: TempDir,
-}
 
 impl Daemon {
     fn start(options: &[&str]) -> Self {
@@ -53,35 +44,9 @@ impl Daemon {
         Self::run(&mut command, directory)
     }
 
-    pub(crate) fn run(command: &mut Command, directory: TempDir) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut announced = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while !announced.contains("--rlimit-nofile") {
-            announced.push_str(&lines.next().expect("innkeeper ended early").unwrap());
-            announced.push('\n');
-        }
-        Self {
-            child,
-            announced,
-            directory,
-        }
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
-    }
-
     pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
