@@ -1,5 +1,7 @@
 //! What follows from the list of devices.
 
+mod stopped_calls;
+
 use std::fs;
 use std::path::Path;
 
