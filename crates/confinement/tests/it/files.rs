@@ -152,6 +152,25 @@ fn removes_outside() {
 }
 
 #[test]
+fn what_lies_beside_files_outside_is_in_reach_of_their_directory() {
+    alone("files::opens_beside");
+}
+
+/// No sandbox stops all of it: Landlock rules allow such files to be removed, and a mount restricts nothing beneath it.
+#[test]
+#[ignore = "what_lies_beside_files_outside_is_in_reach_of_their_directory runs it"]
+fn opens_beside() {
+    in_each_mode(shares, |world, entered, _| {
+        let outside = &entered.outside[0];
+        let name = world.secret.file_name().unwrap();
+        let opened = openat(outside, name, OFlags::RDWR, Mode::empty());
+        let by_landlock = matches!(entered.kind, Kind::Chroot | Kind::Landlock);
+        assert_eq!(opened.err(), by_landlock.then_some(Errno::ACCESS));
+        unlinkat(outside, name, AtFlags::empty()).unwrap();
+    });
+}
+
+#[test]
 fn what_is_read_only_cannot_be_changed() {
     alone("files::reads");
 }
