@@ -5,6 +5,7 @@
 
 mod arguments;
 pub mod cause;
+mod check;
 mod dax;
 pub mod deferred;
 pub mod descriptors;

@@ -23,6 +23,7 @@ use super::room::Room;
 use super::syscall_text::{self, Quoted};
 use super::{pause, stat};
 use crate::cause::{self, HostResult as _};
+use crate::check::Check;
 use crate::fs::{Caller, Create, Entry, Errno, Name, NodeId, Result};
 use crate::sys::FileHandle;
 use crate::wire::{self, InitFlags};
@@ -54,7 +55,8 @@ impl Passthrough {
     ) -> Result<Found> {
         let seen = Seen::at(directory, name)?;
         pause::between_steps();
-        if let Some(birth) = seen.birth {
+        // Looks by attributes follow no link.
+        if let Some(birth) = seen.birth.filter(|_| Check::Beneath.is_on()) {
             if let Some(node) = self.inodes.look_up_by_birth(Place::of(&seen.stat), birth) {
                 node.found_by(parent, name);
                 let entry = self.entry(parent, &node, &seen.stat);

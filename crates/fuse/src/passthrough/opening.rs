@@ -26,13 +26,18 @@ use super::procfs::{FdName, ProcSelfFd};
 use super::syscall_text::{self, Quoted};
 use super::{pause, stat};
 use crate::cause::HostResult as _;
+use crate::check::Check;
 use crate::fs::{Errno, Name, Result};
 use crate::sys::FileHandle;
 
 /// The name is one component, so these hold against mistakes here rather than against the guest.
-const INSIDE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+fn inside() -> ResolveFlags {
+    if Check::Beneath.is_on() {
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+    } else {
+        ResolveFlags::empty()
+    }
+}
 
 /// An O_PATH descriptor: of an inode of any kind, open for nothing.
 #[derive(Debug)]
@@ -47,8 +52,9 @@ impl PathFd {
 
     /// What `name` stands for in `parent`, be it a symbolic link or a device.
     pub(super) fn of_name(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<PathFd> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat2(parent, name.as_c_str(), flags, Mode::empty(), INSIDE)
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, Check::Beneath.is_on());
+        openat2(parent, name.as_c_str(), flags, Mode::empty(), inside())
             .of(|| {
                 format!(
                     "openat2(parent, {}, {})",
@@ -85,6 +91,7 @@ impl<'fd> CheckedPath<'fd> {
         let stat = stat::cached(fd)?;
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::RegularFile => Ok(CheckedPath { fd, stat }),
+            _ if !Check::Kind.is_on() => Ok(CheckedPath { fd, stat }),
             _ => Err(Errno::ESTALE.rule("the node is no regular file")),
         }
     }
@@ -122,7 +129,7 @@ impl OpenFd {
     /// Makes the regular file `name` in `directory`. `EEXIST` if the name is taken, by whatever.
     pub(super) fn create(directory: BorrowedFd<'_>, name: Name<'_>, flags: OFlags, mode: Mode) -> Result<OpenFd> {
         let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat2(directory, name.as_c_str(), flags, mode, INSIDE)
+        openat2(directory, name.as_c_str(), flags, mode, inside())
             .of(|| {
                 let (name, mode) = (Quoted(name.as_c_str()), mode.bits());
                 format!("openat2(parent, {name}, {}, 0{mode:o})", syscall_text::open(flags))
@@ -133,7 +140,7 @@ impl OpenFd {
     /// Makes a regular file without a name in `directory`; with O_EXCL it never gets one.
     pub(super) fn create_unnamed(directory: BorrowedFd<'_>, flags: OFlags, mode: Mode) -> Result<OpenFd> {
         let flags = flags | OFlags::TMPFILE | OFlags::CLOEXEC;
-        openat2(directory, c".", flags, mode, INSIDE)
+        openat2(directory, c".", flags, mode, inside())
             .of(|| {
                 let mode = mode.bits();
                 format!("openat2(parent, \".\", {}, 0{mode:o})", syscall_text::open(flags))

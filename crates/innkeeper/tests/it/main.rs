@@ -8,6 +8,9 @@ mod bench_tools;
 mod boot;
 /// What a guest can make the daemon hold.
 mod budgets;
+/// The checks of `share` that the escape suite switches off.
+#[cfg(not(feature = "unchecked"))]
+mod checks;
 /// What `share` may still do once it serves, in each sandbox.
 mod confined;
 /// `share --log-errors`: what it tells of errors that guests get.

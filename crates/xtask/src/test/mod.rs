@@ -136,6 +136,12 @@ fn steps() -> Vec<Step> {
             ]);
             Ok(command)
         }),
+        // Before the rest, so that the program which stays in the target directory is the ordinary one.
+        step("escape", "Confinement of a share whose own checks are off", || {
+            let mut command = nextest()?;
+            command.args(["--features", "innkeeper/unchecked", "--test", "escape"]);
+            Ok(command)
+        }),
         step("tests", "Unit, property, in-process and interoperation tests", nextest),
         step("doctests", "Examples in the documentation", || {
             Ok(cargo(&["test", "--doc", "--workspace", "--locked"]))
