@@ -3,7 +3,6 @@
 //! It judges opens by where the file lies, whatever way leads there: an O_PATH descriptor opened anew, a file handle. It does not judge
 //! what needs no open: attributes (chmod(2), chown(2), setxattr(2), stat(2)), links read, directories entered.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use landlock::{
@@ -24,8 +23,6 @@ const OLDEST: ABI = ABI::V2;
 /// What the process may reach.
 pub(crate) struct Reach<'r> {
     pub(crate) shared: Option<(&'r Path, Access)>,
-    /// Where files are removed.
-    pub(crate) removes_from: &'r [OwnedFd],
     pub(crate) network: bool,
 }
 
@@ -36,9 +33,7 @@ pub(crate) fn enter(reach: &Reach<'_>) -> Result<Vec<Refusal>, Error> {
         None => None,
     };
     let shared = shared.as_ref().map(|(directory, access)| (directory, rights(*access)));
-    let removes = reach.removes_from.iter();
-    let removes = removes.map(|directory| (directory, BitFlags::from(AccessFs::RemoveFile)));
-    let rules = shared.into_iter().chain(removes);
+    let rules = shared.into_iter();
     let rules = rules.map(|(directory, rights)| Ok::<_, RulesetError>(PathBeneath::new(directory, rights)));
     let restrict = || -> Result<RestrictionStatus, RulesetError> {
         let ruleset = Ruleset::default()

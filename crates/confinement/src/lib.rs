@@ -16,7 +16,6 @@
 //!
 //! - Descriptors are opened anew by their number below [`Entered::proc_self_fd`], which can be a thread's working directory too.
 //! - `/proc/self/fd/N`, `/proc/net/unix`, `/proc/sys/fs/nr_open`, `/proc/self/mountinfo`, `/etc/group` and `/dev/fuse` are for step 1.
-//! - A socket's file is removed by its name in a descriptor of [`Entered::outside`].
 //! - A backtrace (`RUST_BACKTRACE`) opens the program's own file. Under a filter that ends the process, that is its end.
 //!
 //! Steps 2 to 5 take away more and more, and none gives back. What each sandbox stops by itself is what this crate's tests list

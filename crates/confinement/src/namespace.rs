@@ -25,7 +25,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use crate::Error;
 use crate::declaration::Access;
 use crate::ids::{Ids, Prepared};
-use crate::place::{Outside, PROC_SELF_FD, Place};
+use crate::place::{PROC_SELF_FD, Place};
 
 /// No set-user-id, no device and no program on the host, whoever makes one.
 const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -42,7 +42,7 @@ pub(crate) enum Owner<'i> {
 }
 
 /// Moves the process, which has one thread, into namespaces of its own with the shared directory as root, or an empty one.
-pub(crate) fn enter(place: &Place<'_>, owner: Owner<'_>) -> Result<Outside, Error> {
+pub(crate) fn enter(place: &Place<'_>, owner: Owner<'_>) -> Result<OwnedFd, Error> {
     unshare(place, owner)?;
     // The host's later mounts beneath the directory appear here as well, and none of ours there.
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
@@ -67,14 +67,8 @@ pub(crate) fn enter(place: &Place<'_>, owner: Owner<'_>) -> Result<Outside, Erro
         INERT | MountAttrFlags::MOUNT_ATTR_RDONLY,
         "make a mount of /proc/self/fd",
     )?;
-    let directories = place.outside.iter();
-    let directories = directories.map(|path| clone(path, INERT, "make a mount of a directory outside"));
-    let directories = directories.collect::<Result<_, _>>()?;
     become_root(&root).map_err(Error::namespace("change the root"))?;
-    Ok(Outside {
-        proc_self_fd,
-        directories,
-    })
+    Ok(proc_self_fd)
 }
 
 fn unshare(place: &Place<'_>, owner: Owner<'_>) -> Result<(), Error> {

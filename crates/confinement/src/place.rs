@@ -1,4 +1,4 @@
-//! What a sandbox is made around, and what it leaves of the old root.
+//! What a sandbox is made around.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,21 +14,7 @@ pub(crate) const PROC_SELF_FD: &str = "/proc/self/fd";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'p> {
     pub(crate) shared: Option<&'p Shared>,
-    pub(crate) outside: &'p [&'p Path],
     pub(crate) network: bool,
-}
-
-/// What is left of the old root.
-#[derive(Debug)]
-pub(crate) struct Outside {
-    pub(crate) proc_self_fd: OwnedFd,
-    pub(crate) directories: Vec<OwnedFd>,
-}
-
-impl Place<'_> {
-    pub(crate) fn open_outside(&self) -> Result<Vec<OwnedFd>, Error> {
-        self.outside.iter().map(|path| open(path)).collect()
-    }
 }
 
 /// An O_PATH descriptor of a directory.

@@ -67,8 +67,6 @@ pub struct Entered {
     pub shared: Option<PathBuf>,
     /// `/proc/self/fd`, by which descriptors are opened anew. No path leads there any more.
     pub proc_self_fd: OwnedFd,
-    /// The directories outside that were asked for, in their order.
-    pub outside: Vec<OwnedFd>,
     /// Whether a file that was opened by its handle can be opened anew. Under Landlock that holds only for one whose directory
     /// the kernel happens to remember: rules are looked up on the way from the file to its root.
     pub opens_handles: bool,
@@ -80,8 +78,8 @@ pub struct Entered {
     pub refused: Vec<Refusal>,
 }
 
-/// Confines the process, which has one thread, to the directory that `declaration` shares, or to an empty one. It can remove files from
-/// the directories `outside` afterwards, by descriptors. Descriptors of other directories must not be open: they lead out.
+/// Confines the process, which has one thread, to the directory that `declaration` shares, or to an empty one.
+/// Descriptors of other directories must not be open: they lead out.
 ///
 /// Where that takes a user namespace, it has the users and groups that `maps` asks for. Without maps it has the ids that the system
 /// grants the user (subuid(5)) and the user as root, if they can be had and a directory is shared, and else the user alone.
@@ -93,10 +91,9 @@ pub struct Entered {
 /// # Errors
 ///
 /// What was asked for is refused; for [`Sandbox::Auto`], everything.
-pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path], maps: &Maps) -> Result<Entered, Error> {
+pub fn enter(sandbox: Sandbox, declaration: &Declaration, maps: &Maps) -> Result<Entered, Error> {
     let place = Place {
         shared: declaration.shared.as_ref(),
-        outside,
         network: declaration.network,
     };
     let powers = capabilities(None)
@@ -113,7 +110,6 @@ pub fn enter(sandbox: Sandbox, declaration: &Declaration, outside: &[&Path], map
             kind: Kind::None,
             shared: place.shared.map(|shared| shared.directory.clone()),
             proc_self_fd: open(Path::new(PROC_SELF_FD))?,
-            outside: place.open_outside()?,
             opens_handles: true,
             capabilities: CapabilitySet::all(),
             ids: None,
@@ -178,7 +174,7 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet, maps: &Maps) -> Resul
         (Ok(true), false) => Some(Ids::asked(maps)?),
     };
     let owner = ids.as_ref().map_or(Owner::Same, Owner::Own);
-    let outside = namespace::enter(place, owner).map_err(|error| match error {
+    let proc_self_fd = namespace::enter(place, owner).map_err(|error| match error {
         Error::Namespace { .. } if !maps.is_empty() => Error::MapsRefused(refusal("maps", &error).why),
         error => error,
     })?;
@@ -190,8 +186,7 @@ fn in_namespaces(place: &Place<'_>, powers: CapabilitySet, maps: &Maps) -> Resul
     Ok(Entered {
         kind,
         shared: place.shared.map(|_| PathBuf::from("/")),
-        proc_self_fd: outside.proc_self_fd,
-        outside: outside.directories,
+        proc_self_fd,
         opens_handles: true,
         capabilities,
         ids,
@@ -213,11 +208,9 @@ fn granted_or_itself(place: &Place<'_>, refused: &mut Vec<Refusal>) -> Ids {
 fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
     check_single_thread()?;
     let proc_self_fd = open(Path::new(PROC_SELF_FD))?;
-    let outside = place.open_outside()?;
     chroot::enter(place.shared.map(|shared| &*shared.directory))?;
     let reach = landlock::Reach {
         shared: place.shared.map(|shared| (Path::new("/"), shared.access)),
-        removes_from: &outside,
         network: place.network,
     };
     let landlocked = landlock::enter(&reach);
@@ -225,7 +218,6 @@ fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
         kind: Kind::Chroot,
         shared: place.shared.map(|_| PathBuf::from("/")),
         proc_self_fd,
-        outside,
         opens_handles: landlocked.is_err(),
         capabilities: CapabilitySet::all(),
         ids: None,
@@ -235,10 +227,8 @@ fn in_chroot(place: &Place<'_>) -> Result<Entered, Error> {
 
 fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
     let proc_self_fd = open(Path::new(PROC_SELF_FD))?;
-    let outside = place.open_outside()?;
     let reach = landlock::Reach {
         shared: place.shared.map(|shared| (&*shared.directory, shared.access)),
-        removes_from: &outside,
         network: place.network,
     };
     let refused = landlock::enter(&reach)?;
@@ -246,7 +236,6 @@ fn by_landlock(place: &Place<'_>) -> Result<Entered, Error> {
         kind: Kind::Landlock,
         shared: place.shared.map(|shared| shared.directory.clone()),
         proc_self_fd,
-        outside,
         opens_handles: false,
         capabilities: CapabilitySet::all(),
         ids: None,

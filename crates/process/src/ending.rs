@@ -11,18 +11,18 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::remover::Remover;
 use crate::say::say;
 use crate::signals::Signals;
-use crate::socket::SocketFile;
 
 /// After which the user is told what is waited for. Requests take no time unless what the device is made of hangs.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Waits for signals in a thread of its own, which has called `start` when this returns. Answers what becomes readable with the first
-/// signal; the second removes `files` and ends the process.
+/// signal; the second has `remover` do its work and ends the process.
 pub fn watch(
     signals: Signals,
-    files: Vec<Weak<SocketFile>>,
+    remover: Weak<Remover>,
     start: impl FnOnce() + Send + 'static,
 ) -> Result<Arc<OwnedFd>, Error> {
     let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::system("make an event"))?;
@@ -35,7 +35,7 @@ pub fn watch(
             start();
             // The channel has room, and its other end waits.
             let _ = started.send(());
-            if let Err(error) = obey(&signals, &first, &files) {
+            if let Err(error) = obey(&signals, &first, &remover) {
                 tracing::error!("signals no longer have any effect: {error}");
             }
         })
@@ -47,7 +47,7 @@ pub fn watch(
     Ok(stop)
 }
 
-fn obey(signals: &Signals, stop: &OwnedFd, files: &[Weak<SocketFile>]) -> io::Result<()> {
+fn obey(signals: &Signals, stop: &OwnedFd, remover: &Weak<Remover>) -> io::Result<()> {
     signals.wait()?;
     rustix::io::write(stop, &1_u64.to_ne_bytes())?;
     if !comes_within(signals, SILENCE)? {
@@ -56,8 +56,8 @@ fn obey(signals: &Signals, stop: &OwnedFd, files: &[Weak<SocketFile>]) -> io::Re
         );
     }
     signals.wait()?;
-    for file in files.iter().filter_map(Weak::upgrade) {
-        file.remove();
+    if let Some(remover) = remover.upgrade() {
+        remover.remove();
     }
     std::process::exit(0);
 }

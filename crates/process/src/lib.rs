@@ -7,6 +7,7 @@ pub mod child;
 pub mod ending;
 mod error;
 pub mod limits;
+pub mod remover;
 pub mod say;
 pub mod signals;
 pub mod socket;

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,9 +22,10 @@ const PATH_BYTES: usize = 107;
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Where it lies: the path may lead nowhere from a process that is confined by now.
+    /// Where it lies.
     directory: OwnedFd,
-    identity: (u64, u64),
+    /// Device and inode. `None`: it is not ours to remove.
+    identity: Option<(u64, u64)>,
 }
 
 /// Creates the socket at `path` and listens on it. Only the owner may connect, and `group` if given.
@@ -62,7 +63,7 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketF
     let file = SocketFile {
         path: path.into(),
         directory,
-        identity: (metadata.dev(), metadata.ino()),
+        identity: Some((metadata.dev(), metadata.ino())),
     };
     if let Some(group) = group {
         // Not what a link leads to that somebody has put in its place.
@@ -184,6 +185,13 @@ fn group_in(table: &str, group: &str) -> Option<u32> {
     })
 }
 
+impl AsRawFd for SocketFile {
+    /// That of its directory.
+    fn as_raw_fd(&self) -> RawFd {
+        self.directory.as_raw_fd()
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         self.remove();
@@ -191,25 +199,17 @@ impl Drop for SocketFile {
 }
 
 impl SocketFile {
-    /// The directory that it lies in.
-    #[must_use]
-    pub fn directory(&self) -> PathBuf {
-        directory_of(&self.path).into()
-    }
-
-    /// Has the file removed from `directory`, the same by another way.
-    #[must_use]
-    pub fn through(mut self, directory: OwnedFd) -> Self {
-        self.directory = directory;
-        self
+    /// Leaves the file to another process.
+    pub(crate) fn leave(mut self) {
+        self.identity = None;
     }
 
     /// Removes the file, unless somebody has put another in its place.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.
         let Some(name) = self.path.file_name() else { return };
         let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        let ours = found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.identity);
+        let ours = found.is_ok_and(|found| Some((found.st_dev, found.st_ino)) == self.identity);
         if ours && let Err(error) = unlinkat(&self.directory, name, AtFlags::empty()) {
             tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
         }

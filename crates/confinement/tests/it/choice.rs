@@ -42,7 +42,7 @@ fn said(user: User, prepare: fn(), then: fn(&World, &mut Talk)) -> Vec<String> {
 }
 
 fn automatic(world: &World, talk: &mut Talk) {
-    let outcome = sandbox::enter(Sandbox::Auto, &share(&world.share), &[], &Maps::default());
+    let outcome = sandbox::enter(Sandbox::Auto, &share(&world.share), &Maps::default());
     match outcome {
         Ok(entered) => {
             talk.say(&format!("{:?}", entered.kind));
@@ -113,7 +113,7 @@ fn with_maps() {
             users: vec![own(geteuid().as_raw())],
             groups: vec![own(getegid().as_raw())],
         };
-        match sandbox::enter(Sandbox::Auto, &share(&world.share), &[], &maps) {
+        match sandbox::enter(Sandbox::Auto, &share(&world.share), &maps) {
             Ok(entered) => talk.say(&format!(
                 "{:?} {} {}",
                 entered.kind,
@@ -180,14 +180,14 @@ fn beside_threads() {
         let declaration = share(&world.share);
         thread::scope(|scope| {
             let confined = || {
-                let entered = sandbox::enter(Sandbox::Auto, &declaration, &[], &Maps::default()).unwrap();
+                let entered = sandbox::enter(Sandbox::Auto, &declaration, &Maps::default()).unwrap();
                 assert!(File::open("/etc/passwd").is_err());
                 entered.kind
             };
             assert_eq!(scope.spawn(confined).join().unwrap(), Kind::Landlock);
             for wanted in [Sandbox::Namespace, Sandbox::Chroot] {
                 let declaration = &declaration;
-                let refused = move || sandbox::enter(wanted, declaration, &[], &Maps::default());
+                let refused = move || sandbox::enter(wanted, declaration, &Maps::default());
                 let refused = scope.spawn(refused).join().unwrap();
                 assert!(matches!(refused, Err(Error::Threads(2))), "{refused:?}");
             }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
 use confinement::{Access, Declaration, Entered, Kind, Maps, Sandbox, Shared, capabilities, sandbox};
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, openat, unlinkat};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -35,8 +35,7 @@ fn in_each_mode(declare: fn(&World) -> Declaration, body: fn(&World, &Entered, &
         }
         let world = World::new(user);
         let child = fork(user, |talk| {
-            let entered =
-                sandbox::enter(wanted, &declare(&world), &[world.directory.path()], &Maps::default()).unwrap();
+            let entered = sandbox::enter(wanted, &declare(&world), &Maps::default()).unwrap();
             assert_eq!(entered.kind, kind);
             capabilities::keep(KEPT & entered.capabilities).unwrap();
             body(&world, &entered, talk);
@@ -127,46 +126,6 @@ fn opens_handles() {
                 assert!(!powers.contains(CapabilitySet::DAC_READ_SEARCH));
             }
         }
-    });
-}
-
-#[test]
-fn files_outside_are_removed_by_a_descriptor_that_leads_no_further() {
-    alone("files::removes_outside");
-}
-
-#[test]
-#[ignore = "files_outside_are_removed_by_a_descriptor_that_leads_no_further runs it"]
-fn removes_outside() {
-    in_each_mode(shares, |world, entered, _| {
-        let [outside] = &entered.outside[..] else {
-            panic!("one was asked for")
-        };
-        let name = world.socket.file_name().unwrap();
-        unlinkat(outside, name, AtFlags::empty()).unwrap();
-        let above = openat(outside, "..", OFlags::PATH, Mode::empty()).unwrap();
-        let is_end = fstat(&above).unwrap().st_ino == fstat(outside).unwrap().st_ino;
-        let in_namespace = matches!(entered.kind, Kind::Namespace | Kind::UserNamespace);
-        assert_eq!(is_end, in_namespace);
-    });
-}
-
-#[test]
-fn what_lies_beside_files_outside_is_in_reach_of_their_directory() {
-    alone("files::opens_beside");
-}
-
-/// No sandbox stops all of it: Landlock rules allow such files to be removed, and a mount restricts nothing beneath it.
-#[test]
-#[ignore = "what_lies_beside_files_outside_is_in_reach_of_their_directory runs it"]
-fn opens_beside() {
-    in_each_mode(shares, |world, entered, _| {
-        let outside = &entered.outside[0];
-        let name = world.secret.file_name().unwrap();
-        let opened = openat(outside, name, OFlags::RDWR, Mode::empty());
-        let by_landlock = matches!(entered.kind, Kind::Chroot | Kind::Landlock);
-        assert_eq!(opened.err(), by_landlock.then_some(Errno::ACCESS));
-        unlinkat(outside, name, AtFlags::empty()).unwrap();
     });
 }
 

@@ -48,7 +48,7 @@ fn stops_all_but(user: User, wanted: Sandbox, kind: Kind, kept: CapabilitySet, t
     let world = World::new(user);
     let succeeds = |attack: &Attack| {
         let mut child = fork(user, |talk| {
-            let entered = sandbox::enter(wanted, &share(&world.share), &[], &Maps::default()).unwrap();
+            let entered = sandbox::enter(wanted, &share(&world.share), &Maps::default()).unwrap();
             assert_eq!(entered.kind, kind);
             assert_eq!(entered.refused, []);
             let several = matches!(entered.ids, Some(Ids::Ranges { .. }));

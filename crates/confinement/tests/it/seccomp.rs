@@ -14,7 +14,7 @@ fn ends(world: &World, action: Action) -> Vec<(&'static str, End)> {
     let ends = ATTACKS.iter().map(|(name, attack)| {
         let child = fork(User::Ordinary, |_| {
             let declaration = share(&world.share);
-            let entered = sandbox::enter(Sandbox::None, &declaration, &[], &Maps::default()).unwrap();
+            let entered = sandbox::enter(Sandbox::None, &declaration, &Maps::default()).unwrap();
             Filters::new(&declaration, action)
                 .unwrap()
                 .narrow(Role::ControlPlane)

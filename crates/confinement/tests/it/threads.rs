@@ -20,7 +20,7 @@ fn daemon(world: &World, user: User, wanted: Sandbox) -> Child {
     fork(user, |talk| {
         let declaration = share(&world.share);
         let start = Instant::now();
-        let entered = sandbox::enter(wanted, &declaration, &[], &Maps::default()).unwrap();
+        let entered = sandbox::enter(wanted, &declaration, &Maps::default()).unwrap();
         let filters = Filters::new(&declaration, Action::Kill).unwrap();
         capabilities::keep(declaration.capabilities_of(Role::ControlPlane) & entered.capabilities).unwrap();
         filters.narrow(Role::ControlPlane).unwrap();

@@ -16,7 +16,7 @@ use crate::child::{Child, User, fork};
 
 /// All of it belongs to the user who attacks, so that no permission but the sandbox's stands in the way.
 pub(crate) struct World {
-    pub(crate) directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     pub(crate) share: PathBuf,
     pub(crate) secret: PathBuf,
     pub(crate) socket: PathBuf,
@@ -68,7 +68,7 @@ impl World {
         World {
             handle: Handle::of(&secret).unwrap(),
             host: File::open("/proc/self/ns/mnt").unwrap(),
-            directory,
+            _directory: directory,
             share,
             secret,
             socket,

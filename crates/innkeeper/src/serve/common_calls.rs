@@ -61,11 +61,6 @@ fn common_calls() -> Vec<Calls> {
             },
         },
         Calls {
-            roles: &[Role::ControlPlane, Role::Signals],
-            why: "remove the socket's file at the end",
-            permits: const { &[call::NEWFSTATAT.any(), call::UNLINKAT.any()] },
-        },
-        Calls {
             roles: &[Role::ControlPlane, Role::Lane, Role::Helper, Role::Signals],
             why: "wait, and wake each other",
             permits: const {

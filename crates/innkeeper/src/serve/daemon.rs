@@ -2,20 +2,21 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use backend::Device;
 use confinement::{Declaration, Maps, Role, capabilities, sandbox};
+use process::remover::Remover;
 use process::signals::{ENDING, Signals};
-use process::socket::SocketFile;
 use process::{ending, limits, say, whole};
 use rustix::thread::CapabilitySet;
 
 use super::args::SandboxMode;
 use super::device::{Inside, Service};
 use super::error::Error;
+use super::remover;
 use super::sockets::{self, Sockets};
 use super::threads::Threads;
 
@@ -28,20 +29,22 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     let opened = service.open()?;
     // Before the first thread, which would take the signals otherwise, and before there is a file to remove.
     let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
-    // The files are removed on every way out.
     let Sockets {
         listeners,
         files,
         paths,
     } = sockets::listen(serving)?;
+    let seccomp = serving.confinement.system_calls.seccomp.into();
+    // From now on they are removed on every way out.
+    let remover = Remover::start(files, || remover::confine(seccomp).map_err(|error| error.to_string()))?;
+    let remover = Arc::new(remover);
     // Before the first thread as well, which would stay outside.
-    let (inside, files, left) = enter(serving.confinement.sandbox, &declaration, files, &service.maps())?;
+    let (inside, left) = enter(serving.confinement.sandbox, &declaration, &service.maps())?;
     // CAP_SETPCAP is what reduces the bounding set, the second time too.
     capabilities::keep((declaration.all_capabilities() | CapabilitySet::SETPCAP) & left)?;
-    let threads = Threads::new(declaration, serving.confinement.system_calls.seccomp.into(), left)?;
+    let threads = Threads::new(declaration, seccomp, left)?;
     let made = opened.make(inside, &threads)?;
-    let removes = files.iter().map(Arc::downgrade).collect();
-    let stop = ending::watch(signals, removes, threads.confined(Role::Signals))?;
+    let stop = ending::watch(signals, Arc::downgrade(&remover), threads.confined(Role::Signals))?;
     announce(service, &paths, open_files);
     report_panics_briefly();
     threads.confine(Role::ControlPlane)?;
@@ -89,17 +92,9 @@ fn serve_all(
     })
 }
 
-/// Enters the sandbox. Answers what is left of the host, the sockets' files, which are removed through the sandbox from now on, and the
-/// capabilities that may be kept.
-fn enter(
-    mode: SandboxMode,
-    declaration: &Declaration,
-    files: Vec<SocketFile>,
-    maps: &Maps,
-) -> Result<(Inside, Vec<Arc<SocketFile>>, CapabilitySet), Error> {
-    let directories: Vec<PathBuf> = files.iter().map(SocketFile::directory).collect();
-    let outside: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
-    let entered = sandbox::enter(mode.into(), declaration, &outside, maps)?;
+/// Enters the sandbox. Answers what is left of the host, and the capabilities that may be kept.
+fn enter(mode: SandboxMode, declaration: &Declaration, maps: &Maps) -> Result<(Inside, CapabilitySet), Error> {
+    let entered = sandbox::enter(mode.into(), declaration, maps)?;
     match &entered.ids {
         Some(ids) => tracing::info!("confined by {}: {ids}", entered.kind),
         None => tracing::info!("confined by {}", entered.kind),
@@ -107,14 +102,12 @@ fn enter(
     for refusal in &entered.refused {
         tracing::debug!("not confined by {refusal}");
     }
-    let files = files.into_iter().zip(entered.outside);
-    let files = files.map(|(file, directory)| Arc::new(file.through(directory)));
     let inside = Inside {
         shared: entered.shared,
         proc_self_fd: entered.proc_self_fd,
         opens_handles: entered.opens_handles,
     };
-    Ok((inside, files.collect(), entered.capabilities))
+    Ok((inside, entered.capabilities))
 }
 
 /// A panic is a defect that costs a request or a lane. A backtrace, for which files are opened, would cost the daemon.

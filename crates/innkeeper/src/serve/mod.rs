@@ -13,6 +13,7 @@ pub(crate) mod fs;
 #[macro_use]
 mod list;
 pub(crate) mod qemu;
+mod remover;
 mod rng;
 mod sockets;
 mod threads;

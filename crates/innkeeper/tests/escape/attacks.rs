@@ -76,7 +76,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "remove a file beside the socket by its absolute path",
         without: "name",
-        through: &["landlock"],
+        through: &[],
         act: |world| {
             let path = world.session.daemon.directory.path().join("precious");
             fs::write(&path, "").unwrap();

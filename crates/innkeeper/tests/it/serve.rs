@@ -66,6 +66,23 @@ fn every_device_prints_a_command_line_of_qemu_and_ends_with_a_signal() {
     }
 }
 
+/// By a process of its own, which the daemon leaves behind when it is killed.
+#[test]
+fn the_socket_goes_with_a_daemon_that_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let (mut child, _) = start(serving(
+        "rng",
+        directory.path(),
+        &["--socket-path", socket.to_str().unwrap()],
+    ));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while socket.exists() {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn every_device_offers_packed_rings_to_qemu_if_they_are_wanted() {
     for device in devices() {

@@ -205,14 +205,14 @@ fn a_signal_ends_it_in_the_middle_of_a_session() {
 }
 
 #[test]
-fn a_socket_left_over_from_a_killed_daemon_is_replaced() {
-    let mut daemon = Daemon::start(&[]);
-    daemon.signal(Signal::KILL);
-    assert!(daemon.socket().exists());
-    let (data, socket) = (daemon.directory.path().join("data"), daemon.socket());
+fn a_socket_that_nobody_listens_on_any_more_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
     let mut command = innkeeper(["share"]);
-    command.arg(data).arg("--socket-path").arg(&socket);
-    let successor = Daemon::run(&mut command, tempfile::tempdir().unwrap());
+    command.arg(directory.path()).arg("--socket-path").arg(&socket);
+    let successor = Daemon::run(&mut command, directory);
     assert!(Guest::connect(&socket, &Options::default()).is_ok());
     drop(successor);
 }
