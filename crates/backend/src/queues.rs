@@ -90,6 +90,26 @@ impl Queues {
         }
     }
 
+    /// Completes kept chains so that the driver finds all of them used or none. All but the last are written to the
+    /// last byte.
+    pub fn complete_together(&mut self, index: u16, kept: &[(Pending, u32)]) {
+        if let Some(ring) = self.ring(index) {
+            ring.queue.complete_together(kept);
+            ring.completed = true;
+        }
+    }
+
+    /// Puts back chains that [`serve`](Self::serve) has just handed out and that were kept, all from the first of them on: they are too few
+    /// for what the device has to write. The queue waits for a kick that announces more of them, or for the next
+    /// `serve`.
+    pub fn put_back(&mut self, index: u16, kept: &[Pending]) {
+        if let Some(ring) = self.ring(index) {
+            let empty = ring.queue.put_back(kept);
+            (ring.more, ring.put_back) = (!empty, empty);
+            ring.discount();
+        }
+    }
+
     /// Whether queue `index` runs and is enabled.
     #[must_use]
     pub fn is_running(&self, index: u16) -> bool {
@@ -225,6 +245,14 @@ impl Ring {
         self.counters.requests.add(chains);
         self.counters.bytes.add(work.bytes.wrapping_sub(before.bytes));
         chains
+    }
+
+    /// Takes chains that were put back out of the counters.
+    fn discount(&mut self) {
+        let work = self.queue.work();
+        let before = std::mem::replace(&mut self.counted, work);
+        self.counters.requests.add(work.chains.wrapping_sub(before.chains));
+        self.counters.bytes.add(work.bytes.wrapping_sub(before.bytes));
     }
 
     fn take_kick(&mut self, events: PollFlags) -> bool {

@@ -4,6 +4,8 @@
     reason = "copies and vectored I/O on ranges that `Pieces` has checked and keeps mapped"
 )]
 
+mod message;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -106,8 +106,13 @@ impl Pending {
     }
 
     /// Bytes of space in the whole writable part.
-    pub(crate) fn space(&self) -> usize {
+    pub fn space(&self) -> usize {
         self.writable.total()
+    }
+
+    /// Bytes of the whole readable part.
+    pub(crate) fn load(&self) -> usize {
+        self.readable.total()
     }
 }
 

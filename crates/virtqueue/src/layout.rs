@@ -157,6 +157,18 @@ pub(crate) mod packed {
             }
         }
 
+        /// The position `slots` before this one, at most a lap.
+        pub(crate) fn minus(self, slots: u16, size: u16) -> Position {
+            debug_assert!(slots <= size && self.slot < size);
+            match self.slot.checked_sub(slots) {
+                Some(slot) => Position { slot, wrap: self.wrap },
+                None => Position {
+                    slot: self.slot + (size - slots),
+                    wrap: !self.wrap,
+                },
+            }
+        }
+
         /// Whether `flags` in this slot say that the driver has made it available.
         #[inline]
         pub(crate) fn is_available(self, flags: u16) -> bool {

@@ -35,6 +35,11 @@ impl Order {
         });
     }
 
+    /// Takes the last chain out again, which is not finished.
+    pub(crate) fn retract(&mut self) {
+        self.waiting.pop_back();
+    }
+
     /// The device has finished chain `sequence`: it and those behind it that waited are published when everything
     /// older is.
     pub(crate) fn finish(&mut self, sequence: u64, written: u32, ring: &mut impl Ring) {

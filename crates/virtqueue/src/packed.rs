@@ -82,6 +82,14 @@ impl Ring for Packed {
         self.ring.push_used(id, written, span);
     }
 
+    fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        self.ring.push_used_together(chains);
+    }
+
+    fn retreat(&mut self, span: u16) {
+        self.ring.retreat(span);
+    }
+
     fn has_available(&self) -> bool {
         self.ring.head().is_some()
     }
@@ -181,11 +189,37 @@ impl<W: Words> Slots<W> {
         self.next_available = self.next_available.plus(span, self.size);
     }
 
-    /// Writes one used descriptor in the first of `span` slots, which publishes them. Id and length share its word with
-    /// the flags; the release order makes the payload visible first.
+    /// Takes `advance` back.
+    fn retreat(&mut self, span: u16) {
+        self.outstanding -= span;
+        self.next_available = self.next_available.minus(span, self.size);
+    }
+
+    /// Writes one used descriptor in the first of `span` slots, which publishes them.
     #[inline]
     pub(crate) fn push_used(&mut self, id: u16, written: u32, span: u16) {
-        let flags = self.next_used.used_flags() | if written > 0 { WRITE } else { 0 };
+        self.write_used(self.next_used, id, written);
+        self.move_used(span);
+    }
+
+    /// Writes the first used descriptor last, which publishes all of them: the driver looks there.
+    fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        let start = self.next_used;
+        for (claim, written) in chains {
+            if self.next_used != start {
+                self.write_used(self.next_used, claim.id, *written);
+            }
+            self.move_used(claim.span);
+        }
+        if let Some((claim, written)) = chains.first() {
+            self.write_used(start, claim.id, *written);
+        }
+    }
+
+    /// Id and length share their word with the flags; the release order makes what was written before visible first.
+    #[inline]
+    fn write_used(&self, at: Position, id: u16, written: u32) {
+        let flags = at.used_flags() | if written > 0 { WRITE } else { 0 };
         let (_, rest) = Layout::encode(&Descriptor {
             address: 0,
             length: written,
@@ -193,7 +227,11 @@ impl<W: Words> Slots<W> {
             link: id,
         });
         self.ring
-            .store_u64(self.next_used.slot as usize * DESCRIPTOR_SIZE + 8, rest, Release);
+            .store_u64(at.slot as usize * DESCRIPTOR_SIZE + 8, rest, Release);
+    }
+
+    #[inline]
+    fn move_used(&mut self, span: u16) {
         self.next_used = self.next_used.plus(span, self.size);
         self.outstanding -= span;
         self.undecided = self.undecided.map(|slots| slots.saturating_add(u32::from(span)));

@@ -141,6 +141,19 @@ impl Queue {
         core!(&mut self.format, core => core.complete(&kept, written));
     }
 
+    /// Completes kept chains so that the driver finds all of them used or none, as the buffers of one received packet
+    /// must be (VIRTIO 1.1 5.1.6.4.2). All but the last are written to the last byte. See [`Queue::complete`] for the
+    /// rest.
+    pub fn complete_together(&mut self, kept: &[(Pending, u32)]) {
+        core!(&mut self.format, core => core.complete_together(kept));
+    }
+
+    /// Puts back kept chains, which are the ones taken last, in their order, and none of them is done: they are the next again. A kick is asked
+    /// for, which comes with the next chain behind them; `false` if there is one by now.
+    pub fn put_back(&mut self, kept: &[Pending]) -> bool {
+        core!(&mut self.format, core => core.put_back(kept))
+    }
+
     /// Publishes what is complete, and tells whether to interrupt the driver for it. The first answer after the start is
     /// yes in any case, since a predecessor may have ended between publishing and interrupting.
     pub fn interrupt_wanted(&mut self) -> bool {

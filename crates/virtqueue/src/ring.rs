@@ -15,6 +15,10 @@ pub(crate) trait Ring {
     fn advance(&mut self, span: u16);
     /// Publishes that the next `span` (the sum over all chains meant) are used, `id` being the last of them.
     fn push_used(&mut self, id: u16, written: u32, span: u16);
+    /// Publishes several chains at once: the driver sees all of them or none. There is at least one.
+    fn push_used_together(&mut self, chains: &[(Claim, u32)]);
+    /// Takes back `advance`, for the chains that were taken last.
+    fn retreat(&mut self, span: u16);
     /// Whether `peek` has something to look at.
     fn has_available(&self) -> bool;
     /// Tells the driver that no kick is needed, `for_long`: for more chains than the ring has entries.
@@ -166,6 +170,47 @@ impl<R: Ring> Core<R> {
         }
     }
 
+    /// Completes chains that the driver must find used all at once.
+    pub(crate) fn complete_together(&mut self, chains: &[(Pending, u32)]) {
+        if self.order.is_some() {
+            // The order holds back chains that are written to the last byte until one is not.
+            chains
+                .iter()
+                .for_each(|(pending, written)| self.complete(pending, *written));
+            return;
+        }
+        let mut used = Vec::with_capacity(chains.len());
+        for (pending, written) in chains.iter().filter(|(pending, _)| pending.ticket.queue == self.number) {
+            self.in_flight -= 1;
+            let written = limit(*written, pending.space());
+            self.bytes = self.bytes.wrapping_add(written.into());
+            used.push((pending.ticket.claim, written));
+        }
+        if !self.retired && !used.is_empty() {
+            self.ring.push_used_together(&used);
+        }
+    }
+
+    /// Puts back the chains that were taken last, and asks for a kick at the chain behind them. False if one is there already.
+    pub(crate) fn put_back(&mut self, kept: &[Pending]) -> bool {
+        let empty = self.retired || self.ring.arm_kick();
+        for pending in kept.iter().rev() {
+            let Ticket { queue, sequence, claim } = pending.ticket;
+            if queue != self.number {
+                continue;
+            }
+            debug_assert_eq!(sequence + 1, self.taken, "only the chains taken last can be put back");
+            self.taken -= 1;
+            self.in_flight -= 1;
+            self.bytes = self.bytes.wrapping_sub(pending.load() as u64);
+            self.ring.retreat(claim.span);
+            if let Some(order) = &mut self.order {
+                order.retract();
+            }
+        }
+        empty
+    }
+
     pub(crate) fn interrupt_wanted(&mut self) -> bool {
         if let Some(order) = &mut self.order {
             order.flush(&mut self.ring);
@@ -213,11 +258,15 @@ impl<R: Ring> Core<R> {
     /// The driver must never believe in bytes that are not there (VIRTIO 1.1 2.6.8.2), hence the limit of `space`.
     #[inline]
     fn finish(&mut self, ticket: &Ticket, written: u32, space: usize) {
-        let written = u32::try_from(space).map_or(written, |space| written.min(space));
+        let written = limit(written, space);
         self.bytes = self.bytes.wrapping_add(written.into());
         match &mut self.order {
             None => self.ring.push_used(ticket.claim.id, written, ticket.claim.span),
             Some(order) => order.finish(ticket.sequence, written, &mut self.ring),
         }
     }
+}
+
+fn limit(written: u32, space: usize) -> u32 {
+    u32::try_from(space).map_or(written, |space| written.min(space))
 }

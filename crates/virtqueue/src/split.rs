@@ -74,6 +74,14 @@ impl Ring for Split {
         self.rings.push_used(id, written, span);
     }
 
+    fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        self.rings.push_used_together(chains);
+    }
+
+    fn retreat(&mut self, span: u16) {
+        self.rings.retreat(span);
+    }
+
     fn has_available(&self) -> bool {
         self.rings.has_available()
     }
@@ -193,15 +201,39 @@ impl<W: Words> Rings<W> {
         self.available.load_u16(INDEX, Relaxed) != self.next_available
     }
 
-    /// Puts one element in the slot of the first of `span` chains, and publishes all of them (VIRTIO 1.1 2.6.9). The
-    /// release order makes payload and element visible first.
+    /// Takes `advance` back.
+    fn retreat(&mut self, span: u16) {
+        self.next_available = self.next_available.wrapping_sub(span);
+        self.outstanding -= span;
+    }
+
+    /// Puts one element in the slot of the first of `span` chains, and publishes all of them (VIRTIO 1.1 2.6.9).
     #[inline]
     pub(crate) fn push_used(&mut self, head: u16, written: u32, span: u16) {
+        self.put_used(head, written, span);
+        self.publish_used();
+    }
+
+    /// Publishes an element for each chain by one index.
+    fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        for (claim, written) in chains {
+            self.put_used(claim.id, *written, claim.span);
+        }
+        self.publish_used();
+    }
+
+    #[inline]
+    fn put_used(&mut self, head: u16, written: u32, span: u16) {
         let element = used(self.slot(self.next_used));
         self.used.store_u32(element, u32::from(head), Relaxed);
         self.used.store_u32(element + 4, written, Relaxed);
         self.next_used = self.next_used.wrapping_add(span);
         self.outstanding -= span;
+    }
+
+    /// The release order makes payloads and elements visible first.
+    #[inline]
+    fn publish_used(&self) {
         self.used.store_u16(INDEX, self.next_used, Release);
     }
 

@@ -7,4 +7,5 @@ mod lost_memory;
 mod model;
 mod oracle;
 mod smoke;
+mod together;
 mod world;
