@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod fs;
+pub mod net;
 pub mod rng;
