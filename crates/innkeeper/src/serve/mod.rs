@@ -12,6 +12,7 @@ pub(crate) mod error;
 pub(crate) mod fs;
 #[macro_use]
 mod list;
+mod net;
 pub(crate) mod qemu;
 mod remover;
 mod rng;
@@ -20,6 +21,7 @@ mod threads;
 
 devices! {
     fs: Share,
+    net: Net,
     rng: Rng,
 }
 

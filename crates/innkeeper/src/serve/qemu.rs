@@ -9,24 +9,36 @@ pub(crate) struct QemuDevice {
     pub(crate) id: &'static str,
     /// Its name, such as `vhost-user-fs-pci`.
     pub(crate) name: &'static str,
-    /// Its options but for the character device, each with a comma in front.
+    /// Its options but for what it is connected to, each with a comma in front.
     pub(crate) options: String,
+    /// Set for a network device, which QEMU connects by a `-netdev`: the options of that but for the character device.
+    pub(crate) netdev: Option<String>,
 }
 
 impl QemuDevice {
-    /// The value of QEMU's `-device`, on character device `chardev`.
-    pub(crate) fn on(&self, chardev: &str) -> String {
-        format!("{},chardev={chardev}{}", self.name, self.options)
+    /// QEMU's options for the device on character device `chardev`: one or two, each with its value.
+    pub(crate) fn on(&self, chardev: &str) -> Vec<String> {
+        let Self { name, options, .. } = self;
+        match &self.netdev {
+            None => vec!["-device".into(), format!("{name},chardev={chardev}{options}")],
+            Some(netdev) => vec![
+                "-netdev".into(),
+                format!("vhost-user,id={chardev},chardev={chardev}{netdev}"),
+                "-device".into(),
+                format!("{name},netdev={chardev}{options}"),
+            ],
+        }
     }
 
     /// The QEMU command line, up to the user's own drives and kernel.
     pub(crate) fn command_line(&self, socket: &Path) -> String {
         let chardev = format!("socket,id={},path={}", self.id, option_value(&socket.to_string_lossy()));
+        let words: Vec<_> = self.on(self.id).iter().map(|word| shell_word(word)).collect();
         format!(
             "qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem \
-             -chardev {} -device {}",
+             -chardev {} {}",
             shell_word(&chardev),
-            shell_word(&self.on(self.id)),
+            words.join(" "),
         )
     }
 }

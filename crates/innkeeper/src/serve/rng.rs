@@ -146,5 +146,6 @@ fn qemu(packed: bool) -> QemuDevice {
         id: "rng",
         name: "vhost-user-rng-pci",
         options: if packed { ",packed=on".into() } else { String::new() },
+        netdev: None,
     }
 }

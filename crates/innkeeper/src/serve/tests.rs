@@ -34,6 +34,8 @@ fn the_page_of_confinement_has_what_each_device_declares() {
             "--allow-chattr",
         ][..],
         &["innkeeper", "rng", "--socket-path", "s"],
+        &["innkeeper", "net", "--socket-path", "s", "--tap", "tap0"],
+        &["innkeeper", "net", "--socket-path", "s", "--passt"],
     ] {
         let declaration = Line::parse_from(line).served.service().declaration().unwrap();
         let table = declaration.to_string();

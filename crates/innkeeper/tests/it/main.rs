@@ -21,13 +21,14 @@ mod layering;
 mod managed;
 /// `mount`: real mounts on this host.
 mod mount;
+/// What the subcommands of all devices have in common.
+mod net;
 /// `share` of an ordinary user, with and without maps of users and groups.
 mod ordinary;
 /// `man` and `completions`.
 mod pages;
 /// README.md: its length, and every command in it.
 mod readme;
-/// What the subcommands of all devices have in common.
 mod serve;
 /// A daemon and a guest in a session with it.
 mod session;

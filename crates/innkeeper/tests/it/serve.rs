@@ -1,9 +1,11 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::{assert_refused, innkeeper};
 
@@ -32,7 +34,21 @@ fn serving(device: &str, directory: &Path, options: &[&str]) -> Command {
     if help(&[device, "--help"]).contains("<DIR>\n") {
         command.arg(directory);
     }
+    if help(&[device, "--help"]).contains("--passt-socket") {
+        command.arg("--passt-socket").arg(network());
+    }
     command
+}
+
+/// The socket of a network that nobody reads from.
+fn network() -> PathBuf {
+    static NETWORK: OnceLock<(TempDir, UnixListener)> = OnceLock::new();
+    let (directory, _listener) = NETWORK.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("passt")).unwrap();
+        (directory, listener)
+    });
+    directory.path().join("passt")
 }
 
 /// Starts it, and reads what it prints until it listens.
@@ -57,8 +73,9 @@ fn every_device_prints_a_command_line_of_qemu_and_ends_with_a_signal() {
         let socket = directory.path().join("socket");
         let path = socket.to_str().unwrap();
         let (mut child, said) = start(serving(&device, directory.path(), &["--socket-path", path]));
-        let expected = format!("path={path} -device vhost-user-");
-        assert!(said.contains(&expected), "{device}: {said}");
+        let device_or_network = ["device vhost-user-", "netdev vhost-user,"];
+        let is_said = |form| said.contains(&format!("path={path} -{form}"));
+        assert!(device_or_network.into_iter().any(is_said), "{device}: {said}");
         UnixStream::connect(&socket).unwrap();
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{device}");
@@ -140,5 +157,25 @@ fn a_source_of_entropy_that_cannot_be_read_is_told_with_the_reason() {
         let options = ["rng", "--socket-path", socket.to_str().unwrap(), "--source", source];
         let output = innkeeper(options).output().unwrap();
         assert_refused(&output, 1, &[source, reason, "--source"]);
+    }
+}
+
+#[test]
+fn a_network_that_cannot_be_used_is_told_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["--tap", "much-too-long-a-name"], &["is no name of an interface"]),
+        (&["--tap", "lo"], &["lo"]),
+        (
+            &["--passt-socket", "/nowhere"],
+            &["cannot connect to /nowhere", "passt --socket"],
+        ),
+        (&["--passt", "--queue-pairs", "2"], &["--queue-pairs", "--tap"]),
+    ];
+    for (options, reasons) in cases {
+        let options = [&["net", "--socket-path", socket.to_str().unwrap()], options].concat();
+        let output = innkeeper(options).output().unwrap();
+        assert_refused(&output, 1, reasons);
     }
 }

@@ -115,12 +115,9 @@ impl Machine<'_> {
         ]);
         for (index, device) in self.devices.iter().enumerate() {
             let id = format!("{}{index}", device.qemu.id);
-            add(&[
-                "-chardev",
-                &chardev(&id, &device.socket),
-                "-device",
-                &device.qemu.on(&id),
-            ]);
+            add(&["-chardev", &chardev(&id, &device.socket)]);
+            let words = device.qemu.on(&id);
+            add(&words.iter().map(String::as_str).collect::<Vec<_>>());
         }
         if let Some(socket) = &self.channel {
             add(&[
@@ -266,6 +263,7 @@ mod tests {
                     id: "share",
                     name: "vhost-user-fs-pci",
                     options: ",tag=a,,b".into(),
+                    netdev: None,
                 },
                 socket: null(),
             }],

@@ -32,6 +32,7 @@ pub(super) fn qemu(tag: &str, export: &Export, packed: bool) -> QemuDevice {
         id: "share",
         name: "vhost-user-fs-pci",
         options,
+        netdev: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn generic(export: &Export) -> QemuDevice {
         id: "share",
         name: "vhost-user-test-device-pci",
         options: format!(",virtio-id=26,num_vqs={},config_size=44", export.num_queues + 1),
+        netdev: None,
     }
 }
 
