@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -19,7 +20,12 @@ const FOLDER: &str = "crates/xtask/guest/devices";
 pub(super) struct Script {
     pub(super) name: String,
     path: PathBuf,
+    /// What the host has to provide, around `innkeeper boot`: a script beside the other one.
+    host: Option<PathBuf>,
 }
+
+/// Begins the line of a script that has the options of `innkeeper boot` for it, if they are more than the name.
+const OPTIONS: &str = "# boot options: ";
 
 /// All scripts, sorted by name.
 pub(super) fn scripts() -> Result<Vec<Script>> {
@@ -33,7 +39,8 @@ fn scripts_in(folder: &Path) -> Result<Vec<Script>> {
         let path = entry.with_context(list)?.path();
         if path.extension().is_some_and(|extension| extension == "sh") {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            scripts.push(Script { name, path });
+            let host = Some(path.with_extension("host")).filter(|host| host.exists());
+            scripts.push(Script { name, path, host });
         }
     }
     scripts.sort_by(|one, other| one.name.cmp(&other.name));
@@ -47,14 +54,30 @@ impl Script {
         fs::create_dir(&root)?;
         copy_root(&lab.parts.boot.root, &root)?;
         let file = format!("{}.sh", self.name);
-        fs::copy(&self.path, root.join(&file))
-            .with_context(|| format!("cannot copy {} into the root", self.path.display()))?;
+        let script = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        fs::write(root.join(&file), &script).with_context(|| format!("cannot write {file} into the root"))?;
         let mut command = boot::command(lab, variant, &root, &lab.parts.boot.kernel, BOOT_LIMIT)?;
-        command.arg(format!("--{}", self.name));
+        command.args(self.options(&script));
         let format = if variant.packed { "packed" } else { "split" };
         command.args(["--ring", format, "--", "/bin/sh", &format!("/{file}"), format]);
-        let printed = boot::finish(command, 0)?;
+        let printed = boot::finish(self.on_host(command), 0)?;
         Ok(last_line(&printed).to_owned())
+    }
+
+    fn options(&self, script: &str) -> Vec<String> {
+        match script.lines().find_map(|line| line.strip_prefix(OPTIONS)) {
+            Some(options) => options.split_whitespace().map(str::to_owned).collect(),
+            None => vec![format!("--{}", self.name)],
+        }
+    }
+
+    /// Runs `command` by the host's script, in a network namespace where it disturbs nobody.
+    fn on_host(&self, command: Command) -> Command {
+        let Some(host) = &self.host else { return command };
+        let mut outer = Command::new("unshare");
+        outer.args(["--net", "/bin/sh"]).arg(host);
+        outer.arg(command.get_program()).args(command.get_args());
+        outer
     }
 }
 
@@ -80,6 +103,24 @@ mod tests {
             .map(|script| script.name)
             .collect();
         assert_eq!(names, ["first", "second"]);
+    }
+
+    #[test]
+    fn a_script_may_say_its_options_and_have_one_for_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["one.sh", "two.sh", "two.host"] {
+            fs::write(folder.path().join(file), "").unwrap();
+        }
+        let [one, two] = scripts_in(folder.path()).unwrap().try_into().unwrap();
+        assert_eq!(one.options("echo"), ["--one"]);
+        assert_eq!(two.options("# x\n# boot options: --two a:b\n"), ["--two", "a:b"]);
+        let mut command = Command::new("innkeeper");
+        command.arg("boot");
+        assert_eq!(one.on_host(Command::new("innkeeper")).get_program(), "innkeeper");
+        let command = two.on_host(command);
+        let host = folder.path().join("two.host");
+        let expected = ["--net", "/bin/sh", host.to_str().unwrap(), "innkeeper", "boot"];
+        assert!(command.get_args().eq(expected));
     }
 
     #[test]
