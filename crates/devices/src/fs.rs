@@ -1,9 +1,6 @@
 //! virtio-fs (VIRTIO 1.2 5.11): queue 0 is hiprio, all others carry requests, and a FUSE server answers on all
 //! queues.
 
-mod deferred;
-mod helpers;
-
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +10,8 @@ use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::FileSystem;
 use fuse::server::Server;
 
-use self::deferred::DeferredChains;
-use self::helpers::Helpers;
+use crate::deferred::DeferredChains;
+use crate::helpers::Helpers;
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;
@@ -235,7 +232,7 @@ impl<F: FileSystem + 'static> Lane for RequestLane<F> {
                     let (pending, outcome) = chain.keep();
                     let server = Arc::clone(&self.server);
                     self.deferred
-                        .hand_out(pending, move |writer| server.finish(read, writer));
+                        .hand_out(pending, move |_, writer| server.finish(read, writer));
                     outcome
                 }
             }

@@ -6,7 +6,7 @@
 //!
 //! * [`Memory`] is a snapshot of the mapped regions and translates guest addresses.
 //! * [`Area`] is one contiguous range of it, for the rings: loads and stores with a memory order.
-//! * [`Pieces`] is a checked list of host ranges; [`Reader`] and [`Writer`] walk over one.
+//! * [`Pieces`] is a checked list of host ranges; [`Reader`] and [`Writer`] walk over one. [`Vectors`] has it for the kernel.
 //!
 //! [`Window`] is the other direction: device memory from which the guest maps files.
 //!
@@ -22,6 +22,7 @@ mod memory;
 mod pieces;
 mod region;
 mod sigbus;
+mod vectors;
 mod window;
 mod window_area;
 
@@ -33,5 +34,6 @@ pub use pieces::Pieces;
 pub use region::RegionConfig;
 pub use rustix::io::ReadWriteFlags as RwFlags;
 pub use sigbus::is_any_memory_lost;
+pub use vectors::Vectors;
 pub use window::{Window, WindowError, WindowMapping};
 pub use window_area::WindowAreas;

@@ -146,6 +146,11 @@ impl Pieces {
         &self.list
     }
 
+    #[inline]
+    pub(crate) fn windows(&self) -> &[Arc<WindowArea>] {
+        &self.windows
+    }
+
     /// The rare cases: the range goes on in the next region, or lies in a window.
     #[cold]
     fn push_scattered(&mut self, guest_address: u64, length: u64) -> Result<(), OutOfMemory> {

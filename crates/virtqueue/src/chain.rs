@@ -1,6 +1,6 @@
 //! One request: its readable part, its writable part, and the right to complete it once.
 
-use guestmem::{CursorError, Memory, Pieces, Reader, Writer};
+use guestmem::{CursorError, Memory, Pieces, Reader, Vectors, Writer};
 
 use crate::Violation;
 use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format, INDIRECT, MAX_CHAIN_BYTES, NEXT, WRITE};
@@ -103,6 +103,18 @@ impl Pending {
         let skipped = reader.skip(self.consumed);
         debug_assert!(skipped.is_ok(), "{} bytes were read of the same pieces", self.consumed);
         (reader, Writer::new(&self.writable))
+    }
+
+    /// The next `length` bytes to read, for a transfer by the kernel; `None` if one call cannot have them.
+    #[must_use]
+    pub fn source(&self, length: usize) -> Option<Vectors> {
+        Vectors::new(&self.readable, self.consumed, length)
+    }
+
+    /// The first `length` bytes of space to write, for a transfer by the kernel; `None` if one call cannot have them.
+    #[must_use]
+    pub fn target(&self, length: usize) -> Option<Vectors> {
+        Vectors::new(&self.writable, 0, length)
     }
 
     /// Bytes of space in the whole writable part.

@@ -64,7 +64,7 @@ impl Helpers {
             Ok(_) => state.threads += 1,
             Err(_) if state.threads > 0 => {}
             Err(error) => {
-                warn!(%error, "cannot start a thread for a blocking read; its queue blocks instead");
+                warn!(%error, "cannot start a thread for a blocking request; its queue blocks instead");
                 let job = state.jobs.pop_back();
                 drop(state);
                 job.into_iter().for_each(|job| job());

@@ -1,14 +1,14 @@
-//! Deferred chains: the chains of one queue whose requests wait for data on another thread.
+//! Deferred chains: the chains of one queue whose requests are finished on another thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use backend::{Queues, Waker};
-use guestmem::Writer;
+use guestmem::{Reader, Writer};
 use tracing::error;
 use virtqueue::Pending;
 
-use super::helpers::Helpers;
+use crate::helpers::Helpers;
 
 /// The chains that a lane has passed to [`Helpers`].
 pub(crate) struct DeferredChains {
@@ -52,7 +52,11 @@ impl DeferredChains {
     }
 
     /// Runs `finish` on a helper thread and queues the completion. `finish` returns the number of bytes written.
-    pub(crate) fn hand_out(&mut self, pending: Pending, finish: impl FnOnce(&mut Writer<'_>) -> u32 + Send + 'static) {
+    pub(crate) fn hand_out(
+        &mut self,
+        pending: Pending,
+        finish: impl FnOnce(&mut Reader<'_>, &mut Writer<'_>) -> u32 + Send + 'static,
+    ) {
         let returns = Arc::clone(&self.returns);
         self.out += 1;
         self.helpers.run(Box::new(move || returns.finish(pending, finish)));
@@ -77,11 +81,14 @@ impl DeferredChains {
 }
 
 impl Returns {
-    fn finish(&self, pending: Pending, finish: impl FnOnce(&mut Writer<'_>) -> u32) {
+    fn finish(&self, pending: Pending, finish: impl FnOnce(&mut Reader<'_>, &mut Writer<'_>) -> u32) {
         // A lane that waits for this chain would wait for ever.
-        let finished = catch_unwind(AssertUnwindSafe(|| finish(&mut pending.open().1)));
+        let finished = catch_unwind(AssertUnwindSafe(|| {
+            let (mut reader, mut writer) = pending.open();
+            finish(&mut reader, &mut writer)
+        }));
         let written = finished.unwrap_or_else(|_| {
-            error!("a read panicked; its request gets no reply");
+            error!("a request panicked; it gets no reply");
             0
         });
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
