@@ -13,7 +13,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backend::{ConfigRefused, Device, Lanes, Setup, ThreadStart};
-use image::{Image, ImageOptions, Ring};
+pub use image::ImageOptions;
+use image::{Image, Ring};
 use tracing::info;
 
 pub use self::config::feature;
@@ -23,8 +24,7 @@ use self::request::Rules;
 pub use self::request::{
     DISCARD_SECTORS_MAX, DISCARD_SEGMENTS_MAX, WRITE_ZEROES_SECTORS_MAX, WRITE_ZEROES_SEGMENTS_MAX,
 };
-use crate::deferred::DeferredChains;
-use crate::helpers::Helpers;
+use crate::deferral::{DeferredChains, Helpers};
 
 /// Maximum number of queues. Linux uses at most one per processor.
 pub const QUEUES_MAX: u16 = 64;
@@ -37,7 +37,7 @@ const TRANSFERS_MAX: u32 = 256;
 const HELPERS_MAX: usize = 16;
 
 /// Options of a block device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlkOptions {
     /// The image, and how it is opened.
     pub image: ImageOptions,
@@ -49,8 +49,6 @@ pub struct BlkOptions {
     pub discard: bool,
     /// How requests are carried out.
     pub engine: Engine,
-    /// What each helper thread does first.
-    pub at_helper_start: ThreadStart,
 }
 
 /// How reads and writes are carried out.
@@ -86,7 +84,7 @@ pub struct BlkDevice {
 }
 
 impl BlkDevice {
-    /// Opens the image.
+    /// Opens the image, and makes the rings of `io_uring`.
     pub fn new(options: BlkOptions) -> Result<Self, Error> {
         let BlkOptions {
             image,
@@ -94,7 +92,6 @@ impl BlkDevice {
             serial,
             discard,
             engine,
-            at_helper_start,
         } = options;
         if !(1..=QUEUES_MAX).contains(&queues) {
             return Err(Error::Queues(queues));
@@ -111,15 +108,18 @@ impl BlkDevice {
         Ok(Self {
             disk: Arc::new(disk),
             queues,
-            helpers: Arc::new(Helpers::new(HELPERS_MAX, at_helper_start)),
+            helpers: Arc::new(Helpers::new(HELPERS_MAX, ThreadStart::default())),
             rings: Arc::new(Mutex::new(rings)),
         })
     }
 
-    /// Size of the image in bytes.
+    /// Has each helper thread call `start` first. No queue runs yet.
     #[must_use]
-    pub fn size(&self) -> u64 {
-        self.disk.image.size()
+    pub fn at_helper_start(self, start: ThreadStart) -> Self {
+        Self {
+            helpers: Arc::new(Helpers::new(HELPERS_MAX, start)),
+            ..self
+        }
     }
 }
 

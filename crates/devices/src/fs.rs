@@ -10,8 +10,7 @@ use fuse::deferred::{Answer, OnBlock};
 use fuse::fs::FileSystem;
 use fuse::server::Server;
 
-use crate::deferred::DeferredChains;
-use crate::helpers::Helpers;
+use crate::deferral::{DeferredChains, Helpers};
 
 /// The longest tag in bytes (VIRTIO 1.2 5.11.4).
 pub const TAG_MAX: usize = 36;

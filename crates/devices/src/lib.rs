@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blk;
-mod deferred;
+mod deferral;
 pub mod fs;
 pub mod net;
-mod helpers;
 pub mod rng;

@@ -25,7 +25,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// It can be read only.
-    #[error("cannot open the image {} for writing; grant the permission, or serve it read-only", path.display())]
+    #[error("cannot open the image {} for writing; grant the permission, or serve it with --readonly", path.display())]
     ReadOnly {
         /// The image.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum Error {
     },
     /// Another program uses it, or has mounted it.
     #[error(
-        "the image {} is in use by another program; stop that one, or serve the image read-only from both",
+        "the image {} is in use by another program; stop that one, or serve the image to both with --readonly",
         path.display()
     )]
     InUse {
@@ -55,7 +55,7 @@ pub enum Error {
         length: u64,
     },
     /// The file system cannot bypass the page cache.
-    #[error("cannot open the image {} for direct I/O, which its file system lacks; use the page cache", path.display())]
+    #[error("cannot open the image {} for direct I/O, which its file system lacks; leave out --direct", path.display())]
     Direct {
         /// The image.
         path: PathBuf,

@@ -10,7 +10,7 @@ use virtqueue::{Chain, Outcome, Pending};
 
 use super::disk::{Disk, refuse};
 use super::request::{Request, Rules};
-use crate::deferred::DeferredChains;
+use crate::deferral::DeferredChains;
 
 /// Number of the ring in [`Files`].
 const RING: u64 = 0;

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ::driver::{Guest, Options, Ticket};
-use backend::ThreadStart;
-use devices::blk::{BlkDevice, BlkOptions, Engine};
-use image::ImageOptions;
+use devices::blk::{BlkDevice, BlkOptions, Engine, ImageOptions};
 use rustix::event::{EventfdFlags, eventfd};
 use tempfile::TempDir;
 use virtqueue::features::{EVENT_IDX, INDIRECT_DESC};
@@ -36,7 +34,8 @@ pub(crate) struct Disk(TempDir);
 impl Disk {
     /// With these contents. On a disk rather than in memory, so that direct I/O works.
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        let disk = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+        let directory = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let disk = Self(tempfile::tempdir_in(directory).unwrap());
         std::fs::write(disk.path(), bytes).unwrap();
         disk
     }
@@ -60,7 +59,6 @@ impl Disk {
             serial: "serial".into(),
             discard: true,
             engine,
-            at_helper_start: ThreadStart::default(),
         }
     }
 

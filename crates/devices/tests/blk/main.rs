@@ -1,6 +1,9 @@
 //! A guest in userspace against the whole block device, over vhost-user and both ring formats, in one process.
 
+mod arbitrary;
 mod behaviour;
+#[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
+mod bytes;
 mod driver;
 mod hostile;
 mod image;

@@ -4,6 +4,7 @@
 //! needs on the host.
 
 pub(crate) mod args;
+mod blk;
 mod common_calls;
 pub(crate) mod connected;
 pub(crate) mod daemon;
@@ -20,6 +21,7 @@ mod sockets;
 mod threads;
 
 devices! {
+    blk: Blk,
     fs: Share,
     net: Net,
     rng: Rng,

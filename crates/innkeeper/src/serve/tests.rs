@@ -33,6 +33,7 @@ fn the_page_of_confinement_has_what_each_device_declares() {
             "--allow-security-labels",
             "--allow-chattr",
         ][..],
+        &["innkeeper", "blk", "/image", "--socket-path", "s"],
         &["innkeeper", "rng", "--socket-path", "s"],
         &["innkeeper", "net", "--socket-path", "s", "--tap", "tap0"],
         &["innkeeper", "net", "--socket-path", "s", "--passt"],

@@ -4,6 +4,8 @@
 mod bench;
 /// `bench` with tools that work on mounts.
 mod bench_tools;
+/// `blk`: a disk of a confined daemon.
+mod blk;
 /// `boot`: what it refuses, and real guests.
 mod boot;
 /// What a guest can make the daemon hold.

@@ -27,7 +27,7 @@ fn devices() -> Vec<String> {
     names
 }
 
-/// A command line that serves `device`, with `directory` if it needs one.
+/// A command line that serves `device`, with `directory`, or an image in it, if it needs one.
 fn serving(device: &str, directory: &Path, options: &[&str]) -> Command {
     let mut command = innkeeper([device]);
     command.args(options);
@@ -36,6 +36,9 @@ fn serving(device: &str, directory: &Path, options: &[&str]) -> Command {
     }
     if help(&[device, "--help"]).contains("--passt-socket") {
         command.arg("--passt-socket").arg(network());
+    }
+    if help(&[device, "--help"]).contains("<IMAGE>\n") {
+        command.arg(image(directory));
     }
     command
 }
@@ -49,6 +52,15 @@ fn network() -> PathBuf {
         (directory, listener)
     });
     directory.path().join("passt")
+}
+
+fn image(directory: &Path) -> PathBuf {
+    let path = directory.join("image");
+    // Where the directory is not ours, the command line is refused before the image is opened.
+    if directory != Path::new("/") {
+        std::fs::write(&path, [0; 4096]).unwrap();
+    }
+    path
 }
 
 /// Starts it, and reads what it prints until it listens.
@@ -178,4 +190,28 @@ fn a_network_that_cannot_be_used_is_told_with_the_way_out() {
         let output = innkeeper(options).output().unwrap();
         assert_refused(&output, 1, reasons);
     }
+}
+
+#[test]
+fn an_image_that_cannot_be_served_is_refused_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("odd"), [0; 1000]).unwrap();
+    std::fs::write(at("image"), [0; 4096]).unwrap();
+    let socket = at("socket");
+    let served = ["blk", &at("image"), "--socket-path", &socket].map(str::to_owned);
+    let (mut child, _) = start(innkeeper(served.iter().map(String::as_str)));
+    for (image, words) in [
+        (at("missing"), ["no such image", "truncate -s 10G"]),
+        (at("."), ["is a directory", "block device"]),
+        (at("odd"), ["1000 bytes", "truncate -s 1024"]),
+        (at("image"), ["in use by another program", "--readonly"]),
+        ("/dev/null".into(), ["neither a regular file", "block device"]),
+    ] {
+        let other = at("other");
+        let output = innkeeper(["blk", &image, "--socket-path", &other]).output().unwrap();
+        assert_refused(&output, 1, &words);
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    child.wait().unwrap();
 }

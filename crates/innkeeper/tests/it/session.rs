@@ -16,11 +16,17 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// A share.
     pub(crate) fn run(command: &mut Command, directory: TempDir) -> Self {
+        Self::run_until(command, directory, "--rlimit-nofile")
+    }
+
+    /// A device whose announcement ends with `last`.
+    pub(crate) fn run_until(command: &mut Command, directory: TempDir, last: &str) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut announced = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while !announced.contains("--rlimit-nofile") {
+        while !announced.contains(last) {
             announced.push_str(&lines.next().expect("innkeeper ended early").unwrap());
             announced.push('\n');
         }

@@ -8,7 +8,7 @@ use guestmem::{Reader, Writer};
 use tracing::error;
 use virtqueue::Pending;
 
-use crate::helpers::Helpers;
+use super::Helpers;
 
 /// The chains that a lane has passed to [`Helpers`].
 pub(crate) struct DeferredChains {
