@@ -26,6 +26,9 @@ pub(super) struct Script {
 
 /// Begins the line of a script that has the options of `innkeeper boot` for it, if they are more than the name.
 const OPTIONS: &str = "# boot options: ";
+/// Stands for the path of an empty disk among these options.
+const DISK: &str = "{disk}";
+const DISK_SIZE: u64 = 64 << 20;
 
 /// All scripts, sorted by name.
 pub(super) fn scripts() -> Result<Vec<Script>> {
@@ -57,16 +60,24 @@ impl Script {
         let script = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         fs::write(root.join(&file), &script).with_context(|| format!("cannot write {file} into the root"))?;
         let mut command = boot::command(lab, variant, &root, &lab.parts.boot.kernel, BOOT_LIMIT)?;
-        command.args(self.options(&script));
+        let disk = directory.join("disk");
+        let options = self.options(&script, &disk);
+        if options.iter().any(|option| option.contains(&*disk.to_string_lossy())) {
+            let made = fs::File::create(&disk).and_then(|file| file.set_len(DISK_SIZE));
+            made.with_context(|| format!("cannot make {}", disk.display()))?;
+        }
+        command.args(options);
         let format = if variant.packed { "packed" } else { "split" };
         command.args(["--ring", format, "--", "/bin/sh", &format!("/{file}"), format]);
         let printed = boot::finish(self.on_host(command), 0)?;
         Ok(last_line(&printed).to_owned())
     }
 
-    fn options(&self, script: &str) -> Vec<String> {
+    /// What adds the device to the machine; [`DISK`] is replaced by the path `disk`.
+    fn options(&self, script: &str, disk: &Path) -> Vec<String> {
+        let fill = |word: &str| word.replace(DISK, &disk.to_string_lossy());
         match script.lines().find_map(|line| line.strip_prefix(OPTIONS)) {
-            Some(options) => options.split_whitespace().map(str::to_owned).collect(),
+            Some(options) => options.split_whitespace().map(fill).collect(),
             None => vec![format!("--{}", self.name)],
         }
     }
@@ -112,8 +123,10 @@ mod tests {
             fs::write(folder.path().join(file), "").unwrap();
         }
         let [one, two] = scripts_in(folder.path()).unwrap().try_into().unwrap();
-        assert_eq!(one.options("echo"), ["--one"]);
-        assert_eq!(two.options("# x\n# boot options: --two a:b\n"), ["--two", "a:b"]);
+        let disk = Path::new("/d");
+        assert_eq!(one.options("echo", disk), ["--one"]);
+        let options = two.options("# x\n# boot options: --two a:b --disk {disk},readonly\n", disk);
+        assert_eq!(options, ["--two", "a:b", "--disk", "/d,readonly"]);
         let mut command = Command::new("innkeeper");
         command.arg("boot");
         assert_eq!(one.on_host(Command::new("innkeeper")).get_program(), "innkeeper");
