@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod behaviour;
+#[allow(dead_code, reason = "shared with tests that take more of it")]
 #[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
 mod driver;
