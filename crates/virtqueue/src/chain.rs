@@ -60,6 +60,8 @@ pub(crate) struct Claim {
     pub(crate) id: u16,
     /// How far it moves the ring's positions: split 1, packed its slots.
     pub(crate) span: u16,
+    /// Its first entry in the record of chains in flight, if there is one.
+    pub(crate) entry: u16,
 }
 
 impl Chain<'_> {

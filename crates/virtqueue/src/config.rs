@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use guestmem::{Area, Memory, OutOfMemory};
 
 use crate::chain::Limits;
+use crate::inflight::{InflightError, InflightRecord, PackedRecord, SplitRecord};
 use crate::layout::packed::{EVENT_SIZE, Position};
 use crate::layout::split::{available, used};
 use crate::layout::{DESCRIPTOR_SIZE, MAX_SIZE};
@@ -77,6 +78,9 @@ pub enum ConfigError {
         /// Queue size.
         size: u16,
     },
+    /// The record of chains in flight is of no use.
+    #[error("cannot use the record of chains in flight")]
+    Inflight(#[from] InflightError),
 }
 
 impl QueueConfig {
@@ -91,6 +95,19 @@ impl QueueConfig {
 
     /// Checks everything that can be checked before the first chain, and starts the queue in `memory`.
     pub fn start(&self, memory: &Memory) -> Result<Queue, ConfigError> {
+        self.start_on(memory, None)
+    }
+
+    /// The same with in-flight tracking: the chains that a predecessor took and did not complete are handed out again first.
+    ///
+    /// Where the queue goes on follows from the record, unless that is new: front ends do not know how far a process came that
+    /// was killed.
+    pub fn start_tracked(&self, memory: &Memory, record: InflightRecord) -> Result<Queue, ConfigError> {
+        record.check(self.packed, self.size)?;
+        self.start_on(memory, Some(record))
+    }
+
+    fn start_on(&self, memory: &Memory, record: Option<InflightRecord>) -> Result<Queue, ConfigError> {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let size = self.size;
         let areas = self.areas(memory)?;
@@ -104,12 +121,40 @@ impl QueueConfig {
             if self.base == 0 && is_fresh(&areas, size) {
                 (next_available, next_used) = (Position::FIRST, Position::FIRST);
             }
-            let ring = Slots::new(areas, size, self.event_idx, next_available, next_used);
-            Format::Packed(Core::new(Packed { ring, limits }, memory, number, self.in_order))
+            let mut ring = Slots::new(areas, size, self.event_idx, next_available, next_used);
+            let mut kept = None;
+            if let Some(InflightRecord { area, entries }) = record {
+                let was_used = |at| ring.was_used(at);
+                let taken = PackedRecord::recover(area, entries, size, next_used, was_used)?;
+                if !taken.is_new() {
+                    ring = ring.with_left(taken.used(), taken.slots_left());
+                }
+                kept = Some(taken);
+            }
+            let ring = Packed {
+                ring,
+                limits,
+                record: kept,
+            };
+            Format::Packed(Core::new(ring, memory, number, self.in_order))
         } else {
             let [table, available, used] = areas;
-            let rings = Rings::new(available, used, size, self.event_idx, self.split_base()?);
-            Format::Split(Core::new(Split { rings, table, limits }, memory, number, self.in_order))
+            let mut rings = Rings::new(available, used, size, self.event_idx, self.split_base()?);
+            let mut kept = None;
+            if let Some(InflightRecord { area, entries }) = record {
+                let taken = SplitRecord::recover(area, entries, size, rings.next_used())?;
+                if !taken.is_new() {
+                    rings = rings.with_left(taken.left());
+                }
+                kept = Some(taken);
+            }
+            let split = Split {
+                rings,
+                table,
+                limits,
+                record: kept,
+            };
+            Format::Split(Core::new(split, memory, number, self.in_order))
         };
         Ok(Queue::new(self.clone(), format))
     }

@@ -23,6 +23,7 @@ mod chain;
 mod config;
 mod driver;
 pub mod features;
+mod inflight;
 #[cfg(test)]
 mod interleavings;
 mod layout;
@@ -37,5 +38,6 @@ mod words;
 pub use chain::{Chain, Outcome, Pending};
 pub use config::{ConfigError, QueueConfig};
 pub use driver::{Buffer, DriverQueue, Fault, PostError, Table, Token};
+pub use inflight::{InflightError, InflightRecord};
 pub use queue::{Early, InFlight, Queue, Served, Work};
 pub use violation::Violation;

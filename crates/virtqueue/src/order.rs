@@ -57,8 +57,12 @@ impl Order {
         {
             self.waiting.pop_front();
             self.first += 1;
-            let span = self.batch.take().map_or(0, |batch| batch.span) + claim.span;
-            self.batch = Some(Claim { id: claim.id, span });
+            let before = self.batch.take().map_or(0, |batch| {
+                ring.stage(batch);
+                batch.span
+            });
+            let span = before + claim.span;
+            self.batch = Some(Claim { span, ..claim });
             self.batch_written = written;
             // A chain that is skipped in a batch counts as written to the last byte, so one that is not ends its batch.
             if written as usize != space {
@@ -75,7 +79,7 @@ impl Order {
     /// Publishes what is finished.
     pub(crate) fn flush(&mut self, ring: &mut impl Ring) {
         if let Some(batch) = self.batch.take() {
-            ring.push_used(batch.id, self.batch_written, batch.span);
+            ring.push_used(batch, self.batch_written);
         }
     }
 }

@@ -6,7 +6,8 @@ use guestmem::Area;
 
 use crate::Violation;
 use crate::chain::{Buffers, Claim, Limits, Walk};
-use crate::layout::packed::{Event, Layout, Position};
+use crate::inflight::{LeftBehind, PackedRecord};
+use crate::layout::packed::{Event, Layout, Position, USED};
 use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format as _, INDIRECT, NEXT, WRITE};
 use crate::ring::Ring;
 use crate::words::Words;
@@ -16,6 +17,7 @@ use crate::words::Words;
 pub(crate) struct Packed {
     pub(crate) ring: Slots<Area>,
     pub(crate) limits: Limits,
+    pub(crate) record: Option<PackedRecord<Area>>,
 }
 
 /// The ring of descriptors and the two event structures.
@@ -39,59 +41,76 @@ pub(crate) struct Slots<W> {
 impl Ring for Packed {
     #[inline]
     fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
-        let Some(head) = self.ring.head() else { return Ok(None) };
-        let mut walk = Walk::new(buffers, self.limits);
-        let (mut descriptor, mut at, mut span) = (head, self.ring.next_available, 1);
-        if descriptor.flags & INDIRECT != 0 {
-            walk.sweep_table::<Layout>(&descriptor)?;
-        } else {
-            walk.add(&descriptor)?;
-            while descriptor.flags & NEXT != 0 {
-                if span == self.ring.free() {
-                    return Err(Violation::TooManyAvailable { size: self.ring.size });
-                }
-                // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.17).
-                at = at.plus(1, self.ring.size);
-                descriptor = self.ring.member(at.slot);
-                if descriptor.flags & INDIRECT != 0 {
-                    return Err(Violation::IndirectMisplaced);
-                }
-                walk.add(&descriptor)?;
-                span += 1;
-            }
+        let Self { ring, limits, record } = self;
+        match record {
+            None => walk(ring, *limits, buffers, |_| {}),
+            Some(record) => peek_recorded(ring, *limits, record, buffers),
         }
-        walk.finish()?;
-        // A list may run into slots that still belong to chains in flight.
-        if span > self.ring.free() {
-            return Err(Violation::TooManyAvailable { size: self.ring.size });
-        }
-        // Only the last descriptor of a list carries the id (VIRTIO 1.1 2.7.6). It is the driver's and never looked up.
-        Ok(Some(Claim {
-            id: descriptor.link,
-            span,
-        }))
     }
 
     #[inline]
-    fn advance(&mut self, span: u16) {
-        self.ring.advance(span);
+    fn advance(&mut self, claim: Claim) {
+        // A chain that a predecessor left is counted already.
+        if !self.record.as_mut().is_some_and(PackedRecord::take_left) {
+            self.ring.advance(claim.span);
+        }
+    }
+
+    #[cold]
+    fn put_back(&mut self, claim: Claim) {
+        if let Some(record) = &mut self.record
+            && record.oldest_left().is_none()
+        {
+            record.unmark(claim.entry);
+        }
     }
 
     #[inline]
-    fn push_used(&mut self, id: u16, written: u32, span: u16) {
-        self.ring.push_used(id, written, span);
+    fn stage(&mut self, claim: Claim) {
+        if let Some(record) = &mut self.record {
+            record.stage(claim.entry);
+        }
+    }
+
+    #[inline]
+    fn push_used(&mut self, claim: Claim, written: u32) {
+        let Some(record) = &mut self.record else {
+            return self.ring.push_used(claim.id, written, claim.span);
+        };
+        record.before_publication(claim.entry, self.ring.next_used.plus(claim.span, self.ring.size));
+        self.ring.push_used(claim.id, written, claim.span);
+        record.after_publication();
     }
 
     fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        if let (Some(record), Some(((last, _), others))) = (&mut self.record, chains.split_last()) {
+            others.iter().for_each(|(claim, _)| record.stage(claim.entry));
+            let start = self.ring.next_used;
+            let used = chains
+                .iter()
+                .fold(start, |at, (claim, _)| at.plus(claim.span, self.ring.size));
+            record.before_publication(last.entry, used);
+        }
         self.ring.push_used_together(chains);
+        if let Some(record) = &mut self.record {
+            record.after_publication();
+        }
     }
 
-    fn retreat(&mut self, span: u16) {
-        self.ring.retreat(span);
+    fn retreat(&mut self, claim: Claim) {
+        match &mut self.record {
+            None => self.ring.retreat(claim.span),
+            // It stays marked, and is the next one all the same.
+            Some(record) => record.leave(LeftBehind {
+                head: claim.entry,
+                count: claim.span,
+            }),
+        }
     }
 
     fn has_available(&self) -> bool {
-        self.ring.head().is_some()
+        let left = self.record.as_ref().and_then(PackedRecord::oldest_left);
+        self.ring.head().is_some() || left.is_some()
     }
 
     fn disarm_kick(&mut self, for_long: bool) {
@@ -117,8 +136,98 @@ impl Ring for Packed {
 
     #[cold]
     fn is_lost(&self) -> bool {
-        self.ring.is_lost()
+        self.ring.is_lost() || self.record.as_ref().is_some_and(PackedRecord::is_lost)
     }
+}
+
+/// Collects the next chain of the ring. `each` is given its descriptors in the ring, in turn.
+#[inline]
+fn walk(
+    ring: &Slots<Area>,
+    limits: Limits,
+    buffers: &mut Buffers,
+    mut each: impl FnMut(&Descriptor),
+) -> Result<Option<Claim>, Violation> {
+    let Some(head) = ring.head() else { return Ok(None) };
+    let mut walk = Walk::new(buffers, limits);
+    let (mut descriptor, mut at, mut span) = (head, ring.next_available, 1);
+    each(&descriptor);
+    if descriptor.flags & INDIRECT != 0 {
+        walk.sweep_table::<Layout>(&descriptor)?;
+    } else {
+        walk.add(&descriptor)?;
+        while descriptor.flags & NEXT != 0 {
+            if span == ring.free() {
+                return Err(Violation::TooManyAvailable { size: ring.size });
+            }
+            // The head was made available last: the others of the list are there (VIRTIO 1.1 2.7.17).
+            at = at.plus(1, ring.size);
+            descriptor = ring.member(at.slot);
+            if descriptor.flags & INDIRECT != 0 {
+                return Err(Violation::IndirectMisplaced);
+            }
+            walk.add(&descriptor)?;
+            each(&descriptor);
+            span += 1;
+        }
+    }
+    walk.finish()?;
+    // A list may run into slots that still belong to chains in flight.
+    if span > ring.free() {
+        return Err(Violation::TooManyAvailable { size: ring.size });
+    }
+    // Only the last descriptor of a list carries the id (VIRTIO 1.1 2.7.6). It is the driver's and never looked up.
+    Ok(Some(Claim {
+        id: descriptor.link,
+        span,
+        entry: 0,
+    }))
+}
+
+/// The same with in-flight tracking: a chain that a predecessor left comes first, and another one is marked.
+fn peek_recorded(
+    ring: &Slots<Area>,
+    limits: Limits,
+    record: &mut PackedRecord<Area>,
+    buffers: &mut Buffers,
+) -> Result<Option<Claim>, Violation> {
+    if let Some(left) = record.oldest_left() {
+        return collect_left(limits, record, left, buffers).map(Some);
+    }
+    record.begin();
+    let claim = walk(ring, limits, buffers, |descriptor| record.copy(descriptor))?;
+    Ok(claim.map(|claim| Claim {
+        entry: record.mark(),
+        ..claim
+    }))
+}
+
+/// Collects a chain from its copies, since its slots in the ring may be overwritten. The front end may have changed them: they are
+/// checked as new ones are.
+fn collect_left(
+    limits: Limits,
+    record: &PackedRecord<Area>,
+    left: LeftBehind,
+    buffers: &mut Buffers,
+) -> Result<Claim, Violation> {
+    let mut walk = Walk::new(buffers, limits);
+    let mut id = 0;
+    for descriptor in record.descriptors(left) {
+        if descriptor.flags & INDIRECT == 0 {
+            walk.add(&descriptor)?;
+        } else if left.count == 1 {
+            walk.sweep_table::<Layout>(&descriptor)?;
+        } else {
+            return Err(Violation::IndirectMisplaced);
+        }
+        id = descriptor.link;
+    }
+    walk.finish()?;
+    Ok(Claim {
+        id,
+        span: left.count,
+        entry: left.head,
+    })
 }
 
 impl Slots<Area> {
@@ -147,6 +256,35 @@ impl<W: Words> Slots<W> {
             outstanding: 0,
             undecided: None,
             kicks: None,
+        }
+    }
+
+    /// Whether the device has used the slot at a position, or the driver has made it available again since: until then, the flag
+    /// has the value that the driver gave it.
+    pub(crate) fn was_used(&self, at: Position) -> bool {
+        (self.member(at.slot).flags & USED != 0) == at.wrap
+    }
+
+    /// The same, going on at `next_used` with so many slots in flight that a predecessor has taken: the next chain is behind them.
+    ///
+    /// A predecessor may have begun to publish several chains together, the first of them last. What it wrote behind must not look
+    /// used once the first slot is.
+    pub(crate) fn with_left(self, next_used: Position, slots: u16) -> Slots<W> {
+        let mut at = next_used;
+        for _ in 0..slots {
+            if self.was_used(at) {
+                let word = at.slot as usize * DESCRIPTOR_SIZE + 8;
+                let mut descriptor = Layout::decode(0, self.ring.load_u64(word, Relaxed));
+                descriptor.flags = at.available_flags();
+                self.ring.store_u64(word, Layout::encode(&descriptor).1, Release);
+            }
+            at = at.plus(1, self.size);
+        }
+        Slots {
+            next_available: next_used.plus(slots, self.size),
+            next_used,
+            outstanding: slots,
+            ..self
         }
     }
 

@@ -10,15 +10,20 @@ use guestmem::{Memory, Reader, Writer, is_any_memory_lost};
 
 /// What the two ring formats disagree about. Everything else is written once, in [`Core`].
 pub(crate) trait Ring {
-    /// Collects the buffers of the next chain, which stays the next one until `advance`. None if the ring is empty.
+    /// Collects the buffers of the next chain, which stays the next one until `advance`. None if the ring is empty. With in-flight
+    /// tracking the chain is marked, and those that a predecessor left come first.
     fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation>;
-    fn advance(&mut self, span: u16);
-    /// Publishes that the next `span` (the sum over all chains meant) are used, `id` being the last of them.
-    fn push_used(&mut self, id: u16, written: u32, span: u16);
+    fn advance(&mut self, claim: Claim);
+    /// The chain that was next stays so.
+    fn put_back(&mut self, claim: Claim);
+    /// A chain is done that the next `push_used` publishes along with its own.
+    fn stage(&mut self, claim: Claim);
+    /// Publishes that the next `span` (the sum over all chains meant) are used, `claim` being the last of them.
+    fn push_used(&mut self, claim: Claim, written: u32);
     /// Publishes several chains at once: the driver sees all of them or none. There is at least one.
     fn push_used_together(&mut self, chains: &[(Claim, u32)]);
-    /// Takes back `advance`, for the chains that were taken last.
-    fn retreat(&mut self, span: u16);
+    /// Takes back `advance`, for the chain that was taken last.
+    fn retreat(&mut self, claim: Claim);
     /// Whether `peek` has something to look at.
     fn has_available(&self) -> bool;
     /// Tells the driver that no kick is needed, `for_long`: for more chains than the ring has entries.
@@ -144,9 +149,10 @@ impl<R: Ring> Core<R> {
             ticket,
         });
         if matches!(ending, Ending::PutBack) {
+            self.ring.put_back(claim);
             return false;
         }
-        self.ring.advance(claim.span);
+        self.ring.advance(claim);
         self.taken += 1;
         self.bytes = self.bytes.wrapping_add(self.buffers.readable.total() as u64);
         let space = self.buffers.writable.total();
@@ -203,7 +209,7 @@ impl<R: Ring> Core<R> {
             self.taken -= 1;
             self.in_flight -= 1;
             self.bytes = self.bytes.wrapping_sub(pending.load() as u64);
-            self.ring.retreat(claim.span);
+            self.ring.retreat(claim);
             if let Some(order) = &mut self.order {
                 order.retract();
             }
@@ -261,7 +267,7 @@ impl<R: Ring> Core<R> {
         let written = limit(written, space);
         self.bytes = self.bytes.wrapping_add(written.into());
         match &mut self.order {
-            None => self.ring.push_used(ticket.claim.id, written, ticket.claim.span),
+            None => self.ring.push_used(ticket.claim, written),
             Some(order) => order.finish(ticket.sequence, written, &mut self.ring),
         }
     }

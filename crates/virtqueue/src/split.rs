@@ -6,6 +6,7 @@ use guestmem::Area;
 
 use crate::Violation;
 use crate::chain::{Buffers, Claim, Limits, Walk};
+use crate::inflight::SplitRecord;
 use crate::layout::split::{FLAGS, INDEX, Layout, NO_NOTIFICATION, available, passes, used};
 use crate::layout::{DESCRIPTOR_SIZE, Descriptor, Format as _, INDIRECT, NEXT};
 use crate::ring::Ring;
@@ -17,6 +18,7 @@ pub(crate) struct Split {
     pub(crate) rings: Rings<Area>,
     pub(crate) table: Area,
     pub(crate) limits: Limits,
+    pub(crate) record: Option<SplitRecord<Area>>,
 }
 
 /// The available and the used ring: what is offered, what is finished, and who wants to hear of it.
@@ -42,8 +44,13 @@ pub(crate) struct Rings<W> {
 impl Ring for Split {
     #[inline]
     fn peek(&mut self, buffers: &mut Buffers) -> Result<Option<Claim>, Violation> {
-        let Some(head) = self.rings.head()? else {
-            return Ok(None);
+        let left = self.record.as_ref().and_then(SplitRecord::oldest_left);
+        let head = match left {
+            Some(head) => head,
+            None => match self.rings.head()? {
+                Some(head) => head,
+                None => return Ok(None),
+            },
         };
         let mut walk = Walk::new(buffers, self.limits);
         let mut index = head;
@@ -61,29 +68,73 @@ impl Ring for Split {
             index = descriptor.link;
         }
         walk.finish()?;
-        Ok(Some(Claim { id: head, span: 1 }))
+        if let Some(record) = &mut self.record
+            && left.is_none()
+        {
+            record.mark(head);
+        }
+        Ok(Some(Claim {
+            id: head,
+            span: 1,
+            entry: head,
+        }))
     }
 
     #[inline]
-    fn advance(&mut self, span: u16) {
-        self.rings.advance(span);
+    fn advance(&mut self, claim: Claim) {
+        // A chain that a predecessor left is counted already.
+        if !self.record.as_mut().is_some_and(SplitRecord::take_left) {
+            self.rings.advance(claim.span);
+        }
+    }
+
+    #[cold]
+    fn put_back(&mut self, claim: Claim) {
+        if let Some(record) = &mut self.record
+            && record.oldest_left().is_none()
+        {
+            record.unmark(claim.entry);
+        }
     }
 
     #[inline]
-    fn push_used(&mut self, id: u16, written: u32, span: u16) {
-        self.rings.push_used(id, written, span);
+    fn stage(&mut self, claim: Claim) {
+        if let Some(record) = &mut self.record {
+            record.stage(claim.entry);
+        }
+    }
+
+    #[inline]
+    fn push_used(&mut self, claim: Claim, written: u32) {
+        let Some(record) = &mut self.record else {
+            return self.rings.push_used(claim.id, written, claim.span);
+        };
+        record.before_publication(claim.entry);
+        self.rings.push_used(claim.id, written, claim.span);
+        record.after_publication(self.rings.next_used);
     }
 
     fn push_used_together(&mut self, chains: &[(Claim, u32)]) {
+        if let (Some(record), Some(((last, _), others))) = (&mut self.record, chains.split_last()) {
+            others.iter().for_each(|(claim, _)| record.stage(claim.entry));
+            record.before_publication(last.entry);
+        }
         self.rings.push_used_together(chains);
+        if let Some(record) = &mut self.record {
+            record.after_publication(self.rings.next_used);
+        }
     }
 
-    fn retreat(&mut self, span: u16) {
-        self.rings.retreat(span);
+    fn retreat(&mut self, claim: Claim) {
+        match &mut self.record {
+            None => self.rings.retreat(claim.span),
+            // It stays marked, and is the next one all the same.
+            Some(record) => record.leave(claim.entry),
+        }
     }
 
     fn has_available(&self) -> bool {
-        self.rings.has_available()
+        self.rings.has_available() || self.record.as_ref().is_some_and(|record| record.left() > 0)
     }
 
     fn disarm_kick(&mut self, _for_long: bool) {
@@ -109,7 +160,7 @@ impl Ring for Split {
 
     #[cold]
     fn is_lost(&self) -> bool {
-        self.table.is_lost() || self.rings.is_lost()
+        self.table.is_lost() || self.rings.is_lost() || self.record.as_ref().is_some_and(SplitRecord::is_lost)
     }
 }
 
@@ -154,6 +205,22 @@ impl<W: Words> Rings<W> {
             decided: None,
             kicks: None,
         }
+    }
+
+    /// The same, with so many chains in flight that a predecessor has taken: the next one is behind them.
+    pub(crate) fn with_left(self, chains: u16) -> Rings<W> {
+        let next_available = self.next_used.wrapping_add(chains);
+        Rings {
+            next_available,
+            seen_available: next_available,
+            outstanding: chains,
+            ..self
+        }
+    }
+
+    /// Index of the next element to publish.
+    pub(crate) fn next_used(&self) -> u16 {
+        self.next_used
     }
 
     /// Goes on at the same place, seen through another mapping.

@@ -18,6 +18,14 @@ pub(crate) trait Words {
     fn fence();
 }
 
+#[cfg(test)]
+pub(crate) use crate::inflight::tests::before_store;
+
+/// Tests end the device in front of any of its stores.
+#[cfg(not(test))]
+#[inline(always)]
+fn before_store() {}
+
 impl Words for Area {
     #[inline]
     fn load_u16(&self, offset: usize, order: Ordering) -> u16 {
@@ -26,6 +34,7 @@ impl Words for Area {
 
     #[inline]
     fn store_u16(&self, offset: usize, value: u16, order: Ordering) {
+        before_store();
         Area::store_u16(self, offset, value, order);
     }
 
@@ -36,6 +45,7 @@ impl Words for Area {
 
     #[inline]
     fn store_u32(&self, offset: usize, value: u32, order: Ordering) {
+        before_store();
         Area::store_u32(self, offset, value, order);
     }
 
@@ -46,6 +56,7 @@ impl Words for Area {
 
     #[inline]
     fn store_u64(&self, offset: usize, value: u64, order: Ordering) {
+        before_store();
         Area::store_u64(self, offset, value, order);
     }
 
