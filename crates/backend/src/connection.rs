@@ -12,10 +12,11 @@ use tracing::{info, warn};
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
-use vhost_user::message::{MemoryRegion, VringAddress};
+use vhost_user::message::{Inflight, MemoryRegion, VringAddress};
 use virtqueue::features;
 
 use crate::counters::Counters;
+use crate::inflight::InflightFile;
 use crate::lane::LaneHandle;
 use crate::vring::{Surroundings, Vring, VringError};
 use crate::window::Windows;
@@ -23,6 +24,9 @@ use crate::{ConfigChanges, ConfigRefused, Device, Lanes, Options, QueueStatus, S
 
 /// Maximum number of regions of guest memory: the default number of KVM's memory slots.
 const MEMORY_SLOTS: usize = 509;
+
+/// Largest size of a queue (VIRTIO 1.1 2.6, 2.7).
+const QUEUE_SIZE_MOST: u16 = 1 << 15;
 
 /// Features that a front end may acknowledge although they were not offered. QEMU 11.1 does so with RING_RESET and
 /// resets queues itself.
@@ -57,6 +61,8 @@ pub(crate) struct Connection<'d> {
     /// memory here. A change of them neither waits for a lane nor delays one.
     windows: WindowAreas,
     vrings: Vec<Vring>,
+    /// Where chains in flight are tracked; kept over a pause, until a reset.
+    inflight: Option<InflightFile>,
     status: u8,
     negotiated: ProtocolFeatures,
     /// Kept open as long as the connection, because the front end may monitor its other end.
@@ -85,6 +91,15 @@ pub(crate) enum Refusal {
     Vring { index: u32, source: VringError },
     #[error(transparent)]
     Config(#[from] ConfigRefused),
+    #[error("no record of chains in flight for {queues} queues of {size}: the device has {count}")]
+    InflightNumbers { queues: u16, size: u16, count: usize },
+    #[error("the record of chains in flight is in use: GET_VRING_BASE stops the rings")]
+    InflightInUse,
+    #[error("cannot {action} the record of chains in flight: {source}")]
+    Inflight {
+        action: &'static str,
+        source: guestmem::Error,
+    },
     #[error("cannot start the device: {0}")]
     Start(#[source] std::io::Error),
     #[error("cannot prepare the channel: {0}")]
@@ -104,6 +119,7 @@ impl<'d> Connection<'d> {
             regions: 0,
             windows,
             vrings: (0..device.queue_count()).map(|_| Vring::default()).collect(),
+            inflight: None,
             status: 0,
             negotiated: ProtocolFeatures::empty(),
             channel: None,
@@ -267,6 +283,30 @@ impl Handler for Connection<'_> {
         sizes
     }
 
+    fn tracks_inflight(&mut self) -> bool {
+        self.device.tracks_inflight()
+    }
+
+    /// The layout depends on the format of the rings: front ends send SET_FEATURES before.
+    fn inflight(&mut self, queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), Refusal> {
+        let count = self.vrings.len();
+        if queues == 0 || usize::from(queues) > count || !(1..=QUEUE_SIZE_MOST).contains(&queue_size) {
+            let size = queue_size;
+            return Err(Refusal::InflightNumbers { queues, size, count });
+        }
+        let packed = self.features & features::RING_PACKED != 0;
+        InflightFile::create(packed, queues, queue_size).map_err(|source| Refusal::Inflight { action: "make", source })
+    }
+
+    fn set_inflight(&mut self, inflight: Inflight, file: OwnedFd) -> Result<(), Refusal> {
+        if self.vrings.iter().any(Vring::is_running) {
+            return Err(Refusal::InflightInUse);
+        }
+        let mapped = InflightFile::map(inflight, file).map_err(|source| Refusal::Inflight { action: "map", source })?;
+        self.inflight = Some(mapped);
+        Ok(())
+    }
+
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Refusal> {
         let offered = self.features();
         let unknown = features & !offered;
@@ -365,14 +405,20 @@ impl Handler for Connection<'_> {
         // A running ring continues with the new descriptor.
         self.vring_base(index)?;
         self.start_device()?;
-        let memory = self.memory.clone();
-        let around = Surroundings {
-            index: index as u16,
-            memory: &memory,
-            features: self.features,
-        };
         self.hurried(|connection| {
-            let Self { vrings, lanes, .. } = connection;
+            let Self {
+                vrings,
+                lanes,
+                memory,
+                inflight,
+                ..
+            } = connection;
+            let around = Surroundings {
+                index: index as u16,
+                memory,
+                features: connection.features,
+                inflight: inflight.as_ref(),
+            };
             let lane = lanes.iter_mut().find(|lane| lane.has(around.index));
             let vring = &mut vrings[index as usize];
             let started = vring.start(file, lane, &around);
@@ -446,6 +492,7 @@ impl Handler for Connection<'_> {
             if let Some(window) = &connection.window {
                 window.forget();
             }
+            connection.inflight = None;
             connection.lanes.clear();
             connection.unstarted = true;
             connection.device.reset();

@@ -36,6 +36,13 @@ pub trait Device: Send + Sync {
         Vec::new()
     }
 
+    /// Whether requests outlive the daemon's process (vhost-user's in-flight tracking): a front end that reconnects to another daemon
+    /// has it repeat those that were not answered when the first one was killed. Each is answered once, but may be executed twice,
+    /// so the device must allow that.
+    fn tracks_inflight(&self) -> bool {
+        false
+    }
+
     /// Starts the device with the front end's setup, before the first queue: adds a lane for each group of queues
     /// that one thread serves. Queues without a lane are never served.
     ///

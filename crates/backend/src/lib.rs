@@ -10,6 +10,7 @@ mod counters;
 mod device;
 mod event;
 mod files;
+mod inflight;
 mod lane;
 mod moderation;
 mod options;

@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use vhost_user::message::{MemoryRegion, VringAddress};
+use vhost_user::message::{Inflight, MemoryRegion, VringAddress};
 
 /// Version of the format; changes whenever the numbers change.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Maximum of every count; a larger one is not from a saved session.
 const MOST: u64 = 1 << 16;
 
@@ -26,6 +26,8 @@ pub(crate) struct SavedConnection {
     pub(crate) status: u8,
     pub(crate) channel: Option<OwnedFd>,
     pub(crate) memory: Vec<(MemoryRegion, OwnedFd)>,
+    /// The record of chains in flight.
+    pub(crate) inflight: Option<(Inflight, OwnedFd)>,
     pub(crate) queues: Vec<SavedQueue>,
 }
 
@@ -73,6 +75,16 @@ impl Saved {
             parts.numbers(numbers);
             parts.files.push(file);
         }
+        let (inflight, file) = connection.inflight.unzip();
+        parts.file(file);
+        if let Some(inflight) = inflight {
+            parts.numbers([
+                inflight.mmap_size,
+                inflight.mmap_offset,
+                inflight.num_queues.into(),
+                inflight.queue_size.into(),
+            ]);
+        }
         parts.number(connection.queues.len() as u64);
         connection.queues.into_iter().for_each(|queue| parts.queue(queue));
         (parts.bytes, parts.files)
@@ -94,6 +106,10 @@ impl Saved {
         let (negotiated, features, status) = (parts.number()?, parts.number()?, parts.small()?);
         let channel = parts.file()?;
         let memory = (0..parts.count()?).map(|_| parts.region()).collect::<Result<_, _>>()?;
+        let inflight = match parts.file()? {
+            Some(file) => Some((parts.inflight()?, file)),
+            None => None,
+        };
         let queues = (0..parts.count()?).map(|_| parts.queue()).collect::<Result<_, _>>()?;
         if !parts.bytes.is_empty() || parts.files.next().is_some() {
             return Err(NotSaved);
@@ -107,6 +123,7 @@ impl Saved {
                 status,
                 channel,
                 memory,
+                inflight,
                 queues,
             },
         })
@@ -191,6 +208,16 @@ impl Given<'_> {
             mmap_offset: self.number()?,
         };
         Ok((region, self.files.next().ok_or(NotSaved)?))
+    }
+
+    fn inflight(&mut self) -> Result<Inflight, NotSaved> {
+        Ok(Inflight {
+            mmap_size: self.number()?,
+            mmap_offset: self.number()?,
+            num_queues: self.small()?,
+            queue_size: self.small()?,
+            padding: 0,
+        })
     }
 
     fn queue(&mut self) -> Result<SavedQueue, NotSaved> {

@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use guestmem::Memory;
+use guestmem::{Memory, OutOfMemory};
 use tracing::{debug, warn};
 use vhost_user::message::VringAddress;
-use virtqueue::{ConfigError, QueueConfig, features};
+use virtqueue::{ConfigError, Queue, QueueConfig, features};
 
 use crate::counters::Counters;
 use crate::event::{Event, never_blocking};
+use crate::inflight::InflightFile;
 use crate::lane::{LaneHandle, Port};
 use crate::queues::Ring;
 use crate::saved::SavedQueue;
@@ -41,6 +42,8 @@ pub(crate) enum VringError {
     NotInMemory { part: &'static str, address: u64 },
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("the record of chains in flight ends before the part of this queue")]
+    NoRecord(#[source] OutOfMemory),
     #[error("cannot prepare the descriptor: {0}")]
     Descriptor(#[source] rustix::io::Errno),
     #[error("the device has no lane for this queue")]
@@ -54,6 +57,25 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) index: u16,
     pub(crate) memory: &'a Memory,
     pub(crate) features: u64,
+    /// Where chains in flight are tracked, if they are.
+    pub(crate) inflight: Option<&'a InflightFile>,
+}
+
+impl Surroundings<'_> {
+    fn start(&self, config: &QueueConfig) -> Result<Queue, VringError> {
+        let record = self.inflight.map(|file| file.of_queue(config.packed, self.index));
+        match record.transpose().map_err(VringError::NoRecord)? {
+            Some(Some(record)) => Ok(config.start_tracked(self.memory, record)?),
+            Some(None) => {
+                warn!(
+                    queue = self.index,
+                    "the front end tracks no chains in flight of this queue"
+                );
+                Ok(config.start(self.memory)?)
+            }
+            None => Ok(config.start(self.memory)?),
+        }
+    }
 }
 
 impl Vring {
@@ -126,7 +148,7 @@ impl Vring {
         let kick = kick.ok_or(VringError::NoKick)?;
         never_blocking(&kick).map_err(VringError::Descriptor)?;
         let config = self.config(around)?;
-        let queue = config.start(around.memory)?;
+        let queue = around.start(&config)?;
         debug!(queue = around.index, ?config, "the ring starts");
         let lane = lane.ok_or(VringError::NoLane)?;
         let counters = Arc::clone(&self.counters);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use guestmem::Memory;
 use vhost_user::ProtocolFeatures;
 use vhost_user::frontend::Frontend;
-use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, VringAddress};
+use vhost_user::message::{Inflight, MemoryRegion, PROTOCOL_FEATURES, VringAddress};
 use virtqueue::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED, VERSION_1};
 
 use crate::ram::{self, Allocator};
@@ -75,6 +75,9 @@ pub struct Guest {
     region: MemoryRegion,
     features: u64,
     negotiated: ProtocolFeatures,
+    /// The record of requests in flight, where the device has them tracked.
+    inflight: Option<(Inflight, OwnedFd)>,
+    timeout: Duration,
     window: Option<Window>,
     /// The queues, hiprio or whatever comes first being number 0.
     pub queues: Vec<Queue>,
@@ -139,14 +142,66 @@ impl Guest {
             region,
             features,
             negotiated,
+            inflight: None,
+            timeout: options.timeout,
             window,
             queues,
         };
+        if negotiated.contains(ProtocolFeatures::INFLIGHT_SHMFD) {
+            guest.inflight = guest.frontend.inflight(count, options.queue_size)?;
+        }
         guest.share_memory()?;
+        guest.track_inflight()?;
         for index in 0..count {
             guest.start(index, guest.queues[usize::from(index)].config.base)?;
         }
         Ok(guest)
+    }
+
+    /// Continues over another connection, with a backend that knows nothing of this guest: as QEMU does when it reconnects. Requests
+    /// that are not answered yet are answered by the new backend, if the device has them tracked. There is no window any more.
+    pub fn reconnect(&mut self, stream: UnixStream) -> Result<(), Error> {
+        let mut frontend = Frontend::new(stream, Some(self.timeout));
+        let missing = (self.features | PROTOCOL_FEATURES) & !frontend.features()?;
+        if missing != 0 {
+            return Err(Error::Features { missing });
+        }
+        self.negotiated &= frontend.protocol_features()?;
+        frontend.set_protocol_features(self.negotiated)?;
+        frontend.set_owner()?;
+        frontend.set_features(self.features | PROTOCOL_FEATURES)?;
+        (self.frontend, self.window) = (frontend, None);
+        self.share_memory()?;
+        self.track_inflight()?;
+        for index in 0..self.queues.len() as u16 {
+            self.start(index, self.base_after_a_crash(index)?)?;
+        }
+        Ok(())
+    }
+
+    /// Where QEMU resumes a queue whose backend has ended without a word: a split ring at its used index, and a packed ring, whose
+    /// position nobody knows, where it started.
+    fn base_after_a_crash(&self, index: u16) -> Result<u32, Error> {
+        let config = self.queues[usize::from(index)].config();
+        if config.packed {
+            return Ok(config.base);
+        }
+        let mut used = [0; 2];
+        self.memory.read(config.device + 2, &mut used)?;
+        Ok(u16::from_le_bytes(used).into())
+    }
+
+    /// The record of requests in flight, and its file.
+    pub fn inflight(&self) -> Option<(Inflight, BorrowedFd<'_>)> {
+        let (inflight, file) = self.inflight.as_ref()?;
+        Some((*inflight, file.as_fd()))
+    }
+
+    fn track_inflight(&mut self) -> Result<(), Error> {
+        if let Some((inflight, file)) = &self.inflight {
+            self.frontend.set_inflight(*inflight, file.as_fd())?;
+        }
+        Ok(())
     }
 
     /// The VIRTIO feature bits in use.

@@ -7,15 +7,18 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::channel::Channel;
 use crate::message::{
-    Config, FLAG_REPLY, Header, MemoryRegion, PROTOCOL_FEATURES, RequestCode, SHARED_MEMORY_REGIONS,
+    Config, FLAG_REPLY, Header, Inflight, MemoryRegion, PROTOCOL_FEATURES, RequestCode, SHARED_MEMORY_REGIONS,
     SharedMemoryConfig, VringAddress, VringState,
 };
 use crate::socket::{Incoming, Message, Socket};
 use crate::{Error, Malformed, ProtocolFeatures, Request};
 
 /// The protocol features that every session offers: what this crate and a [`Handler`] implement, and nothing more, since
-/// frontends acknowledge whatever they are offered. SHMEM comes on top for a device with shared memory.
-pub const OFFERED: ProtocolFeatures = ProtocolFeatures::all().difference(ProtocolFeatures::SHMEM);
+/// frontends acknowledge whatever they are offered. SHMEM comes on top for a device with shared memory, INFLIGHT_SHMFD for one whose
+/// requests in flight are tracked.
+pub const OFFERED: ProtocolFeatures = ProtocolFeatures::all()
+    .difference(ProtocolFeatures::SHMEM)
+    .difference(ProtocolFeatures::INFLIGHT_SHMFD);
 
 /// What a device process does about each request. Queue indices are as sent: the handler checks them.
 ///
@@ -31,6 +34,14 @@ pub trait Handler {
     fn set_protocol_features(&mut self, features: ProtocolFeatures);
     /// Bytes of each shared memory region in the order of their ids, at most 256; 0 or left out: there is none of that id.
     fn shared_memory(&mut self) -> Vec<u64>;
+    /// Whether requests in flight are tracked, so that they survive this process.
+    fn tracks_inflight(&mut self) -> bool;
+    /// A new record of requests in flight for so many queues of this size, all zeros, and its file. Neither number is checked. After an error
+    /// the frontend does without.
+    fn inflight(&mut self, queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), Self::Error>;
+    /// Uses a record of requests in flight, which a predecessor may have written and the frontend may have changed. The queue size is 1
+    /// to 32768; that the file is as long as it is said to be is not checked.
+    fn set_inflight(&mut self, inflight: Inflight, file: OwnedFd) -> Result<(), Self::Error>;
     /// The features that will be used. If the frontend did not acknowledge protocol features, it will never enable rings: they
     /// start enabled.
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), Self::Error>;
@@ -185,6 +196,7 @@ impl Session {
                 self.answer_config(offset, flags, result.as_deref().unwrap_or_default())?;
                 return Ok(result.map(drop));
             }
+            Request::GetInflight { queues, queue_size } => return self.answer_inflight(queues, queue_size, handler),
 
             Request::SetFeatures(features) => {
                 let rings_start_enabled = features & PROTOCOL_FEATURES == 0;
@@ -210,6 +222,7 @@ impl Session {
             Request::SetBackendReqFd(file) => {
                 return Ok(handler.set_channel(Channel::new(file)));
             }
+            Request::SetInflight(inflight, file) => return Ok(handler.set_inflight(inflight, file)),
             Request::SetStatus(status) => return Ok(handler.set_status(status)),
             Request::ResetDevice => return Ok(handler.reset_device()),
         }
@@ -256,6 +269,23 @@ impl Session {
         self.socket.send(code, FLAG_REPLY, &[header.as_bytes(), bytes], &[])
     }
 
+    /// Sends a record of requests in flight, or that there is none: then the frontend does without.
+    fn answer_inflight<H: Handler>(&self, queues: u16, queue_size: u16, handler: &mut H) -> Granted<H> {
+        let code = RequestCode::GetInflight;
+        match handler.inflight(queues, queue_size) {
+            Ok((inflight, file)) => {
+                let files = [file.as_fd()];
+                self.socket
+                    .send(code as u32, FLAG_REPLY, &[inflight.as_bytes()], &files)?;
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                self.answer(code, Inflight::default())?;
+                Ok(Err(error))
+            }
+        }
+    }
+
     fn answer<T: IntoBytes + Immutable>(&self, code: RequestCode, value: T) -> Result<(), Error> {
         self.socket.send(code as u32, FLAG_REPLY, &[value.as_bytes()], &[])
     }
@@ -275,6 +305,7 @@ fn offered<H: Handler>(handler: &mut H) -> ProtocolFeatures {
         ProtocolFeatures::SHMEM,
         handler.shared_memory().iter().any(|&size| size > 0),
     );
+    offered.set(ProtocolFeatures::INFLIGHT_SHMFD, handler.tracks_inflight());
     offered
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::message::{
-    Config, FLAG_NEED_REPLY, FLAG_REPLY, MAX_CONFIG, MemoryRegion, MemoryTable, RequestCode, SharedMemoryConfig,
-    SingleRegion, VRING_NO_FILE, VringAddress, VringState,
+    Config, FLAG_NEED_REPLY, FLAG_REPLY, Inflight, MAX_CONFIG, MemoryRegion, MemoryTable, RequestCode,
+    SharedMemoryConfig, SingleRegion, VRING_NO_FILE, VringAddress, VringState,
 };
 use crate::socket::{Message, Socket, Timeout};
 use crate::{Error, ProtocolFeatures};
@@ -190,6 +190,35 @@ impl Frontend {
     /// SET_BACKEND_REQ_FD: the backend's end of the socket on which it sends requests.
     pub fn set_backend_channel(&mut self, file: BorrowedFd<'_>) -> Result<(), Error> {
         self.tell(RequestCode::SetBackendReqFd, &(), &[file])
+    }
+
+    /// GET_INFLIGHT_FD: a new record of requests in flight for so many queues of this size. `None` if the backend has none.
+    pub fn inflight(&mut self, queues: u16, queue_size: u16) -> Result<Option<(Inflight, OwnedFd)>, Error> {
+        let code = RequestCode::GetInflight;
+        let asked = Inflight {
+            num_queues: queues,
+            queue_size,
+            ..Inflight::default()
+        };
+        self.send(code, 0, &[asked.as_bytes()], &[])?;
+        let mut reply = self.receive(code)?;
+        let size = reply.payload.len();
+        let inflight = Inflight::read_from_bytes(&reply.payload).map_err(|_| {
+            wrong_reply(
+                code,
+                format!("{size} bytes of payload, {} expected", size_of::<Inflight>()),
+            )
+        })?;
+        match (inflight.mmap_size, reply.files.pop()) {
+            (0, _) => Ok(None),
+            (_, Some(file)) => Ok(Some((inflight, file))),
+            (_, None) => Err(wrong_reply(code, "no file".into())),
+        }
+    }
+
+    /// SET_INFLIGHT_FD: the record of requests in flight, of this connection or an earlier one.
+    pub fn set_inflight(&mut self, inflight: Inflight, file: BorrowedFd<'_>) -> Result<(), Error> {
+        self.tell(RequestCode::SetInflight, &inflight, &[file])
     }
 
     /// SET_STATUS: the device status.

@@ -42,6 +42,8 @@ bitflags::bitflags! {
         const CONFIG = 1 << 9;
         /// Requests of the backend may carry files.
         const BACKEND_SEND_FD = 1 << 10;
+        /// Requests in flight are tracked in memory that outlives the backend.
+        const INFLIGHT_SHMFD = 1 << 12;
         /// RESET_DEVICE is understood.
         const RESET_DEVICE = 1 << 13;
         /// Memory regions are added and removed one at a time.
@@ -137,6 +139,22 @@ pub(crate) struct Config {
     pub(crate) offset: u32,
     pub(crate) size: u32,
     pub(crate) flags: u32,
+}
+
+/// Payload of GET_INFLIGHT_FD and SET_INFLIGHT_FD: the record of requests in flight of all queues, each in a region of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Inflight {
+    /// Bytes of all regions; in the answer to GET_INFLIGHT_FD 0 if there is no record.
+    pub mmap_size: u64,
+    /// Where they start in the file.
+    pub mmap_offset: u64,
+    /// Number of queues.
+    pub num_queues: u16,
+    /// Entries of each queue.
+    pub queue_size: u16,
+    /// Nothing.
+    pub padding: u32,
 }
 
 /// How many shared memory regions a device can have: their ids are one byte.
@@ -265,6 +283,10 @@ request_codes! {
     GetConfig = 24 "GET_CONFIG";
     /// Writes the device's configuration space.
     SetConfig = 25 "SET_CONFIG";
+    /// The file for the record of requests in flight.
+    GetInflight = 31 "GET_INFLIGHT_FD";
+    /// The record of requests in flight, new or from an earlier connection.
+    SetInflight = 32 "SET_INFLIGHT_FD";
     /// Stops all rings, forgets all device state.
     ResetDevice = 34 "RESET_DEVICE";
     /// How many regions may there be?
@@ -288,6 +310,7 @@ impl RequestCode {
             Self::GetQueueNum => ProtocolFeatures::MQ,
             Self::SetBackendReqFd => ProtocolFeatures::BACKEND_REQ,
             Self::GetConfig | Self::SetConfig => ProtocolFeatures::CONFIG,
+            Self::GetInflight | Self::SetInflight => ProtocolFeatures::INFLIGHT_SHMFD,
             Self::ResetDevice => ProtocolFeatures::RESET_DEVICE,
             Self::GetMaxMemSlots | Self::AddMemoryRegion | Self::RemoveMemoryRegion => {
                 ProtocolFeatures::CONFIGURE_MEM_SLOTS
@@ -307,6 +330,7 @@ impl RequestCode {
                 | Self::GetQueueNum
                 | Self::GetVringBase
                 | Self::GetConfig
+                | Self::GetInflight
                 | Self::GetMaxMemSlots
                 | Self::GetStatus
                 | Self::GetSharedMemory

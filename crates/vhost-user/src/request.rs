@@ -8,7 +8,7 @@ mod parts;
 use std::os::fd::OwnedFd;
 
 use self::parts::Parts;
-use crate::message::{Config, MAX_CONFIG, MemoryRegion, RequestCode, SingleRegion, VringAddress, VringState};
+use crate::message::{Config, Inflight, MAX_CONFIG, MemoryRegion, RequestCode, SingleRegion, VringAddress, VringState};
 use crate::socket::Message;
 use crate::{Malformed, ProtocolFeatures};
 
@@ -41,6 +41,8 @@ pub enum Request {
     GetConfig { offset: u32, size: u32, flags: u32 },
     SetConfig { offset: u32, flags: u32, bytes: Vec<u8> },
     SetBackendReqFd(OwnedFd),
+    GetInflight { queues: u16, queue_size: u16 },
+    SetInflight(Inflight, OwnedFd),
     SetStatus(u8),
     GetStatus,
     ResetDevice,
@@ -149,6 +151,23 @@ impl Request {
             RequestCode::SetBackendReqFd => {
                 let () = parts.object()?;
                 Self::SetBackendReqFd(parts.file()?)
+            }
+            RequestCode::GetInflight => {
+                let Inflight {
+                    num_queues, queue_size, ..
+                } = parts.inflight()?;
+                Self::GetInflight {
+                    queues: num_queues,
+                    queue_size,
+                }
+            }
+            RequestCode::SetInflight => {
+                let inflight = parts.inflight()?;
+                let size = inflight.queue_size;
+                if !(1..=32768).contains(&size) {
+                    return Err(parts.value("queue size", size.into()));
+                }
+                Self::SetInflight(inflight, parts.file()?)
             }
             RequestCode::SetStatus => {
                 let status: u64 = parts.object()?;

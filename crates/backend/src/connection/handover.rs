@@ -7,12 +7,14 @@ use vhost_user::channel::Channel;
 use vhost_user::message::MemoryRegion;
 
 use super::{Connection, Refusal};
+use crate::inflight::InflightFile;
 use crate::saved::SavedConnection;
 
 impl Connection<'_> {
     /// Stops all queues and takes the state that continues elsewhere. The connection can only be dropped afterwards.
     pub(crate) fn save(&mut self) -> std::io::Result<SavedConnection> {
         let memory = self.memory.configs()?;
+        let inflight = self.inflight.as_ref().map(InflightFile::parts).transpose()?;
         let queues = self.hurried(|connection| {
             let vrings = (0..).zip(&mut connection.vrings);
             vrings.map(|(index, vring)| vring.save(index)).collect()
@@ -36,6 +38,7 @@ impl Connection<'_> {
             status: self.status,
             channel: channel.map(Channel::into_stream),
             memory: memory.into_iter().map(region).collect(),
+            inflight,
             queues,
         })
     }
@@ -50,6 +53,9 @@ impl Connection<'_> {
         }
         if let Some(channel) = saved.channel {
             self.set_channel(Channel::new(channel))?;
+        }
+        if let Some((inflight, file)) = saved.inflight {
+            self.set_inflight(inflight, file)?;
         }
         let mut kicks = Vec::new();
         for (index, queue) in (0..).zip(saved.queues) {

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 
 use crate::Malformed;
 use crate::message::{
-    Config, MAX_CONFIG, MAX_FILES, MemoryRegion, MemoryTable, RequestCode, VRING_INDEX_MASK, VRING_NO_FILE,
+    Config, Inflight, MAX_CONFIG, MAX_FILES, MemoryRegion, MemoryTable, RequestCode, VRING_INDEX_MASK, VRING_NO_FILE,
 };
 
 /// What is left of a message while it is parsed.
@@ -76,6 +76,18 @@ impl Parts<'_> {
             .ok_or_else(|| self.wrong_size(size_of::<Config>() + size))?;
         self.padding(rest)?;
         Ok((config, bytes))
+    }
+
+    /// The numbers of a record of requests in flight. The bytes that pad the structure may have any value, or be left out.
+    pub(super) fn inflight(&self) -> Result<Inflight, Malformed> {
+        const FIELDS: usize = size_of::<Inflight>() - size_of::<u32>();
+        let expected = size_of::<Inflight>();
+        let wrong_size = || self.wrong_size(expected);
+        let (fields, rest) = self.payload.split_at_checked(FIELDS).ok_or_else(wrong_size)?;
+        self.padding(rest.get(size_of::<u32>()..).unwrap_or_default())?;
+        let mut bytes = [0; size_of::<Inflight>()];
+        bytes[..FIELDS].copy_from_slice(fields);
+        Inflight::read_from_bytes(&bytes).map_err(|_| wrong_size())
     }
 
     pub(super) fn file(&mut self) -> Result<OwnedFd, Malformed> {

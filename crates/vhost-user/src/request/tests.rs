@@ -195,6 +195,38 @@ fn configuration_space_is_written_within_256_bytes() {
     assert!(matches!(parse(0, 40, 41), Err(Malformed::Size { .. })));
 }
 
+#[test]
+fn the_padding_of_a_record_in_flight_means_nothing() {
+    let numbers = [&4096_u64.to_ne_bytes()[..], &[0; 8], &[2, 0], &128_u16.to_ne_bytes()].concat();
+    let parse = |padding: &[u8], files| {
+        let payload = [&numbers[..], padding].concat();
+        Request::parse(message(RequestCode::SetInflight as u32, &payload, files))
+    };
+    for padding in [&[][..], &[7; 4], &[7, 7, 7, 7, 0, 0]] {
+        let Ok(Request::SetInflight(inflight, _)) = parse(padding, 1) else {
+            panic!("{padding:?}");
+        };
+        assert_eq!(
+            (inflight.mmap_size, inflight.num_queues, inflight.queue_size),
+            (4096, 2, 128)
+        );
+    }
+    assert!(matches!(parse(&[0, 0, 0, 0, 1], 1), Err(Malformed::Size { .. })));
+    assert!(matches!(parse(&[], 0), Err(Malformed::Files { .. })));
+    for size in [0, 32769] {
+        let inflight = Inflight {
+            queue_size: size,
+            ..Inflight::default()
+        };
+        let parse = |code, files| Request::parse(message(code as u32, inflight.as_bytes(), files));
+        assert!(matches!(
+            parse(RequestCode::SetInflight, 1),
+            Err(Malformed::Value { .. })
+        ));
+        assert!(parse(RequestCode::GetInflight, 0).is_ok(), "it is answered");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_are_a_request_or_malformed(

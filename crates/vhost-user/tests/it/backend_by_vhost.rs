@@ -38,6 +38,7 @@ struct Device {
     config: Vec<u8>,
     channel: Option<Backend>,
     resets: u32,
+    inflight: Option<(VhostUserInflight, File)>,
 }
 
 fn only_ring_1(index: u32) -> Result<()> {
@@ -155,17 +156,21 @@ impl VhostUserBackendReqHandlerMut for Device {
         Ok(())
     }
 
+    fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let inflight = VhostUserInflight::new(4096, 0, asked.num_queues, asked.queue_size);
+        Ok((inflight, event().into()))
+    }
+
+    fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        self.inflight = Some((*inflight, file));
+        Ok(())
+    }
+
     // Our frontend has no such messages.
     fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
         Err(Error::InvalidParam)
     }
     fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> Result<File> {
-        Err(Error::InvalidParam)
-    }
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(Error::InvalidParam)
-    }
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
         Err(Error::InvalidParam)
     }
     fn set_device_state_fd(
@@ -229,6 +234,13 @@ fn the_handler_of_the_vhost_crate_answers_our_frontend() {
     frontend.remove_memory_region(region(0)).unwrap();
     assert!(frontend.remove_memory_region(region(0)).is_err());
 
+    let (inflight, record) = frontend.inflight(2, 128).unwrap().unwrap();
+    assert_eq!(
+        (inflight.mmap_size, inflight.num_queues, inflight.queue_size),
+        (4096, 2, 128)
+    );
+    frontend.set_inflight(inflight, record.as_fd()).unwrap();
+
     let [kick, call, err] = [event(), event(), event()];
     frontend.set_vring_num(1, 128).unwrap();
     let address = VringAddress {
@@ -265,6 +277,12 @@ fn the_handler_of_the_vhost_crate_answers_our_frontend() {
     assert_eq!(device.regions, [4096, 8192]);
     assert_eq!((device.size, device.base, device.resets), (256, 0x8000_8000, 1));
     assert_eq!(device.addresses, [0x1000, 0x3000, 0x2000]);
+    let (inflight, back) = device.inflight.as_ref().unwrap();
+    assert_eq!(
+        (inflight.mmap_size, inflight.num_queues, inflight.queue_size),
+        (4096, 2, 128)
+    );
+    assert!(same_event(record, back));
     let [(1, Some(got_kick)), (1, Some(got_call)), (1, Some(got_err)), (0, None)] = &device.events[..] else {
         panic!("{:?}", device.events);
     };

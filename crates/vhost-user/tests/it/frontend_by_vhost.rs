@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserMMap};
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight, VhostUserMMap};
 use vhost::vhost_user::{
     Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandlerMut,
     VhostUserProtocolFeatures,
@@ -21,7 +21,7 @@ use vhost_user::message::{SHARED_WRITABLE, SharedMapping};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::recorder::{FEATURES, QUEUES, Recorder, SLOTS};
-use crate::serve;
+use crate::{same_event, serve};
 
 #[derive(Default)]
 struct Changes(Arc<AtomicU32>);
@@ -114,7 +114,11 @@ fn region(guest_address: u64, file: &File) -> VhostUserMemoryRegionInfo {
 #[test]
 fn the_frontend_of_the_vhost_crate_drives_our_session() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let backend = thread::spawn(move || serve(ours, Recorder::default()));
+    let recorder = Recorder {
+        tracks_inflight: true,
+        ..Recorder::default()
+    };
+    let backend = thread::spawn(move || serve(ours, recorder));
     let mut frontend = Frontend::from_stream(theirs, QUEUES);
 
     let features = frontend.get_features().unwrap();
@@ -136,6 +140,12 @@ fn the_frontend_of_the_vhost_crate_drives_our_session() {
     frontend.add_mem_region(&region(8192, &file)).unwrap();
     frontend.remove_mem_region(&region(0, &file)).unwrap();
     assert!(frontend.remove_mem_region(&region(0, &file)).is_err());
+
+    let asked = VhostUserInflight::new(0, 0, 2, 256);
+    let (inflight, record) = frontend.get_inflight_fd(&asked).unwrap();
+    let numbers = (inflight.mmap_size, inflight.num_queues, inflight.queue_size);
+    assert_eq!(numbers, (4096, 2, 256));
+    frontend.set_inflight_fd(&inflight, record.as_raw_fd()).unwrap();
 
     let [kick, call, err] = [(); 3].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
     frontend.set_vring_num(1, 256).unwrap();
@@ -195,6 +205,9 @@ fn the_frontend_of_the_vhost_crate_drives_our_session() {
         );
     }
     assert_eq!(recorded.resets, 1);
+    let (inflight, back) = recorded.inflight.unwrap();
+    assert_eq!((inflight.mmap_size, inflight.num_queues, inflight.queue_size), numbers);
+    assert!(same_event(record, back));
 
     recorded.channel.unwrap().config_changed().unwrap();
     channel.handle_request().unwrap();

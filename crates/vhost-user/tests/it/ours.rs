@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use vhost_user::backend::OFFERED;
 use vhost_user::channel::{Channel, Wait};
 use vhost_user::frontend::Frontend;
-use vhost_user::message::{MemoryRegion, PROTOCOL_FEATURES, SharedMapping, VringAddress};
+use vhost_user::message::{Inflight, MemoryRegion, PROTOCOL_FEATURES, SharedMapping, VringAddress};
 use vhost_user::{BackendRequestCode, Error, ProtocolFeatures, RequestCode};
 use zerocopy::IntoBytes;
 
@@ -101,6 +101,38 @@ fn rings_start_enabled_without_protocol_features() {
     assert_eq!(frontend.features().unwrap(), FEATURES | PROTOCOL_FEATURES);
     drop(frontend);
     assert_eq!(backend.join().unwrap().features, Some((1 << 32, true)));
+}
+
+#[test]
+fn a_record_of_requests_in_flight_goes_there_and_back() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let recorder = Recorder {
+        tracks_inflight: true,
+        ..Recorder::default()
+    };
+    let backend = thread::spawn(move || serve(theirs, recorder));
+    let mut frontend = Frontend::new(ours, Some(Duration::from_secs(30)));
+    let offered = OFFERED | ProtocolFeatures::INFLIGHT_SHMFD;
+    assert_eq!(frontend.protocol_features().unwrap(), offered);
+    frontend.set_protocol_features(offered).unwrap();
+    assert!(
+        frontend.inflight(9, 128).unwrap().is_none(),
+        "refused: there is no record"
+    );
+    let (inflight, file) = frontend.inflight(2, 128).unwrap().unwrap();
+    let expected = Inflight {
+        mmap_size: 4096,
+        mmap_offset: 0,
+        num_queues: 2,
+        queue_size: 128,
+        padding: 0,
+    };
+    assert_eq!(inflight, expected);
+    frontend.set_inflight(inflight, file.as_fd()).unwrap();
+    drop(frontend);
+    let (recorded, back) = backend.join().unwrap().inflight.unwrap();
+    assert_eq!(recorded, expected);
+    assert!(same_event(file, back));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use vhost_user::ProtocolFeatures;
 use vhost_user::backend::Handler;
 use vhost_user::channel::Channel;
-use vhost_user::message::{MemoryRegion, VringAddress};
+use vhost_user::message::{Inflight, MemoryRegion, VringAddress};
 
 pub(crate) const FEATURES: u64 = 1 << 28 | 1 << 32 | 1 << 34;
 pub(crate) const QUEUES: u64 = 2;
@@ -34,6 +34,8 @@ pub(crate) struct Recorder {
     pub(crate) resets: u32,
     pub(crate) protocol_features: ProtocolFeatures,
     pub(crate) shared_memory: Vec<u64>,
+    pub(crate) tracks_inflight: bool,
+    pub(crate) inflight: Option<(Inflight, OwnedFd)>,
 }
 
 impl Default for Recorder {
@@ -51,6 +53,8 @@ impl Default for Recorder {
             resets: 0,
             protocol_features: ProtocolFeatures::empty(),
             shared_memory: Vec::new(),
+            tracks_inflight: false,
+            inflight: None,
         }
     }
 }
@@ -83,6 +87,29 @@ impl Handler for Recorder {
 
     fn shared_memory(&mut self) -> Vec<u64> {
         self.shared_memory.clone()
+    }
+
+    fn tracks_inflight(&mut self) -> bool {
+        self.tracks_inflight
+    }
+
+    fn inflight(&mut self, queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), String> {
+        if u64::from(queues) > QUEUES {
+            return Err(format!("no {queues} queues"));
+        }
+        let inflight = Inflight {
+            mmap_size: 4096,
+            mmap_offset: 0,
+            num_queues: queues,
+            queue_size,
+            padding: 0,
+        };
+        Ok((inflight, crate::event()))
+    }
+
+    fn set_inflight(&mut self, inflight: Inflight, file: OwnedFd) -> Result<(), String> {
+        self.inflight = Some((inflight, file));
+        Ok(())
     }
 
     fn set_features(&mut self, features: u64, rings_start_enabled: bool) -> Result<(), String> {
