@@ -287,15 +287,13 @@ impl Handler for Connection<'_> {
         self.device.tracks_inflight()
     }
 
-    /// The layout depends on the format of the rings: front ends send SET_FEATURES before.
     fn inflight(&mut self, queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), Refusal> {
         let count = self.vrings.len();
         if queues == 0 || usize::from(queues) > count || !(1..=QUEUE_SIZE_MOST).contains(&queue_size) {
             let size = queue_size;
             return Err(Refusal::InflightNumbers { queues, size, count });
         }
-        let packed = self.features & features::RING_PACKED != 0;
-        InflightFile::create(packed, queues, queue_size).map_err(|source| Refusal::Inflight { action: "make", source })
+        InflightFile::create(queues, queue_size).map_err(|source| Refusal::Inflight { action: "make", source })
     }
 
     fn set_inflight(&mut self, inflight: Inflight, file: OwnedFd) -> Result<(), Refusal> {

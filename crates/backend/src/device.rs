@@ -38,7 +38,7 @@ pub trait Device: Send + Sync {
 
     /// Whether requests outlive the daemon's process (vhost-user's in-flight tracking): a front end that reconnects to another daemon
     /// has it repeat those that were not answered when the first one was killed. Each is answered once, but may be executed twice,
-    /// so the device must allow that.
+    /// so the device must allow that. The control plane then calls memfd_create(2) and ftruncate(2).
     fn tracks_inflight(&self) -> bool {
         false
     }

@@ -18,10 +18,11 @@ pub(crate) struct InflightFile {
 }
 
 impl InflightFile {
-    /// Makes a record for so many queues of `queue_size`, all zeros, in a file that nobody can shorten.
-    pub(crate) fn create(packed: bool, queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), guestmem::Error> {
+    /// Makes a record for so many queues of `queue_size`, all zeros, in a file that nobody can shorten. It has room for either format,
+    /// so that front ends may negotiate that afterwards.
+    pub(crate) fn create(queues: u16, queue_size: u16) -> Result<(Inflight, OwnedFd), guestmem::Error> {
         let numbers = Inflight {
-            mmap_size: stride(packed, queue_size) * u64::from(queues),
+            mmap_size: stride(true, queue_size) * u64::from(queues),
             mmap_offset: 0,
             num_queues: queues,
             queue_size,

@@ -79,7 +79,7 @@ pub enum ConfigError {
         size: u16,
     },
     /// The record of chains in flight is of no use.
-    #[error("cannot use the record of chains in flight")]
+    #[error("cannot use the record of chains in flight: {0}")]
     Inflight(#[from] InflightError),
 }
 

@@ -161,7 +161,7 @@ impl Queue {
     }
 
     /// The number for `GET_VRING_BASE`, from which a successor goes on. Chains in flight have no place in it: complete
-    /// them first. Those that a predecessor left, and that were not handed out yet, stay in the record.
+    /// them first. Those of the in-flight record that wait to be handed out again stay there.
     pub fn position(&self) -> Result<u32, InFlight> {
         core!(&self.format, core => core.position())
     }
