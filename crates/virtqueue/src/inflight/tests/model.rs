@@ -363,6 +363,36 @@ fn every_request_is_answered_once_wherever_the_device_is_cut_off(
     assert!(cuts.get() > 200, "only {} places to be cut off", cuts.get());
 }
 
+/// A packed ring shows what was begun of a batch once its first slot is used.
+#[rstest]
+fn a_batch_that_was_begun_is_not_seen(#[values(false, true)] packed: bool) {
+    let kind = Kind {
+        packed,
+        size: 8,
+        in_order: false,
+        event_idx: true,
+    };
+    let post = Step::Post {
+        readable: 1,
+        writable: 1,
+        indirect: true,
+    };
+    let serve = |plan, budget| Step::Serve {
+        budget,
+        plans: vec![plan; 5],
+    };
+    let batch = [
+        post.clone(),
+        post.clone(),
+        post,
+        serve(Plan::Keep, 3),
+        Step::CompleteTogether { count: 3 },
+        serve(Plan::Done, 1),
+        Step::Reap,
+    ];
+    assert!(cut_everywhere(kind, &batch) > 10);
+}
+
 /// Used index and available index pass 65535; slots and wrap counters go around many times.
 #[rstest]
 fn positions_wrap_around(#[values((false, 4), (true, 3))] form: (bool, u16)) {
