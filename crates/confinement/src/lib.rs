@@ -21,6 +21,7 @@
 //! Steps 2 to 5 take away more and more, and none gives back. What each sandbox stops by itself is what this crate's tests list
 //! (`tests/it/modes.rs`).
 
+mod allocator;
 mod argument;
 mod base;
 pub mod capabilities;

@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter};
 
-use crate::Error;
 use crate::base::ANSWERED;
 use crate::declaration::{Declaration, Role, Rule, Rules};
 use crate::system_calls::Architecture;
+use crate::{Error, allocator};
 
 /// What becomes of a thread that makes a system call which is not in its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Builds the filters for what `declaration` has.
+    /// Builds the filters for what `declaration` has, and has the allocator do without calls that are in no list.
     ///
     /// # Errors
     ///
@@ -61,6 +61,7 @@ impl Filters {
         let Some(action) = action.of_the_kernel() else {
             return Ok(Filters { roles: BTreeMap::new() });
         };
+        allocator::stay_away_from_files();
         let architecture = Architecture::native()?;
         let program = |role| compile(&declaration.rules(role), &action, architecture, std::process::id());
         let roles = Role::ALL.into_iter().map(|role| Ok((role, program(role)?)));

@@ -79,3 +79,11 @@ pub(crate) fn fileless() -> Declaration {
         ..share(Path::new("/"))
     }
 }
+
+/// A device that calls for nothing but what every thread does.
+pub(crate) fn without_files() -> Declaration {
+    Declaration {
+        calls: Vec::new(),
+        ..fileless()
+    }
+}

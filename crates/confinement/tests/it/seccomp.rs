@@ -6,7 +6,7 @@ use confinement::{Action, Filters, Maps, Role, Sandbox, sandbox};
 
 use crate::attacks::ATTACKS;
 use crate::child::{End, User, alone, fork};
-use crate::declared::share;
+use crate::declared::{share, without_files};
 use crate::world::World;
 
 /// How the process ends that makes an attack with the filters of `action` and no sandbox.
@@ -103,6 +103,37 @@ fn narrows() {
     };
     assert_eq!(narrowed(Role::Lane, start), End::Exit(0));
     assert_eq!(narrowed(Role::Helper, start), killed);
+}
+
+#[test]
+fn any_number_of_threads_can_allocate() {
+    alone("seccomp::allocates");
+}
+
+#[test]
+#[ignore = "any_number_of_threads_can_allocate runs it"]
+fn allocates() {
+    let threads = || {
+        let all: Vec<_> = (0..40)
+            .map(|_| {
+                thread::Builder::new()
+                    .spawn(|| std::hint::black_box(vec![1_u8; 1000]).len())
+                    .unwrap()
+            })
+            .collect();
+        all.into_iter()
+            .for_each(|thread| assert_eq!(thread.join().unwrap(), 1000));
+    };
+    // That of the tests' share may open files; this one may not.
+    let child = fork(User::Ordinary, |_| {
+        let filters = Filters::new(&without_files(), Action::Kill).unwrap();
+        let thread = thread::spawn(move || {
+            filters.narrow(Role::ControlPlane).unwrap();
+            threads();
+        });
+        thread.join().unwrap();
+    });
+    assert_eq!(child.end().0, End::Exit(0));
 }
 
 #[test]
