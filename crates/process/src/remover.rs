@@ -61,7 +61,7 @@ impl Drop for Remover {
 
 /// The new process's life.
 fn live(line: UnixStream, files: Vec<SocketFile>, confine: impl FnOnce() -> Result<(), String>) -> ! {
-    let mut kept: Vec<RawFd> = files.iter().map(SocketFile::as_raw_fd).collect();
+    let mut kept: Vec<RawFd> = files.iter().flat_map(SocketFile::descriptors).collect();
     kept.extend([libc::STDERR_FILENO, line.as_raw_fd()]);
     close_all_but(kept);
     if let Err(reason) = confine() {

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::net::sockopt;
 
 use crate::Error;
@@ -24,8 +24,8 @@ pub struct SocketFile {
     path: PathBuf,
     /// Where it lies.
     directory: OwnedFd,
-    /// Device and inode. `None`: it is not ours to remove.
-    identity: Option<(u64, u64)>,
+    /// An O_PATH descriptor of the file, so that no other has its inode number meanwhile. `None`: it is not ours to remove.
+    file: Option<OwnedFd>,
 }
 
 /// Creates the socket at `path` and listens on it. Only the owner may connect, and `group` if given.
@@ -56,14 +56,16 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, SocketF
     rustix::process::umask(before);
     let listener = bound.map_err(listen_error)?;
 
-    let metadata = fs::symlink_metadata(path).map_err(listen_error)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        openat(CWD, directory_of(path), flags, Mode::empty()).map_err(|error| listen_error(error.into()))?;
+    let open = |path, flags| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
+        openat(CWD, path, flags, Mode::empty()).map_err(|error| listen_error(error.into()))
+    };
+    let made = open(path, OFlags::NOFOLLOW)?;
+    let directory = open(directory_of(path), OFlags::DIRECTORY)?;
     let file = SocketFile {
         path: path.into(),
         directory,
-        identity: Some((metadata.dev(), metadata.ino())),
+        file: Some(made),
     };
     if let Some(group) = group {
         // Not what a link leads to that somebody has put in its place.
@@ -185,13 +187,6 @@ fn group_in(table: &str, group: &str) -> Option<u32> {
     })
 }
 
-impl AsRawFd for SocketFile {
-    /// That of its directory.
-    fn as_raw_fd(&self) -> RawFd {
-        self.directory.as_raw_fd()
-    }
-}
-
 impl Drop for SocketFile {
     fn drop(&mut self) {
         self.remove();
@@ -199,18 +194,27 @@ impl Drop for SocketFile {
 }
 
 impl SocketFile {
+    /// The descriptors that it takes to remove the file.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let file = self.file.as_ref().map(AsRawFd::as_raw_fd);
+        file.into_iter().chain([self.directory.as_raw_fd()])
+    }
+
     /// Leaves the file to another process.
     pub(crate) fn leave(mut self) {
-        self.identity = None;
+        self.file = None;
     }
 
     /// Removes the file, unless somebody has put another in its place.
     pub(crate) fn remove(&self) {
         // Whoever replaced the file in the meantime keeps it.
         let Some(name) = self.path.file_name() else { return };
+        let Some(Ok(ours)) = self.file.as_ref().map(fstat) else {
+            return;
+        };
         let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        let ours = found.is_ok_and(|found| Some((found.st_dev, found.st_ino)) == self.identity);
-        if ours && let Err(error) = unlinkat(&self.directory, name, AtFlags::empty()) {
+        let is_ours = found.is_ok_and(|found| (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino));
+        if is_ours && let Err(error) = unlinkat(&self.directory, name, AtFlags::empty()) {
             tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
         }
     }

@@ -19,7 +19,14 @@ fn declaration() -> Declaration {
         calls: vec![Calls {
             roles: &[Role::Signals],
             why: "wait for the end of the daemon, and remove its sockets",
-            permits: const { &[call::READ.any(), call::NEWFSTATAT.any(), call::UNLINKAT.any()] },
+            permits: const {
+                &[
+                    call::READ.any(),
+                    call::FSTAT.any(),
+                    call::NEWFSTATAT.any(),
+                    call::UNLINKAT.any(),
+                ]
+            },
         }],
         ioctls: Vec::new(),
     }
