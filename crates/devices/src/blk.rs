@@ -141,6 +141,11 @@ impl Device for BlkDevice {
         self.queues
     }
 
+    /// A request may be done twice: it has the same effect as long as its driver has no answer.
+    fn tracks_inflight(&self) -> bool {
+        true
+    }
+
     fn config(&self) -> Vec<u8> {
         config::space(&self.disk, self.queues)
     }

@@ -68,7 +68,7 @@ impl Image {
         let alone = kind == FileType::BlockDevice && !read_only;
         let flags = access | OFlags::CLOEXEC | if alone { OFlags::EXCL } else { OFlags::empty() };
         let file = open(path, flags, Mode::empty()).map_err(|errno| refused(path, errno))?;
-        match lock::lock(file.as_fd(), !read_only) {
+        match lock::wait(file.as_fd(), !read_only) {
             Ok(true) => {}
             Ok(false) => return Err(Error::InUse { path: path.clone() }),
             Err(error) => warn!(

@@ -6,6 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// First byte of the permissions that a user has.
 const HAS: i64 = 100;
@@ -17,9 +19,25 @@ const READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
+/// How long a process that was killed may take to let go of what its io_uring had in flight.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// As [`lock`], but waits a moment for a user that is gone already: its successor starts right away.
+pub(crate) fn wait(file: BorrowedFd<'_>, writes: bool) -> io::Result<bool> {
+    let began = Instant::now();
+    loop {
+        let locked = lock(file, writes)?;
+        if locked || began.elapsed() > PATIENCE {
+            return Ok(locked);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Locks the open file for a reader that tolerates other readers, or for its only writer. Returns whether nobody objects. The
 /// lock lasts as long as the open file.
-pub(crate) fn lock(file: BorrowedFd<'_>, writes: bool) -> io::Result<bool> {
+fn lock(file: BorrowedFd<'_>, writes: bool) -> io::Result<bool> {
     let has: &[i64] = if writes { &[READ, WRITE] } else { &[READ] };
     let denies = [WRITE, RESIZE];
     let held = has.iter().map(|permission| HAS + permission);

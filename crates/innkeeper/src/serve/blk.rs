@@ -237,6 +237,11 @@ fn declaration() -> Declaration {
             },
             Calls {
                 roles: &[Role::ControlPlane],
+                why: "make the record of requests in flight, by which another daemon goes on after this one",
+                permits: const { &[call::MEMFD_CREATE.any(), call::FTRUNCATE.any()] },
+            },
+            Calls {
+                roles: &[Role::ControlPlane],
                 why: "make earlier writes durable when the guest turns the write cache off",
                 permits: const { &[call::FDATASYNC.any()] },
             },

@@ -1,4 +1,6 @@
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use driver::{Guest, Options};
@@ -87,6 +89,49 @@ fn a_confined_daemon_serves_all_commands(
     let sector = |number: usize| &image[number * SECTOR..][..SECTOR];
     for (number, byte) in [(0, 7), (3, 9), (15, 9), (16, 0), (26, 0), (27, 7), (40, 7)] {
         assert_eq!(sector(number), [byte; SECTOR], "sector {number}");
+    }
+}
+
+/// The daemon is killed while writes are in flight; its successor answers them, each once, as if nothing had been.
+#[rstest]
+fn writes_in_flight_outlive_a_daemon_that_is_killed(
+    #[values(false, true)] packed: bool,
+    #[values("auto", "threads")] aio: &str,
+) {
+    const LIVES: u8 = 8;
+    let mut daemon = start(&["--aio", aio]);
+    let options = Options {
+        packed,
+        queues: 1,
+        features: INDIRECT_DESC | EVENT_IDX,
+        ..Options::default()
+    };
+    let mut guest = Guest::connect(&daemon.socket(), &options).unwrap();
+    assert!(guest.inflight().is_some());
+    for life in 0..LIVES {
+        let mut waiting = BTreeSet::new();
+        for sector in 0..32 {
+            let request = request(1, sector, &[life; SECTOR]);
+            assert!(waiting.insert(guest.queues[0].submit(&request, 1).unwrap()));
+        }
+        // Some are answered by now, maybe.
+        daemon.child.kill().unwrap();
+        daemon.child.wait().unwrap();
+        let directory = std::mem::replace(&mut daemon.directory, tempfile::tempdir().unwrap());
+        daemon = run(directory, &["--aio", aio]);
+        guest.reconnect(UnixStream::connect(daemon.socket()).unwrap()).unwrap();
+        while !waiting.is_empty() {
+            match guest.queues[0].poll().unwrap() {
+                Some((ticket, _, status)) => {
+                    assert!(waiting.remove(&ticket), "one answer to a request");
+                    assert_eq!(status, [0]);
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+        let image = fs::read(daemon.directory.path().join("image")).unwrap();
+        assert_eq!(image[..32 * SECTOR], [life; 32 * SECTOR]);
+        assert_eq!(image[32 * SECTOR..], [7; 32 * SECTOR]);
     }
 }
 
