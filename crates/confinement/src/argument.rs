@@ -63,6 +63,17 @@ impl Argument {
         Argument { index, test }
     }
 
+    /// Whether a call with these arguments passes in `process`.
+    pub(crate) fn holds(self, arguments: &[u64; 6], process: u32) -> bool {
+        let argument = arguments[usize::from(self.index)];
+        let low = argument & u64::from(u32::MAX);
+        match self.test {
+            Test::Is(value) => low == value.into(),
+            Test::Bits { mask, value } => argument & mask == value,
+            Test::OwnProcess => low == process.into(),
+        }
+    }
+
     pub(crate) fn condition(self, process: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
         use SeccompCmpArgLen::{Dword, Qword};
         let (width, operator, value) = match self.test {

@@ -78,3 +78,9 @@ pub(crate) const ANSWERED: &[(call::SystemCall, i32)] = &[
     // musl's abort(3), which then ends the process in another way. Which process it would reach, no filter can tell.
     (call::TKILL, libc::EPERM),
 ];
+
+/// The errno that `of` gets in every confined thread, though no list has it.
+#[must_use]
+pub fn answered(of: call::SystemCall) -> Option<i32> {
+    ANSWERED.iter().find(|(call, _)| *call == of).map(|(_, errno)| *errno)
+}

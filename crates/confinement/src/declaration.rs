@@ -1,5 +1,6 @@
 //! What a device needs of the host once it serves, as data. Filter, rules, capability sets and the table in the manual all come from it.
 
+mod allowed;
 mod table;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,10 @@ use rustix::thread::CapabilitySet;
 
 use crate::argument::Argument;
 use crate::base::{EVERY_THREAD, STARTS_THREADS};
-use crate::permit::Permit;
+use crate::permit::{Occasion, Permit};
 use crate::system_calls::{IOCTL, SystemCall};
+
+pub use allowed::Allowed;
 
 /// What a thread is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +85,8 @@ pub struct Ioctl {
     pub roles: &'static [Role],
     /// Why, for the manual.
     pub why: &'static str,
+    /// When it is made.
+    pub occasion: Occasion,
 }
 
 /// Capabilities that some threads need.
@@ -251,6 +256,7 @@ mod tests {
                 number: 0x8008_6601,
                 roles: &[Role::Helper],
                 why: "lsattr",
+                occasion: Occasion::Usual,
             }],
         }
     }

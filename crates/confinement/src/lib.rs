@@ -39,10 +39,11 @@ mod seccomp;
 pub mod system_calls;
 
 pub use argument::Argument;
-pub use declaration::{Access, Calls, Capabilities, Declaration, Ioctl, Role, Shared};
+pub use base::answered;
+pub use declaration::{Access, Allowed, Calls, Capabilities, Declaration, Ioctl, Role, Shared};
 pub use error::Error;
 pub use ids::{IdRange, Ids, Maps};
-pub use permit::Permit;
+pub use permit::{Occasion, Permit};
 pub use refusal::Refusal;
 pub use sandbox::{Entered, Kind, Sandbox};
 pub use seccomp::{Action, Filters};

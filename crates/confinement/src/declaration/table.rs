@@ -70,7 +70,7 @@ mod tests {
 
     use crate::declaration::{Access, Calls, Capabilities, Declaration, Ioctl, Role, Shared};
     use crate::system_calls as call;
-    use crate::{Argument, Permit};
+    use crate::{Argument, Occasion, Permit};
 
     const REQUESTS: &[Permit] = &[
         call::PREADV2.any(),
@@ -102,6 +102,7 @@ mod tests {
                 number: 0x8008_6601,
                 roles: &[Role::Lane],
                 why: "lsattr",
+                occasion: Occasion::Usual,
             }],
         };
         let table = declaration.to_string();

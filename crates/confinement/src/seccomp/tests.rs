@@ -2,7 +2,7 @@ use super::evaluator::{Data, evaluate};
 use super::*;
 use crate::Argument;
 use crate::declaration::{Calls, Ioctl};
-use crate::permit::Permit;
+use crate::permit::{Occasion, Permit};
 use crate::system_calls::{self as call, SystemCall};
 
 const ARCHITECTURES: [Architecture; 2] = [Architecture::X86_64, Architecture::Aarch64];
@@ -41,6 +41,7 @@ fn declaration() -> Declaration {
             number: FS_IOC_GETFLAGS,
             roles: &[Role::Helper],
             why: "lsattr",
+            occasion: Occasion::Usual,
         }],
     }
 }
@@ -112,6 +113,49 @@ fn what_is_not_declared_is_killed() {
         killed(of, &[]);
     }
     allowed(call::PREADV2, &[1, 2, 3]);
+}
+
+/// What `innkeeper check` compares the calls of a daemon with is what the filter lets through.
+#[test]
+fn the_list_for_people_allows_what_the_filter_of_all_threads_allows() {
+    let declaration = declaration();
+    let list = declaration.allowed();
+    let action = Action::Kill.of_the_kernel().unwrap();
+    let values = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0o2000,
+        u64::from(PROCESS),
+        u64::from(FS_IOC_GETFLAGS),
+        u64::from(u32::MAX),
+        libc::CLONE_FS as u64,
+        (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u64,
+        libc::MAP_ANONYMOUS as u64,
+        HIGH,
+    ];
+    for architecture in ARCHITECTURES {
+        let program = compile(&declaration.all_rules(), &action, architecture, PROCESS).unwrap();
+        for &of in call::ALL {
+            let Some(number) = of.number(architecture) else { continue };
+            if ANSWERED.iter().any(|(answered, _)| *answered == of) {
+                continue;
+            }
+            for (first, second) in values.iter().flat_map(|first| values.map(|second| (*first, second))) {
+                let arguments = [first, second, 4, second, first, 0];
+                let data = Data {
+                    number,
+                    architecture: audit(architecture),
+                    arguments,
+                };
+                let listed = list.iter().any(|allowed| allowed.includes(of, &arguments, PROCESS));
+                let passes = evaluate(&program, &data) == ALLOW;
+                assert_eq!(listed, passes, "{} {arguments:x?}", of.name());
+            }
+        }
+    }
 }
 
 #[test]

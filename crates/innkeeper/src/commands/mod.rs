@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod boot;
+mod check;
 mod completions;
 mod man;
 mod mount;
@@ -18,6 +19,7 @@ use process::say::say;
 use crate::serve;
 use crate::serve::Served;
 use boot::args::Boot;
+use check::args::Check;
 use completions::Completions;
 use man::Pages;
 use mount::args::Mount;
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     Serve(Served),
     Mount(Mount),
     Boot(Boot),
+    Check(Check),
     Bench(Bench),
     Why(Why),
     Man(Pages),
@@ -52,6 +55,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         }
         Command::Mount(mount) => end(mount.log, 1, || mount::run(&mount)),
         Command::Boot(boot) => end(boot.process.log, 125, || boot::run(&boot)),
+        Command::Check(check) => end(check.log, 1, || check::run(&check)),
         Command::Bench(bench) => end(bench.process.log, 1, || bench::run(&bench)),
         // Without `end`: what that does to signals, the command would inherit.
         Command::Why(why) => why::run(why),

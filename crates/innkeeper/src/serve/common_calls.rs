@@ -1,6 +1,6 @@
 //! The system calls and ioctls that serving takes, whatever the device: `backend`, `vhost-user` and `guestmem` make them, and the daemon at its end.
 
-use confinement::{Argument, Calls, Declaration, Ioctl, Role, system_calls as call};
+use confinement::{Argument, Calls, Declaration, Ioctl, Occasion, Role, system_calls as call};
 
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// `PR_GET_AUXV` (linux/prctl.h), which libc does not name.
@@ -101,5 +101,6 @@ fn common_ioctls() -> Vec<Ioctl> {
         number: 0x5421,
         roles: &[Role::ControlPlane],
         why: "have descriptors of the front end not block",
+        occasion: Occasion::Usual,
     }]
 }

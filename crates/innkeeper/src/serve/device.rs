@@ -8,6 +8,7 @@ use confinement::{Action, Declaration, Maps};
 
 use super::args::{Rings, Serving};
 use super::error::Error;
+use super::exercise::Exercise;
 use super::qemu::QemuDevice;
 use super::threads::Threads;
 
@@ -41,6 +42,9 @@ pub(crate) trait Service {
 
     /// Opens what the device needs and cannot reach once the daemon is confined.
     fn open(&self) -> Result<Box<dyn Opened + '_>, Error>;
+
+    /// How `innkeeper check` uses all of the device, so that it makes every system call that it declares.
+    fn exercise(&self) -> Exercise;
 
     /// The device of QEMU that takes it.
     fn qemu(&self) -> QemuDevice;

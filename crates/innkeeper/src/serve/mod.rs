@@ -10,6 +10,7 @@ pub(crate) mod connected;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod error;
+pub(crate) mod exercise;
 pub(crate) mod fs;
 #[macro_use]
 mod list;

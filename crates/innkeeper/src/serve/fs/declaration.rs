@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use confinement::{Access, Argument, Calls, Capabilities, Declaration, Ioctl, Role, Shared, system_calls as call};
+use confinement::{Access, Argument, Calls, Capabilities, Declaration, Ioctl, Occasion, Role, Shared, system_calls as call};
 use rustix::thread::CapabilitySet;
 
 use super::args::Export;
@@ -196,12 +196,14 @@ fn ioctls() -> Vec<Ioctl> {
         number,
         roles: &[Role::Lane],
         why: "lsattr, chattr and project ids",
+        occasion: Occasion::Usual,
     };
     let view = |name, number| Ioctl {
         name,
         number,
         roles: &[Role::Views],
         why: "back a view by its file",
+        occasion: Occasion::Rarely("with DAX, where the host allows views"),
     };
     vec![
         file("FS_IOC_GETFLAGS", 0x8008_6601),

@@ -4,6 +4,7 @@ mod args;
 mod declaration;
 mod error;
 mod error_log;
+mod exercise;
 mod make;
 mod words;
 
@@ -20,6 +21,7 @@ pub(crate) use args::{Attach, ROOT_TAG, Share};
 use super::args::{Ring, Rings, Serving};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
+use super::exercise::Exercise;
 use super::qemu::QemuDevice;
 use super::threads::Threads;
 use args::{FileHandles, LogErrors, SharedDirectory};
@@ -53,6 +55,10 @@ impl Service for Share {
             failures,
             at_end,
         }))
+    }
+
+    fn exercise(&self) -> Exercise {
+        exercise::exercise()
     }
 
     fn qemu(&self) -> QemuDevice {

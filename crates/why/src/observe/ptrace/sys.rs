@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -142,6 +144,29 @@ pub(super) fn seize(thread: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Has the calling thread trace the process of `command` from its first instruction on.
+pub(super) fn trace_from_the_start(command: &mut Command) {
+    let trace = || {
+        // SAFETY: PTRACE_TRACEME takes nothing and touches no memory of ours.
+        match unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0usize, 0usize) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call, which is async-signal-safe.
+    unsafe { command.pre_exec(trace) };
+}
+
+/// Has the threads that a stopped one starts be traced as well, but not the processes. All end with this one.
+pub(super) fn follow_threads(thread: i32) -> io::Result<()> {
+    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
+    // SAFETY: PTRACE_SETOPTIONS takes its options by value and touches no memory of ours.
+    match unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, thread, 0usize, options as usize) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

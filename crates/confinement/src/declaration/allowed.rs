@@ -1,0 +1,94 @@
+//! A declaration as a list, to compare the system calls of a daemon with.
+
+use std::fmt;
+
+use super::{Declaration, Rule};
+use crate::argument::Argument;
+use crate::base::{EVERY_THREAD, STARTS_THREADS};
+use crate::permit::{Occasion, Permit};
+use crate::system_calls::{IOCTL, SystemCall};
+
+/// A system call with arguments that some thread may give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    call: SystemCall,
+    /// All must hold. Empty: any arguments.
+    checks: Vec<Argument>,
+    /// The name of an ioctl.
+    ioctl: Option<&'static str>,
+    occasion: Occasion,
+}
+
+impl Allowed {
+    /// The call.
+    #[must_use]
+    pub fn call(&self) -> SystemCall {
+        self.call
+    }
+
+    /// When it is made.
+    #[must_use]
+    pub fn occasion(&self) -> Occasion {
+        self.occasion
+    }
+
+    /// Whether this is the call, and it may have these arguments in the process of number `process`.
+    #[must_use]
+    pub fn includes(&self, call: SystemCall, arguments: &[u64; 6], process: u32) -> bool {
+        self.call == call && self.checks.iter().all(|check| check.holds(arguments, process))
+    }
+}
+
+impl fmt::Display for Allowed {
+    /// The name of the call, or of the ioctl, with its checks.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.call.name())?;
+        if let Some(name) = self.ioctl {
+            return write!(f, " {name}");
+        }
+        for (number, check) in self.checks.iter().enumerate() {
+            write!(f, "{}{check}", if number == 0 { " with " } else { " and " })?;
+        }
+        Ok(())
+    }
+}
+
+impl Declaration {
+    /// What the filter of all threads together lets through, in the order of names. A call that is declared several times is made on
+    /// the most usual of the occasions.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<Allowed> {
+        let mut all = Vec::new();
+        for (call, rule) in self.all_rules() {
+            let lists = match rule {
+                Rule::Always => vec![Vec::new()],
+                Rule::When(lists) => lists,
+            };
+            all.extend(lists.into_iter().map(|checks| self.one(call, checks)));
+        }
+        all
+    }
+
+    fn one(&self, call: SystemCall, checks: Vec<Argument>) -> Allowed {
+        let any = checks.is_empty();
+        let ioctl = self
+            .ioctls
+            .iter()
+            .find(|ioctl| call == IOCTL && checks == [Argument::is(1, ioctl.number)]);
+        let own = self.calls.iter().flat_map(|calls| calls.permits);
+        let permits = EVERY_THREAD.iter().chain(STARTS_THREADS).chain(own);
+        let of_permits = permits.filter(|permit| permit.call == call && (any || has(permit, &checks)));
+        let occasions = of_permits.map(|permit| permit.occasion);
+        let occasion = occasions.chain(ioctl.map(|ioctl| ioctl.occasion)).min();
+        Allowed {
+            call,
+            ioctl: ioctl.map(|ioctl| ioctl.name),
+            occasion: occasion.unwrap_or(Occasion::Usual),
+            checks,
+        }
+    }
+}
+
+fn has(permit: &Permit, checks: &[Argument]) -> bool {
+    permit.when.contains(&checks)
+}
