@@ -18,12 +18,18 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u64;
 
+/// Why a call is made that no exercise of a device shows.
+const STOPPED: &str = "when a wait goes on after SIGSTOP and SIGCONT";
+const ALLOCATORS: &str = "when an allocator grows its heap or a large block";
+const ABORT: &str = "when the C library aborts, as after corruption of the heap";
+const NARROW: &str = "when a thread takes a filter of its own (innkeeper boot)";
+
 /// For every thread.
 pub(crate) const EVERY_THREAD: &[Permit] = &[
     // Locks, and waiting for another thread.
     call::FUTEX.any(),
     call::SCHED_YIELD.any(),
-    call::RESTART_SYSCALL.any(),
+    call::RESTART_SYSCALL.any().rarely(STOPPED),
     // Memory, none of it executable.
     call::MMAP.when(&[&[
         Argument::without(2, PROT_EXEC),
@@ -31,12 +37,11 @@ pub(crate) const EVERY_THREAD: &[Permit] = &[
     ]]),
     call::MPROTECT.when(&[&[Argument::without(2, PROT_EXEC)]]),
     call::MUNMAP.any(),
-    call::MREMAP.any(),
+    call::MREMAP.any().rarely(ALLOCATORS),
     call::MADVISE.any(),
-    call::BRK.any(),
+    call::BRK.any().rarely(ALLOCATORS),
     // Time, where the vDSO has to ask, and seeds of hash tables.
     call::CLOCK_GETTIME.any(),
-    call::GETTIMEOFDAY.any(),
     call::GETRANDOM.any(),
     // Signal handlers of Rust's runtime, and the thread's alternate stack.
     call::RT_SIGACTION.any(),
@@ -45,7 +50,7 @@ pub(crate) const EVERY_THREAD: &[Permit] = &[
     call::SIGALTSTACK.any(),
     // Messages to standard error.
     call::WRITE.when(&[&[Argument::is(0, STDERR)]]),
-    call::WRITEV.when(&[&[Argument::is(0, STDERR)]]),
+    call::WRITEV.when(&[&[Argument::is(0, STDERR)]]).rarely(ABORT),
     // The end of a descriptor; a debug build asks whether it is open.
     call::CLOSE.any(),
     call::FCNTL.when(&[&[Argument::is(1, libc::F_GETFD as u32)]]),
@@ -54,7 +59,9 @@ pub(crate) const EVERY_THREAD: &[Permit] = &[
     call::EXIT_GROUP.any(),
     call::GETPID.any(),
     call::GETTID.any(),
-    call::TGKILL.when(&[&[Argument::own_process(0), Argument::is(2, libc::SIGABRT as u32)]]),
+    call::TGKILL
+        .when(&[&[Argument::own_process(0), Argument::is(2, libc::SIGABRT as u32)]])
+        .rarely(ABORT),
 ];
 
 /// For a thread that starts others: what the C library and Rust's do on both sides, and the new thread's own filter.
@@ -63,12 +70,14 @@ pub(crate) const STARTS_THREADS: &[Permit] = &[
     call::SET_ROBUST_LIST.any(),
     call::RSEQ.any(),
     call::SCHED_GETAFFINITY.any(),
-    call::PRCTL.when(&[
-        &[Argument::is(0, libc::PR_SET_NAME as u32)],
-        &[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)],
-    ]),
+    call::PRCTL.when(&[&[Argument::is(0, libc::PR_SET_NAME as u32)]]),
+    call::PRCTL
+        .when(&[&[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]])
+        .rarely(NARROW),
     // No flag: the filter is the calling thread's own.
-    call::SECCOMP.when(&[&[Argument::is(0, libc::SECCOMP_SET_MODE_FILTER), Argument::is(1, 0)]]),
+    call::SECCOMP
+        .when(&[&[Argument::is(0, libc::SECCOMP_SET_MODE_FILTER), Argument::is(1, 0)]])
+        .rarely(NARROW),
 ];
 
 /// Calls that get an errno where all others end the process: the C library has another way.

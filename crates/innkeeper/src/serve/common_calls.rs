@@ -5,14 +5,13 @@ use confinement::{Argument, Calls, Declaration, Ioctl, Occasion, Role, system_ca
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// `PR_GET_AUXV` (linux/prctl.h), which libc does not name.
 const AUXILIARY_VECTOR: &[&[Argument]] = &[&[Argument::is(0, 0x4155_5856)]];
+const OWN_MEMORY: &[&[Argument]] = &[&[Argument::own_process(0)]];
+/// Of calls that `rustix` or a C library makes in place of another.
+pub(super) const OTHER_LIBRARY: &str = "in builds that wait by the C library";
 const NOT_EXECUTABLE: &[&[Argument]] = &[&[Argument::without(2, PROT_EXEC)]];
 const DESCRIPTORS: &[&[Argument]] = &[
     &[Argument::is(1, libc::F_DUPFD_CLOEXEC as u32)],
     &[Argument::is(1, libc::F_GETFL as u32)],
-    &[Argument::is(1, libc::F_SETFL as u32)],
-    &[Argument::is(1, libc::F_GETPIPE_SZ as u32)],
-    &[Argument::is(1, libc::F_GET_SEALS as u32)],
-    &[Argument::is(1, libc::F_ADD_SEALS as u32)],
 ];
 
 /// What a device declares of its own, with what serving takes.
@@ -34,11 +33,7 @@ fn common_calls() -> Vec<Calls> {
                     call::ACCEPT4.any(),
                     call::RECVMSG.any(),
                     call::SENDMSG.any(),
-                    call::SHUTDOWN.any(),
                     call::PPOLL.any(),
-                    call::POLL.any(),
-                    call::CLOCK_NANOSLEEP.any(),
-                    call::NANOSLEEP.any(),
                 ]
             },
         },
@@ -52,10 +47,7 @@ fn common_calls() -> Vec<Calls> {
                     call::NEWFSTATAT.any(),
                     call::STATX.any(),
                     call::FSTATFS.any(),
-                    call::LSEEK.any(),
                     call::EVENTFD2.any(),
-                    call::EPOLL_CREATE1.any(),
-                    call::EPOLL_CTL.any(),
                     call::FCNTL.when(DESCRIPTORS),
                 ]
             },
@@ -66,9 +58,7 @@ fn common_calls() -> Vec<Calls> {
             permits: const {
                 &[
                     call::PPOLL.any(),
-                    call::POLL.any(),
-                    call::EPOLL_WAIT.any(),
-                    call::EPOLL_PWAIT.any(),
+                    call::POLL.any().rarely(OTHER_LIBRARY),
                     call::READ.any(),
                     call::WRITE.any(),
                 ]
@@ -81,13 +71,13 @@ fn common_calls() -> Vec<Calls> {
         },
         Calls {
             roles: &[Role::Lane],
-            why: "ask the front end to map a file, and copy to memory whose file has been cut short",
+            why: "ask the front end to map a file, copy to and from mapped files, and to memory whose file has been cut short",
             permits: const {
                 &[
                     call::SENDMSG.any(),
                     call::RECVMSG.any(),
-                    call::PREADV2.any(),
-                    call::PWRITEV2.any(),
+                    call::PROCESS_VM_READV.when(OWN_MEMORY),
+                    call::PROCESS_VM_WRITEV.when(OWN_MEMORY),
                     call::MMAP.when(NOT_EXECUTABLE),
                 ]
             },

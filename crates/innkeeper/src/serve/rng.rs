@@ -1,5 +1,7 @@
 //! virtio-rng: `innkeeper rng`, and `--rng` of `boot`.
 
+mod exercise;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,10 +12,10 @@ use process::whole;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::with_common;
+use super::common_calls::{OTHER_LIBRARY, with_common};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
-use super::exercise::{Exercise, Pass, Steps};
+use super::exercise::Exercise;
 use super::qemu::QemuDevice;
 use super::threads::Threads;
 
@@ -71,7 +73,7 @@ impl Service for Rng {
     }
 
     fn exercise(&self) -> Exercise {
-        exercise()
+        exercise::exercise()
     }
 
     fn qemu(&self) -> QemuDevice {
@@ -136,7 +138,10 @@ fn declaration() -> Declaration {
             permits: const {
                 &[
                     call::READ.any(),
+                    call::EPOLL_CREATE1.any(),
                     call::EPOLL_CTL.any(),
+                    call::EPOLL_PWAIT.any(),
+                    call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
                     call::TIMERFD_CREATE.any(),
                     call::TIMERFD_SETTIME.any(),
                 ]
@@ -144,48 +149,6 @@ fn declaration() -> Declaration {
         }],
         ioctls: Vec::new(),
     })
-}
-
-/// What `innkeeper check rng` does.
-fn exercise() -> Exercise {
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    Exercise {
-        passes: vec![
-            Pass {
-                name: "no limit",
-                options: words(&["--source", devices::rng::DEFAULT_SOURCE]),
-                may_be_refused: false,
-                guest: read_entropy,
-            },
-            Pass {
-                name: "with a rate",
-                options: words(&["--rate", "1K"]),
-                may_be_refused: false,
-                guest: read_entropy,
-            },
-        ],
-        needs: |_, _| Vec::new(),
-    }
-}
-
-/// More than a second's worth of the rate, so that the last request waits, on packed rings and on split ones.
-fn read_entropy(steps: &mut Steps) -> Result<(), driver::Error> {
-    for packed in [true, false] {
-        let options = driver::Options {
-            queues: 1,
-            packed,
-            ..driver::Options::default()
-        };
-        let mut guest = steps.connect(&options)?;
-        for bytes in [64, 512, 512] {
-            let (written, _) = guest.queues[0].call(&[], bytes)?;
-            steps.succeeded(format!("read {written} of {bytes} bytes"));
-        }
-        let base = guest.stop(0)?;
-        guest.start(0, base)?;
-        steps.succeeded("pause");
-    }
-    Ok(())
 }
 
 fn qemu(packed: bool) -> QemuDevice {

@@ -7,6 +7,7 @@ use fuse::wire::{self, Opcode};
 use rustix::fs::{Advice, fadvise};
 use zerocopy::IntoBytes;
 
+use super::laid_out;
 use super::session::{Open, Session, zeros};
 
 const SIZE: u32 = 1 << 20;
@@ -40,10 +41,12 @@ pub(super) fn data(session: &mut Session<'_>, parent: u64, host: &std::path::Pat
         ("O_SYNC", libc::O_RDWR | libc::O_SYNC),
     ] {
         let opened = session.open(what, Opcode::Open, file.node, flags)?;
-        if flags != libc::O_RDONLY {
+        if flags & libc::O_DIRECT != 0 {
+            laid_out::direct(session, opened, SIZE)?;
+        } else if flags != libc::O_RDONLY {
             write(session, opened, 0)?;
         }
-        if flags != libc::O_WRONLY {
+        if flags & (libc::O_WRONLY | libc::O_DIRECT) == 0 {
             read(session, what, opened, 0, SIZE)?;
         }
         session.release(Opcode::Release, opened)?;
@@ -115,13 +118,14 @@ fn descriptor(session: &mut Session<'_>, file: Open) -> Result<(), Error> {
         session.ask(what, Opcode::Fsync, node, &[input.as_bytes()], 0)?;
     }
     session.ask("", Opcode::Syncfs, node, &[wire::SyncfsIn::default().as_bytes()], 0)?;
-    for (what, whence) in [("SEEK_DATA", libc::SEEK_DATA), ("SEEK_HOLE", libc::SEEK_HOLE), ("SEEK_END", libc::SEEK_END)] {
+    for (what, whence) in [("SEEK_DATA", libc::SEEK_DATA), ("SEEK_HOLE", libc::SEEK_HOLE)] {
         let input = wire::LseekIn {
             fh,
             whence: whence.cast_unsigned(),
             ..zeros()
         };
-        session.ask(what, Opcode::Lseek, node, &[input.as_bytes()], 8)?;
+        // So is it answered if the guest may have data that the host has not.
+        session.ask_in_vain(what, Opcode::Lseek, node, &[input.as_bytes()], libc::ENOSYS)?;
     }
     for (what, mode) in [
         ("", 0),

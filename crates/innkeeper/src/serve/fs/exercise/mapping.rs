@@ -1,15 +1,23 @@
 //! The window into the page cache.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
 use driver::fs::ROOT;
 use driver::{Error, Options};
 use fuse::wire::{self, InitFlags, Opcode};
+use vhost_user::message::MemoryRegion;
 use zerocopy::IntoBytes;
 
+use super::laid_out;
 use super::session::{Open, Session, zeros};
 use crate::serve::exercise::Steps;
 
 /// What Linux maps at once.
 const RANGE: u64 = 2 << 20;
+/// Where the window lies in the guest, far from its RAM.
+const WINDOW: u64 = 1 << 40;
 
 /// Maps a file, loads from the mapping and stores to it, and takes the mapping away in each of the ways there are.
 pub(super) fn window(steps: &mut Steps) -> Result<(), Error> {
@@ -30,6 +38,7 @@ pub(super) fn window(steps: &mut Steps) -> Result<(), Error> {
             Err(_) => session.steps.refused("store to the window", libc::EFAULT),
         }
     }
+    announce(&mut session, "mapped")?;
     let one = wire::RemovemappingOne {
         moffset: RANGE,
         len: RANGE,
@@ -41,6 +50,28 @@ pub(super) fn window(steps: &mut Steps) -> Result<(), Error> {
     let input = wire::ForgetIn { nlookup: 1 };
     session.tell(Opcode::Forget, file.node, &[input.as_bytes()])?;
     session.ask("", Opcode::Destroy, 0, &[], 0).map(drop)
+}
+
+/// What QEMU does with a mapping: it is memory of the guest from now on, and a guest may have its requests there.
+fn announce(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
+    let path = session.steps.directory.join(name);
+    let opened = File::options().read(true).write(true).open(path);
+    let Ok(file) = opened.and_then(|file| file.set_len(RANGE).map(|()| file)) else {
+        return Ok(());
+    };
+    let region = MemoryRegion {
+        guest_address: WINDOW,
+        size: RANGE,
+        user_address: WINDOW,
+        mmap_offset: 0,
+    };
+    session.guest.frontend().add_memory_region(region, file.as_fd())?;
+    session.steps.succeeded("announce the window");
+    let put = |bytes: &[u8]| drop(file.write_all_at(bytes, 0));
+    let get = |bytes: &mut [u8], at| drop(file.read_exact_at(bytes, at));
+    laid_out::in_window(session, WINDOW, put, get)?;
+    session.guest.frontend().remove_memory_region(region)?;
+    Ok(())
 }
 
 fn set_up(session: &mut Session<'_>, file: Open, place: u64, writable: bool) -> Result<(), Error> {

@@ -1,13 +1,13 @@
 //! Directories, names and attributes.
 
 use driver::Error;
-use fuse::wire::{self, Opcode};
+use fuse::wire::{self, InitFlags, Opcode};
 use zerocopy::IntoBytes;
 
 use super::session::{Session, zeros};
 
 const ENTRIES: usize = 64;
-/// `user.x`, an access control list of three entries, and a capability of version 2 (linux/capability.h).
+/// Names with values; the capability is of version 2 (linux/capability.h).
 const ATTRIBUTES: [(&str, &[u8]); 4] = [
     ("user.innkeeper", b"value"),
     ("trusted.innkeeper", b"value"),
@@ -16,9 +16,14 @@ const ATTRIBUTES: [(&str, &[u8]); 4] = [
     ]),
     ("system.posix_acl_access", &ACL),
 ];
-/// `struct posix_acl_xattr_header` and entries: user, group, others.
-const ACL: [u8; 28] = [
-    2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 4, 0, 4, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255,
+/// `struct posix_acl_xattr_header` and its entries: owner, user 1000, group, mask, others.
+const ACL: [u8; 44] = [
+    2, 0, 0, 0, // version
+    1, 0, 6, 0, 255, 255, 255, 255, // ACL_USER_OBJ
+    2, 0, 4, 0, 232, 3, 0, 0, // ACL_USER
+    4, 0, 4, 0, 255, 255, 255, 255, // ACL_GROUP_OBJ
+    16, 0, 4, 0, 255, 255, 255, 255, // ACL_MASK
+    32, 0, 4, 0, 255, 255, 255, 255, // ACL_OTHER
 ];
 
 /// Makes, finds, renames and removes names in `parent`.
@@ -149,6 +154,10 @@ fn attributes(session: &mut Session<'_>, what: &str, node: u64) -> Result<(), Er
 fn attributes_by_name(session: &mut Session<'_>, what: &str, node: u64) -> Result<(), Error> {
     for (name, value) in ATTRIBUTES {
         let root = session.requests.uid == 0;
+        let acl = name.starts_with("system.");
+        if acl && !session.has(InitFlags::POSIX_ACL) {
+            continue;
+        }
         // Only root may set these two, and only a file has the latter.
         if name.starts_with("trusted.") && !root || name.starts_with("security.") && (!root || what != "file") {
             continue;
@@ -160,7 +169,10 @@ fn attributes_by_name(session: &mut Session<'_>, what: &str, node: u64) -> Resul
             setxattr_flags: wire::SETXATTR_ACL_KILL_SGID,
             ..zeros()
         };
-        session.ask(&what, Opcode::Setxattr, node, &[input.as_bytes(), &name, value], 0)?;
+        // The longer form takes SETXATTR_EXT.
+        let form = size_of::<wire::SetxattrShortIn>();
+        let form = if session.has(InitFlags::SETXATTR_EXT) { input.as_bytes() } else { &input.as_bytes()[..form] };
+        session.ask(&what, Opcode::Setxattr, node, &[form, &name, value], 0)?;
         for size in [0, 4096] {
             let input = wire::GetxattrIn { size, padding: 0 };
             session.ask(&what, Opcode::Getxattr, node, &[input.as_bytes(), &name], 4096)?;

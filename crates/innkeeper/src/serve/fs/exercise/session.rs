@@ -1,8 +1,10 @@
 //! A FUSE session with a share, whose operations are noted.
 
+use std::mem::offset_of;
+
 use driver::fs::{OUT_HEADER, Request, Requests, field_u64, reply};
 use driver::{Error, Guest, Options};
-use fuse::wire::{InitFlags, Opcode};
+use fuse::wire::{InitFlags, InitOut, Opcode};
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::serve::exercise::Steps;
@@ -17,6 +19,8 @@ pub(super) struct Session<'s> {
     pub(super) steps: &'s mut Steps,
     pub(super) guest: Guest,
     pub(super) requests: Requests,
+    /// What INIT negotiated.
+    flags: InitFlags,
     /// Requests go to each request queue in turn.
     turn: usize,
 }
@@ -36,6 +40,7 @@ impl<'s> Session<'s> {
             steps,
             guest,
             requests: Requests::new(0, 0),
+            flags: InitFlags::empty(),
             turn: 0,
         };
         session.init(InitFlags::all() - without)?;
@@ -44,7 +49,16 @@ impl<'s> Session<'s> {
 
     pub(super) fn init(&mut self, flags: InitFlags) -> Result<(), Error> {
         let request = self.requests.init(MINOR, flags.bits());
-        self.request("INIT", &request).map(drop)
+        let body = self.request("INIT", &request)?;
+        let word = |at| driver::fs::field_u32(&body, at);
+        let (flags, flags2) = (offset_of!(InitOut, flags), offset_of!(InitOut, flags2));
+        self.flags = InitFlags::from_words(word(flags), word(flags2));
+        Ok(())
+    }
+
+    /// Whether INIT negotiated it.
+    pub(super) fn has(&self, flag: InitFlags) -> bool {
+        self.flags.contains(flag)
     }
 
     /// An operation with arguments, names or data, and a reply of at most `room` bytes. Its body; empty if it was refused.
@@ -60,7 +74,7 @@ impl<'s> Session<'s> {
         self.request(what, &request)
     }
 
-    /// The same, where `errno` is the right answer.
+    /// The same, where `errno` is as good an answer as none.
     pub(super) fn ask_in_vain(
         &mut self,
         what: &str,
