@@ -20,6 +20,7 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 
 /// Why a call is made that no exercise of a device shows.
 const STOPPED: &str = "when a wait goes on after SIGSTOP and SIGCONT";
+const CONTENTION: &str = "when threads meet at a lock or a channel";
 const ALLOCATORS: &str = "when an allocator grows its heap or a large block";
 const ABORT: &str = "when the C library aborts, as after corruption of the heap";
 const NARROW: &str = "when a thread takes a filter of its own (innkeeper boot)";
@@ -28,7 +29,7 @@ const NARROW: &str = "when a thread takes a filter of its own (innkeeper boot)";
 pub(crate) const EVERY_THREAD: &[Permit] = &[
     // Locks, and waiting for another thread.
     call::FUTEX.any(),
-    call::SCHED_YIELD.any(),
+    call::SCHED_YIELD.any().rarely(CONTENTION),
     call::RESTART_SYSCALL.any().rarely(STOPPED),
     // Memory, none of it executable.
     call::MMAP.when(&[&[
@@ -51,6 +52,8 @@ pub(crate) const EVERY_THREAD: &[Permit] = &[
     // Messages to standard error.
     call::WRITE.when(&[&[Argument::is(0, STDERR)]]),
     call::WRITEV.when(&[&[Argument::is(0, STDERR)]]).rarely(ABORT),
+    // The C library looks for the stack of a new thread, after its name is set.
+    call::SCHED_GETAFFINITY.any(),
     // The end of a descriptor; a debug build asks whether it is open.
     call::CLOSE.any(),
     call::FCNTL.when(&[&[Argument::is(1, libc::F_GETFD as u32)]]),
@@ -69,7 +72,6 @@ pub(crate) const STARTS_THREADS: &[Permit] = &[
     call::CLONE.when(&[&[Argument::bits(0, THREAD | NAMESPACES, THREAD)]]),
     call::SET_ROBUST_LIST.any(),
     call::RSEQ.any(),
-    call::SCHED_GETAFFINITY.any(),
     call::PRCTL.when(&[&[Argument::is(0, libc::PR_SET_NAME as u32)]]),
     call::PRCTL
         .when(&[&[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]])

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Declaration, Rule};
+use super::{Declaration, Role, Rule, Rules};
 use crate::argument::Argument;
 use crate::base::{EVERY_THREAD, STARTS_THREADS};
 use crate::permit::{Occasion, Permit};
@@ -58,8 +58,18 @@ impl Declaration {
     /// the most usual of the occasions.
     #[must_use]
     pub fn allowed(&self) -> Vec<Allowed> {
+        self.list(self.all_rules())
+    }
+
+    /// The same for the filter of a thread of `role`.
+    #[must_use]
+    pub fn allowed_of(&self, role: Role) -> Vec<Allowed> {
+        self.list(self.rules(role))
+    }
+
+    fn list(&self, rules: Rules) -> Vec<Allowed> {
         let mut all = Vec::new();
-        for (call, rule) in self.all_rules() {
+        for (call, rule) in rules {
             let lists = match rule {
                 Rule::Always => vec![Vec::new()],
                 Rule::When(lists) => lists,

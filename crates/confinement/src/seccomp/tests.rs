@@ -139,7 +139,9 @@ fn the_list_for_people_allows_what_the_filter_of_all_threads_allows() {
     for architecture in ARCHITECTURES {
         let program = compile(&declaration.all_rules(), &action, architecture, PROCESS).unwrap();
         for &of in call::ALL {
-            let Some(number) = of.number(architecture) else { continue };
+            let Some(number) = of.number(architecture) else {
+                continue;
+            };
             if ANSWERED.iter().any(|(answered, _)| *answered == of) {
                 continue;
             }

@@ -10,6 +10,8 @@ mod blk;
 mod boot;
 /// What a guest can make the daemon hold.
 mod budgets;
+/// `check`: no call is missing in the lists, and none too many.
+mod check;
 /// The checks of `share` that the escape suite switches off.
 #[cfg(not(feature = "unchecked"))]
 mod checks;

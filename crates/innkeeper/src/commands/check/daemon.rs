@@ -67,7 +67,10 @@ pub(super) fn run(place: &Place, pass: &Pass, calls: &mut Calls) -> Result<Outco
         Ok((ready, status, guest))
     })?;
     let log = read(&place.log);
-    let said = log.lines().find_map(|line| line.strip_prefix("innkeeper: ")).map(str::to_owned);
+    let said = log
+        .lines()
+        .find_map(|line| line.strip_prefix("innkeeper: "))
+        .map(str::to_owned);
     let mut outcome = Outcome {
         ran: Ran {
             pass: pass.name,
@@ -77,7 +80,11 @@ pub(super) fn run(place: &Place, pass: &Pass, calls: &mut Calls) -> Result<Outco
         failure: None,
         log,
     };
-    let last = outcome.ran.operations.last().map_or("the start", |step| &step.operation);
+    let last = outcome
+        .ran
+        .operations
+        .last()
+        .map_or("the start", |step| &step.operation);
     match guest {
         Ok(()) if !ready => {
             let reason = said.unwrap_or_else(|| format!("the daemon ended with status {status}"));
@@ -86,7 +93,9 @@ pub(super) fn run(place: &Place, pass: &Pass, calls: &mut Calls) -> Result<Outco
             }
             outcome.ran.refused = Some(reason);
         }
-        Ok(()) if !calls.confined() => outcome.failure = Some("the daemon served without a filter of system calls".into()),
+        Ok(()) if !calls.confined() => {
+            outcome.failure = Some("the daemon served without a filter of system calls".into());
+        }
         Ok(()) if status != 0 => outcome.failure = Some(format!("the daemon ended with status {status}")),
         Ok(()) => {}
         Err(error) => outcome.failure = Some(format!("after {last}: {}", whole(&error))),

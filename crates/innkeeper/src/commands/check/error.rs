@@ -9,7 +9,9 @@ pub(crate) enum Error {
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot find the program of innkeeper: {0}; mount /proc")]
     Program(io::Error),
-    #[error("cannot watch a daemon: {0}; ptrace must be allowed (/proc/sys/kernel/yama/ptrace_scope below 3, no debugger attached)")]
+    #[error(
+        "cannot watch a daemon: {0}; ptrace must be allowed (/proc/sys/kernel/yama/ptrace_scope below 3, no debugger attached)"
+    )]
     Trace(#[from] why::ptrace::Error),
     #[error("cannot watch a daemon: {0}")]
     Watch(io::Error),

@@ -62,7 +62,10 @@ fn device(check: &Check, name: &str, takes_directory: bool) -> Result<Device, Er
 /// What is the same for all daemons.
 fn in_sandbox(check: &Check) -> Vec<OsString> {
     use clap::ValueEnum as _;
-    let sandbox = check.sandbox.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let sandbox = check
+        .sandbox
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned());
     let words = ["--sandbox", &sandbox, "--seccomp", "log", "--log-level", "debug"];
     words.iter().map(Into::into).collect()
 }

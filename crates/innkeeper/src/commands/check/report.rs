@@ -107,11 +107,17 @@ impl fmt::Display for Device {
             declared,
             made,
             killed,
+            other_threads,
             unused,
             privileged,
             rare,
         } = &self.system_calls;
-        writeln!(f, "{}: {}", self.device, if self.is_fine() { "works" } else { "does not work" })?;
+        writeln!(
+            f,
+            "{}: {}",
+            self.device,
+            if self.is_fine() { "works" } else { "does not work" }
+        )?;
         for failure in &self.failures {
             writeln!(f, "  failed: {failure}")?;
         }
@@ -122,7 +128,18 @@ impl fmt::Display for Device {
         self.operations(f)?;
         writeln!(f, "  system calls: {declared} in the list, {made} of them made")?;
         for killed in killed {
-            writeln!(f, "    would have been killed: {} ({} times)", killed.call, killed.times)?;
+            writeln!(
+                f,
+                "    would have been killed: {} ({} times)",
+                killed.call, killed.times
+            )?;
+        }
+        for other in other_threads {
+            writeln!(
+                f,
+                "    not declared for its thread: {} ({} times)",
+                other.call, other.times
+            )?;
         }
         wrapped(f, "not made", unused)?;
         wrapped(f, "not made without capabilities", privileged)?;
@@ -147,7 +164,11 @@ impl Device {
             }
         }
         let count: usize = refused.values().sum();
-        writeln!(f, "  operations: {all} in {} daemons, {count} of them refused", self.passes.len())?;
+        writeln!(
+            f,
+            "  operations: {all} in {} daemons, {count} of them refused",
+            self.passes.len()
+        )?;
         for pass in &self.passes {
             if let Some(reason) = &pass.refused {
                 writeln!(f, "    {}: {reason}", pass.pass)?;

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use confinement::{Access, Argument, Calls, Capabilities, Declaration, Ioctl, Occasion, Role, Shared, system_calls as call};
+use confinement::{
+    Access, Argument, Calls, Capabilities, Declaration, Ioctl, Occasion, Role, Shared, system_calls as call,
+};
 use rustix::thread::CapabilitySet;
 
 use super::args::Export;
 use super::error::Error;
-use crate::serve::common_calls::with_common;
+use crate::serve::common_calls::{OWN_MEMORY, with_common};
 
 /// Threads that act for the guest.
 const SERVING: &[Role] = &[Role::Lane, Role::Helper];
@@ -102,7 +104,9 @@ fn calls() -> Vec<Calls> {
                     call::FSTATFS.any(),
                     call::READLINKAT.any(),
                     call::GETDENTS64.any(),
-                    call::FACCESSAT.any().rarely("before Linux 5.8, which has no faccessat2"),
+                    call::FACCESSAT
+                        .any()
+                        .rarely("before Linux 5.8, which has no faccessat2"),
                     call::FACCESSAT2.any(),
                     call::FCNTL.when(DESCRIPTORS),
                     call::FCNTL
@@ -160,8 +164,8 @@ fn calls() -> Vec<Calls> {
                     call::SETRESGID.when(EFFECTIVE_ID).privileged(),
                     call::SETGROUPS.any().privileged(),
                     call::CAPGET.any(),
-                    call::CAPSET.any(),
-                    call::PRCTL.when(KEEP_CAPABILITIES),
+                    call::CAPSET.any().privileged(),
+                    call::PRCTL.when(KEEP_CAPABILITIES).privileged(),
                     call::UMASK.any(),
                     call::FCHDIR.any(),
                     call::UNSHARE.when(WORKING_DIRECTORY),
@@ -169,15 +173,14 @@ fn calls() -> Vec<Calls> {
             },
         },
         Calls {
+            roles: &[Role::Lane],
+            why: "read requests from files that are mapped as memory of the guest",
+            permits: const { &[call::PROCESS_VM_READV.when(OWN_MEMORY)] },
+        },
+        Calls {
             roles: &[Role::Views],
             why: "answer for views of files",
-            permits: const {
-                &[
-                    call::READ.any(),
-                    call::WRITE.any(),
-                    call::RECVMSG.any(),
-                ]
-            },
+            permits: const { &[call::READ.any(), call::WRITE.any(), call::RECVMSG.any()] },
         },
     ]
 }

@@ -66,7 +66,12 @@ fn read(steps: &mut Steps, packed: bool) -> Result<(), Error> {
 /// A file that another device maps into the guest is memory for this one too.
 fn read_to_window(steps: &mut Steps, guest: &mut Guest) -> Result<(), Error> {
     let path = steps.directory.join("window");
-    let opened = File::options().read(true).write(true).create(true).truncate(true).open(path);
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path);
     let Ok(file) = opened.and_then(|file| file.set_len(PAGE).map(|()| file)) else {
         return Ok(());
     };

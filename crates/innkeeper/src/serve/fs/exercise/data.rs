@@ -93,9 +93,8 @@ fn not_in_memory(session: &mut Session<'_>, node: u64, host: &std::path::Path) -
     for what in ["not in memory", "not in memory again"] {
         let opened = session.open("", Opcode::Open, node, libc::O_RDONLY)?;
         // Where that is in vain (tmpfs), nothing is fetched.
-        let _no_matter = File::open(host).map(|file| {
-            file.sync_all().map(|()| fadvise(&file, 0, None, Advice::DontNeed))
-        });
+        let _no_matter =
+            File::open(host).map(|file| file.sync_all().map(|()| fadvise(&file, 0, None, Advice::DontNeed)));
         for page in [0, 100, 101, 200] {
             read(session, what, opened, page * u64::from(PAGE), PAGE)?;
         }
@@ -130,7 +129,10 @@ fn descriptor(session: &mut Session<'_>, file: Open) -> Result<(), Error> {
     for (what, mode) in [
         ("", 0),
         ("FALLOC_FL_KEEP_SIZE", libc::FALLOC_FL_KEEP_SIZE),
-        ("FALLOC_FL_PUNCH_HOLE", libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE),
+        (
+            "FALLOC_FL_PUNCH_HOLE",
+            libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE,
+        ),
     ] {
         let input = wire::FallocateIn {
             fh,
@@ -170,15 +172,29 @@ fn flags(session: &mut Session<'_>, file: Open) -> Result<(), Error> {
         };
         let room = size_of::<wire::IoctlOut>() + size as usize;
         let body = session.ask(get, Opcode::Ioctl, file.node, &[input(read, 0, size).as_bytes()], room)?;
-        let now = body.get(size_of::<wire::IoctlOut>()..room).map_or_else(|| vec![0; size as usize], <[u8]>::to_vec);
-        session.ask(set, Opcode::Ioctl, file.node, &[input(write, size, 0).as_bytes(), &now], room)?;
+        let now = body
+            .get(size_of::<wire::IoctlOut>()..room)
+            .map_or_else(|| vec![0; size as usize], <[u8]>::to_vec);
+        session.ask(
+            set,
+            Opcode::Ioctl,
+            file.node,
+            &[input(write, size, 0).as_bytes(), &now],
+            room,
+        )?;
     }
     let input = wire::IoctlIn {
         fh: file.handle,
         cmd: OF_A_TERMINAL,
         ..zeros()
     };
-    session.ask_in_vain("of a driver", Opcode::Ioctl, file.node, &[input.as_bytes()], libc::ENOTTY)
+    session.ask_in_vain(
+        "of a driver",
+        Opcode::Ioctl,
+        file.node,
+        &[input.as_bytes()],
+        libc::ENOTTY,
+    )
 }
 
 /// SETATTR of an open file, and of its size.

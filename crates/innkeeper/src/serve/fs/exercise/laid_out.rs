@@ -26,10 +26,16 @@ pub(super) fn direct(session: &mut Session<'_>, file: Open, size: u32) -> Result
     };
     let zeroed = vec![0; size as usize];
     // `fuse_read_in` is the same in shape.
-    for (opcode, reply) in [(Opcode::Write, OUT_HEADER + size_of::<wire::WriteOut>()), (Opcode::Read, OUT_HEADER)] {
+    for (opcode, reply) in [
+        (Opcode::Write, OUT_HEADER + size_of::<wire::WriteOut>()),
+        (Opcode::Read, OUT_HEADER),
+    ] {
         // Its header counts the data as well.
         let out: &[u8] = if opcode == Opcode::Write { &zeroed } else { &[] };
-        let request = session.requests.raw(opcode as u32, file.node, &[input.as_bytes(), out], 0).readable;
+        let request = session
+            .requests
+            .raw(opcode as u32, file.node, &[input.as_bytes(), out], 0)
+            .readable;
         let length = IN_HEADER + input.as_bytes().len();
         session.guest.memory().write(place, &request[..length])?;
         let head = buffer(place, length as u32);
@@ -40,7 +46,11 @@ pub(super) fn direct(session: &mut Session<'_>, file: Open, size: u32) -> Result
         }
         let mut header = [0; OUT_HEADER];
         session.guest.memory().read(place + REPLY, &mut header)?;
-        answered(session, &format!("{} (O_DIRECT, in whole pages)", opcode.name()), &header);
+        answered(
+            session,
+            &format!("{} (O_DIRECT, in whole pages)", opcode.name()),
+            &header,
+        );
     }
     session.guest.queues[1].return_place(place);
     Ok(())
@@ -54,7 +64,10 @@ pub(super) fn in_window(
     get: impl FnOnce(&mut [u8], u64),
 ) -> Result<(), Error> {
     let room = OUT_HEADER + size_of::<wire::Statfs>();
-    let request = session.requests.raw(Opcode::Statfs as u32, driver::fs::ROOT, &[], 0).readable;
+    let request = session
+        .requests
+        .raw(Opcode::Statfs as u32, driver::fs::ROOT, &[], 0)
+        .readable;
     put(&request);
     let head = buffer(address, request.len() as u32);
     post(session, &[head], &[buffer(address + REPLY, room as u32)])?;

@@ -44,7 +44,13 @@ pub(super) fn window(steps: &mut Steps) -> Result<(), Error> {
         len: RANGE,
     };
     let count = wire::RemovemappingIn { count: 1 };
-    session.ask("", Opcode::Removemapping, file.node, &[count.as_bytes(), one.as_bytes()], 0)?;
+    session.ask(
+        "",
+        Opcode::Removemapping,
+        file.node,
+        &[count.as_bytes(), one.as_bytes()],
+        0,
+    )?;
     session.release(Opcode::Release, file)?;
     session.ask("", Opcode::Unlink, ROOT, &[b"mapped\0"], 0)?;
     let input = wire::ForgetIn { nlookup: 1 };
@@ -82,5 +88,7 @@ fn set_up(session: &mut Session<'_>, file: Open, place: u64, writable: bool) -> 
         moffset: place * RANGE,
         ..zeros()
     };
-    session.ask("", Opcode::Setupmapping, file.node, &[input.as_bytes()], 0).map(drop)
+    session
+        .ask("", Opcode::Setupmapping, file.node, &[input.as_bytes()], 0)
+        .map(drop)
 }

@@ -51,7 +51,15 @@ pub(super) fn exercise() -> Exercise {
             },
             Pass {
                 name: WITH_WINDOW,
-                options: words(&["--dax", WINDOW, "--dax-files", "always", "--cache", "never", "--allow-mmap"]),
+                options: words(&[
+                    "--dax",
+                    WINDOW,
+                    "--dax-files",
+                    "always",
+                    "--cache",
+                    "never",
+                    "--allow-mmap",
+                ]),
                 may_be_refused: false,
                 guest: mapping::window,
             },
@@ -153,7 +161,9 @@ fn idmapped(steps: &mut Steps) -> Result<(), Error> {
         umask: 0,
     };
     session.node("", Opcode::Mkdir, ROOT, &[input.as_bytes(), b"mapped\0"])?;
-    (session.requests.uid, session.requests.gid) = (u32::MAX, u32::MAX);
+    if session.has(InitFlags::ALLOW_IDMAP) {
+        (session.requests.uid, session.requests.gid) = (u32::MAX, u32::MAX);
+    }
     session.lookup(ROOT, "mapped")?;
     session.ask("", Opcode::Rmdir, ROOT, &[b"mapped\0"], 0).map(drop)
 }

@@ -11,9 +11,10 @@ const ENTRIES: usize = 64;
 const ATTRIBUTES: [(&str, &[u8]); 4] = [
     ("user.innkeeper", b"value"),
     ("trusted.innkeeper", b"value"),
-    ("security.capability", &[
-        0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ]),
+    (
+        "security.capability",
+        &[0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ),
     ("system.posix_acl_access", &ACL),
 ];
 /// `struct posix_acl_xattr_header` and its entries: owner, user 1000, group, mask, others.
@@ -73,7 +74,13 @@ pub(super) fn names(session: &mut Session<'_>, parent: u64) -> Result<(), Error>
     let input = wire::LinkIn { oldnodeid: link };
     session.node("symbolic link", Opcode::Link, parent, &[input.as_bytes(), b"soft\0"])?;
     let input = wire::RenameIn { newdir: directory };
-    session.ask("", Opcode::Rename, parent, &[input.as_bytes(), b"hard\0", b"moved\0"], 0)?;
+    session.ask(
+        "",
+        Opcode::Rename,
+        parent,
+        &[input.as_bytes(), b"hard\0", b"moved\0"],
+        0,
+    )?;
     for (what, flags) in [
         ("RENAME_NOREPLACE", libc::RENAME_NOREPLACE),
         ("RENAME_EXCHANGE", libc::RENAME_EXCHANGE),
@@ -84,10 +91,20 @@ pub(super) fn names(session: &mut Session<'_>, parent: u64) -> Result<(), Error>
             flags,
             padding: 0,
         };
-        let new: &[u8] = if flags == libc::RENAME_EXCHANGE { b"socket\0" } else { b"renamed\0" };
+        let new: &[u8] = if flags == libc::RENAME_EXCHANGE {
+            b"socket\0"
+        } else {
+            b"renamed\0"
+        };
         session.ask(what, Opcode::Rename2, parent, &[input.as_bytes(), b"fifo\0", new], 0)?;
         if flags == libc::RENAME_NOREPLACE {
-            session.ask("back", Opcode::Rename2, parent, &[input.as_bytes(), b"renamed\0", b"fifo\0"], 0)?;
+            session.ask(
+                "back",
+                Opcode::Rename2,
+                parent,
+                &[input.as_bytes(), b"renamed\0", b"fifo\0"],
+                0,
+            )?;
         }
     }
     list(session, parent)?;
@@ -96,7 +113,13 @@ pub(super) fn names(session: &mut Session<'_>, parent: u64) -> Result<(), Error>
     for name in made.into_iter().chain(["renamed", "symlink", "soft"]) {
         session.ask("", Opcode::Unlink, parent, &[name.as_bytes(), b"\0"], 0)?;
     }
-    session.ask("without a name", Opcode::Getattr, file, &[wire::GetattrIn::default().as_bytes()], 256)?;
+    session.ask(
+        "without a name",
+        Opcode::Getattr,
+        file,
+        &[wire::GetattrIn::default().as_bytes()],
+        256,
+    )?;
     session.ask("", Opcode::Rmdir, parent, &[b"directory\0"], 0)?;
     let input = wire::ForgetIn { nlookup: 1 };
     session.tell(Opcode::Forget, directory, &[input.as_bytes()])?;
@@ -110,7 +133,13 @@ pub(super) fn names(session: &mut Session<'_>, parent: u64) -> Result<(), Error>
 
 /// STATFS, ACCESS, GETATTR, STATX and SETATTR.
 fn attributes(session: &mut Session<'_>, what: &str, node: u64) -> Result<(), Error> {
-    session.ask(what, Opcode::Getattr, node, &[wire::GetattrIn::default().as_bytes()], 256)?;
+    session.ask(
+        what,
+        Opcode::Getattr,
+        node,
+        &[wire::GetattrIn::default().as_bytes()],
+        256,
+    )?;
     let input = wire::StatxIn {
         sx_mask: libc::STATX_ALL,
         ..zeros()
@@ -145,7 +174,13 @@ fn attributes(session: &mut Session<'_>, what: &str, node: u64) -> Result<(), Er
             mtime: 1,
             ..zeros()
         };
-        session.ask(&format!("{change} of {what}"), Opcode::Setattr, node, &[input.as_bytes()], 256)?;
+        session.ask(
+            &format!("{change} of {what}"),
+            Opcode::Setattr,
+            node,
+            &[input.as_bytes()],
+            256,
+        )?;
     }
     Ok(())
 }
@@ -171,7 +206,11 @@ fn attributes_by_name(session: &mut Session<'_>, what: &str, node: u64) -> Resul
         };
         // The longer form takes SETXATTR_EXT.
         let form = size_of::<wire::SetxattrShortIn>();
-        let form = if session.has(InitFlags::SETXATTR_EXT) { input.as_bytes() } else { &input.as_bytes()[..form] };
+        let form = if session.has(InitFlags::SETXATTR_EXT) {
+            input.as_bytes()
+        } else {
+            &input.as_bytes()[..form]
+        };
         session.ask(&what, Opcode::Setxattr, node, &[form, &name, value], 0)?;
         for size in [0, 4096] {
             let input = wire::GetxattrIn { size, padding: 0 };

@@ -33,7 +33,11 @@ fn mapping(pass: Option<&Ran>) -> Need {
         Some(version) => (version >= QEMU, format!("QEMU here is {}.{}", version.0, version.1)),
         None => (false, "no QEMU in PATH".to_owned()),
     };
-    let mapped_here = if mapped { "the file system lets files be mapped" } else { "a file could not be mapped" };
+    let mapped_here = if mapped {
+        "the file system lets files be mapped"
+    } else {
+        "a file could not be mapped"
+    };
     Need {
         what: "DAX",
         works: mapped && new,
@@ -46,7 +50,10 @@ fn views() -> Need {
     let missing: Vec<_> = [
         (Path::new("/dev/fuse").exists(), "/dev/fuse".to_owned()),
         (has(CapabilitySet::SYS_ADMIN), "CAP_SYS_ADMIN".to_owned()),
-        (linux >= LINUX, format!("Linux {}.{} (this is {release})", LINUX.0, LINUX.1)),
+        (
+            linux >= LINUX,
+            format!("Linux {}.{} (this is {release})", LINUX.0, LINUX.1),
+        ),
     ]
     .into_iter()
     .filter_map(|(there, what)| (!there).then_some(what))
@@ -58,20 +65,31 @@ fn views() -> Need {
         text: if missing.is_empty() {
             format!("files of any length can be mapped: {all} are there")
         } else {
-            format!("only files of a multiple of 2 MiB can be mapped: needs {all}; missing: {}", missing.join(", "))
+            format!(
+                "only files of a multiple of 2 MiB can be mapped: needs {all}; missing: {}",
+                missing.join(", ")
+            )
         },
     }
 }
 
 fn handles(pass: Option<&Ran>) -> Need {
-    let refused = pass.and_then(|pass| pass.refused.as_deref());
+    let works = pass.is_some_and(|pass| pass.refused.is_none());
+    let capability = if has(CapabilitySet::DAC_READ_SEARCH) {
+        "there"
+    } else {
+        "missing"
+    };
     Need {
         what: "file handles",
-        works: refused.is_none(),
-        text: match refused {
-            None => "files that the guest knows cost no descriptor".to_owned(),
-            Some(why) if has(CapabilitySet::DAC_READ_SEARCH) => why.to_owned(),
-            Some(why) => format!("needs CAP_DAC_READ_SEARCH: {why}"),
+        works,
+        text: if works {
+            "files that the guest knows cost no descriptor".to_owned()
+        } else {
+            format!(
+                "each file that the guest knows costs a descriptor; needs CAP_DAC_READ_SEARCH ({capability}), a file system that can \
+                 be exported, and --sandbox namespace or none"
+            )
         },
     }
 }

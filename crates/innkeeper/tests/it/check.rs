@@ -1,0 +1,109 @@
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use rstest::rstest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{assert_refused, innkeeper};
+
+const NOBODY: u32 = 65534;
+/// The list of virtiofsd 1.14.
+const VIRTIOFSD: u64 = 107;
+
+/// Runs `check` as this user or, if this is root, as an ordinary one.
+fn check(user: bool, arguments: &[&str]) -> Option<Output> {
+    let directory = TempDir::new().unwrap();
+    // Whoever builds may keep others out of the directory of the program.
+    let program = directory.path().join("innkeeper");
+    fs::copy(env!("CARGO_BIN_EXE_innkeeper"), &program).unwrap();
+    let temporary = directory.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("check").args(arguments).env("TMPDIR", &temporary);
+    if user {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can become another user");
+            return None;
+        }
+        for path in [directory.path(), &temporary] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "nothing is left behind");
+    Some(output)
+}
+
+#[rstest]
+fn no_device_makes_a_call_that_its_list_lacks_or_lists_one_that_nothing_makes(
+    #[values("share", "rng")] device: &str,
+    #[values(false, true)] user: bool,
+) {
+    let Some(output) = check(user, &[device, "--json"]) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [report] = report["devices"].as_array().unwrap().as_slice() else {
+        panic!("one device was asked for: {report}")
+    };
+    let calls = &report["system_calls"];
+    let names = |list: &str| calls[list].as_array().unwrap().clone();
+    for list in ["killed", "other_threads", "unused"] {
+        assert_eq!(names(list), Vec::<Value>::new(), "{list}");
+    }
+    assert!(calls["declared"].as_u64().unwrap() < VIRTIOFSD, "{calls}");
+    assert_eq!(names("privileged").is_empty(), !user || device == "rng", "{calls}");
+    let passes = report["passes"].as_array().unwrap();
+    let operations = passes.iter().flat_map(|pass| pass["operations"].as_array().unwrap());
+    let named: Vec<&str> = operations.map(|step| step["operation"].as_str().unwrap()).collect();
+    if device == "share" {
+        for opcode in fuse::wire::Opcode::ALL {
+            let name = opcode.name();
+            // SETLKW is the same as SETLK to a server without locks; a server never gets a NOTIFY_REPLY that it did not ask for.
+            let done = named.iter().any(|step| step.split(' ').next() == Some(&name));
+            assert!(
+                done || matches!(&*name, "SETLKW" | "NOTIFY_REPLY"),
+                "{name} is not tried"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_report_for_people_says_what_was_chosen_and_what_the_host_has() {
+    let output = check(false, &["share"]).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "share: works",
+        "sandbox: ",
+        "operations: ",
+        "system calls: ",
+        "DAX: ",
+        "file handles: ",
+        "locks",
+    ] {
+        assert!(text.contains(part), "{part} is missing in: {text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_is_told_in_a_sentence() {
+    let output = innkeeper(["check", "share", "--directory", "/nowhere"])
+        .output()
+        .unwrap();
+    assert_refused(&output, 1, &["/nowhere", "--directory"]);
+    let output = innkeeper(["check", "floppy"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("floppy") && said.contains("share"), "{said}");
+}
