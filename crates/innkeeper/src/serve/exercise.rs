@@ -1,6 +1,6 @@
 //! What `innkeeper check` does with a device: daemons to start, what a guest does with each, and what is to be told of the host.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use driver::{Error, Guest, Options};
 use serde::Serialize;
@@ -10,7 +10,7 @@ pub(crate) struct Exercise {
     /// Each with a daemon of its own.
     pub(crate) passes: Vec<Pass>,
     /// What the device could have of the host, from what the passes showed.
-    pub(crate) needs: fn(&Path, &[Ran]) -> Vec<Need>,
+    pub(crate) needs: fn(&[Ran]) -> Vec<Need>,
 }
 
 /// One daemon, and what a guest does with it.
@@ -32,6 +32,8 @@ pub(crate) struct Ran {
     pub(crate) pass: &'static str,
     /// The daemon's words where it refused to start.
     pub(crate) refused: Option<String>,
+    /// What the daemon warned of.
+    pub(crate) warnings: Vec<String>,
     /// Operations in their order.
     pub(crate) operations: Vec<Step>,
 }

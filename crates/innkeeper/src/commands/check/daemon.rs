@@ -75,6 +75,7 @@ pub(super) fn run(place: &Place, pass: &Pass, calls: &mut Calls) -> Result<Outco
         ran: Ran {
             pass: pass.name,
             refused: None,
+            warnings: warnings(&log),
             operations: steps.done,
         },
         failure: None,
@@ -113,6 +114,13 @@ fn end(process: i32, signal: Signal) {
 fn read(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A line has time, level, module and text.
+fn warnings(log: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(|line| line.split_once(" WARN "));
+    let texts = lines.filter_map(|(_, rest)| rest.split_once(": "));
+    texts.map(|(_, text)| text.to_owned()).collect()
 }
 
 fn defect() -> Error {

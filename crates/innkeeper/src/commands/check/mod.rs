@@ -96,7 +96,7 @@ fn try_out(name: &str, served: &Served, place: &Place) -> Result<Device, Error> 
         &log,
         calls.compare(has_them),
         failures,
-        (exercise.needs)(&place.directory, &passes),
+        (exercise.needs)(&passes),
         passes,
     ))
 }

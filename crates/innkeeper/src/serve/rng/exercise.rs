@@ -31,7 +31,7 @@ pub(super) fn exercise() -> Exercise {
                 guest: |steps| read(steps, false),
             },
         ],
-        needs: |_, _| Vec::new(),
+        needs: |_| Vec::new(),
     }
 }
 

@@ -9,14 +9,21 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::{BY_HANDLES, WITH_WINDOW};
 use crate::serve::exercise::{Need, Ran};
 
+/// In what a daemon says that can have no views of files.
+const VIEWS: &str = "beyond the end of files";
 /// The releases that DAX takes.
 const LINUX: (u32, u32) = (6, 9);
 const QEMU: (u32, u32) = (11, 1);
 
 /// One line each.
-pub(super) fn of(_directory: &Path, passes: &[Ran]) -> Vec<Need> {
+pub(super) fn of(passes: &[Ran]) -> Vec<Need> {
     let pass = |name| passes.iter().find(|pass| pass.pass == name);
-    vec![mapping(pass(WITH_WINDOW)), views(), handles(pass(BY_HANDLES)), locks()]
+    vec![
+        mapping(pass(WITH_WINDOW)),
+        views(pass(WITH_WINDOW)),
+        handles(pass(BY_HANDLES)),
+        locks(),
+    ]
 }
 
 /// Whether this process, and so a daemon of this user, has it.
@@ -34,7 +41,7 @@ fn mapping(pass: Option<&Ran>) -> Need {
         None => (false, "no QEMU in PATH".to_owned()),
     };
     let mapped_here = if mapped {
-        "the file system lets files be mapped"
+        "files can be mapped"
     } else {
         "a file could not be mapped"
     };
@@ -45,30 +52,35 @@ fn mapping(pass: Option<&Ran>) -> Need {
     }
 }
 
-fn views() -> Need {
+fn views(pass: Option<&Ran>) -> Need {
     let (linux, release) = linux();
-    let missing: Vec<_> = [
+    let mut missing = Vec::new();
+    for (there, what) in [
         (Path::new("/dev/fuse").exists(), "/dev/fuse".to_owned()),
         (has(CapabilitySet::SYS_ADMIN), "CAP_SYS_ADMIN".to_owned()),
         (
             linux >= LINUX,
             format!("Linux {}.{} (this is {release})", LINUX.0, LINUX.1),
         ),
-    ]
-    .into_iter()
-    .filter_map(|(there, what)| (!there).then_some(what))
-    .collect();
+    ] {
+        if !there {
+            missing.push(what);
+        }
+    }
+    // All may be there and the sandbox in the way.
+    let mut warnings = pass.map_or(&[][..], |pass| &pass.warnings).iter();
+    let refused = warnings.find(|warning| warning.contains(VIEWS));
     let all = format!("/dev/fuse, CAP_SYS_ADMIN and Linux {}.{}", LINUX.0, LINUX.1);
     Need {
-        what: "DAX beyond 2 MiB",
-        works: missing.is_empty(),
-        text: if missing.is_empty() {
-            format!("files of any length can be mapped: {all} are there")
-        } else {
-            format!(
-                "only files of a multiple of 2 MiB can be mapped: needs {all}; missing: {}",
+        what: "DAX of any length",
+        works: missing.is_empty() && refused.is_none(),
+        text: match refused {
+            None if missing.is_empty() => format!("has what it needs: {all}"),
+            Some(why) if missing.is_empty() => why.clone(),
+            _ => format!(
+                "only files of a multiple of 2 MiB; needs {all}; missing: {}",
                 missing.join(", ")
-            )
+            ),
         },
     }
 }
@@ -98,7 +110,8 @@ fn locks() -> Need {
     Need {
         what: "locks of the host",
         works: false,
-        text: "a guest's locks (flock, fcntl) hold within that guest; a lock of the host could block a queue, so none is offered".to_owned(),
+        text: "a guest's locks (flock, fcntl) hold within that guest; for the host's, a share would need FUSE_SETLK and a thread for each lock \
+               that waits".to_owned(),
     }
 }
 
