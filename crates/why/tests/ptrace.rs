@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use made::made;
-use why::ptrace::{Error, Failure, Outcome, Report, run};
+use why::ptrace::{Error, Failure, Outcome, Program, Report, run};
 
 fn shell(script: &str) -> Report {
     run(["sh", "-c", script].map(Into::into).to_vec()).unwrap()
@@ -180,4 +180,36 @@ fn socket_addresses_are_told_as_people_write_them() {
     assert_eq!(unix.arguments[1], "unix \"/no/such/socket\"");
     let sent = arguments(libc::EMSGSIZE);
     assert_eq!(sent[2..], ["100000", "MSG_NOSIGNAL", "127.0.0.1:9", "16"]);
+}
+
+#[test]
+fn every_call_of_a_program_is_seen_and_its_status_is_told() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "read line; echo $line; exit 3"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let program = Program::start(command).unwrap();
+    let process = program.process;
+    assert!(program.stdout.is_some());
+    let mut calls = Vec::new();
+    assert_eq!(program.run(|call| calls.push(call)).unwrap(), 3);
+    let writes: Vec<_> = calls
+        .iter()
+        .filter(|call| i64::try_from(call.number) == Ok(libc::SYS_write))
+        .collect();
+    assert!(
+        writes
+            .iter()
+            .any(|call| call.thread == process && call.arguments[0] == 1),
+        "{calls:?}"
+    );
+    assert_eq!(
+        calls.last().map(|call| i64::try_from(call.number)),
+        Some(Ok(libc::SYS_exit_group))
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told() {
+    let error = Program::start(Command::new("/no/such/program")).unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
 }

@@ -26,6 +26,15 @@ impl Allowed {
         self.call
     }
 
+    /// The name of the call, or of the ioctl, without its checks.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.ioctl {
+            Some(ioctl) => format!("{} {ioctl}", self.call.name()),
+            None => self.call.name().to_owned(),
+        }
+    }
+
     /// When it is made.
     #[must_use]
     pub fn occasion(&self) -> Occasion {
@@ -40,11 +49,11 @@ impl Allowed {
 }
 
 impl fmt::Display for Allowed {
-    /// The name of the call, or of the ioctl, with its checks.
+    /// Its name with its checks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.call.name())?;
-        if let Some(name) = self.ioctl {
-            return write!(f, " {name}");
+        f.write_str(&self.name())?;
+        if self.ioctl.is_some() {
+            return Ok(());
         }
         for (number, check) in self.checks.iter().enumerate() {
             write!(f, "{}{check}", if number == 0 { " with " } else { " and " })?;
@@ -101,4 +110,72 @@ impl Declaration {
 
 fn has(permit: &Permit, checks: &[Argument]) -> bool {
     permit.when.contains(&checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::declaration::{Calls, Ioctl};
+    use crate::system_calls as call;
+
+    const COMMAND: u32 = 0x5421;
+    const WORKING_DIRECTORY: &[&[Argument]] = &[&[Argument::is(0, 0x200)]];
+    const ACCIDENT: &[Permit] = &[
+        call::POLL.any().rarely("by accident"),
+        call::CAPSET.any().privileged(),
+        call::UNSHARE.when(WORKING_DIRECTORY).rarely("by accident"),
+    ];
+    const USUAL: &[Permit] = &[call::POLL.any()];
+
+    fn declaration() -> Declaration {
+        let calls = |roles, permits| Calls {
+            roles,
+            why: "tests",
+            permits,
+        };
+        Declaration {
+            device: "test",
+            shared: None,
+            network: false,
+            capabilities: Vec::new(),
+            calls: vec![calls(&[Role::Lane], ACCIDENT), calls(&[Role::Views], USUAL)],
+            ioctls: vec![Ioctl {
+                name: "FIONBIO",
+                number: COMMAND,
+                roles: &[Role::Lane],
+                why: "tests",
+                occasion: Occasion::Rarely("by accident"),
+            }],
+        }
+    }
+
+    fn of(list: &[Allowed], of: SystemCall) -> Allowed {
+        list.iter().find(|allowed| allowed.call() == of).unwrap().clone()
+    }
+
+    #[test]
+    fn a_call_is_as_usual_as_the_most_usual_of_its_declarations() {
+        let all = declaration().allowed();
+        assert_eq!(of(&all, call::POLL).occasion(), Occasion::Usual);
+        assert_eq!(of(&all, call::CAPSET).occasion(), Occasion::Privileged);
+        assert_eq!(of(&all, call::UNSHARE).occasion(), Occasion::Rarely("by accident"));
+    }
+
+    #[test]
+    fn a_thread_has_the_list_of_its_role() {
+        let of_views = declaration().allowed_of(Role::Views);
+        assert!(of_views.iter().any(|allowed| allowed.call() == call::POLL));
+        assert!(of_views.iter().all(|allowed| allowed.call() != call::CAPSET));
+    }
+
+    #[test]
+    fn arguments_and_ioctls_are_named() {
+        let all = declaration().allowed();
+        let unshare = of(&all, call::UNSHARE);
+        assert_eq!(unshare.to_string(), "unshare with argument 1 = 0x200");
+        assert_eq!(unshare.name(), "unshare");
+        assert!(unshare.includes(call::UNSHARE, &[0x200, 0, 0, 0, 0, 0], 1));
+        assert!(!unshare.includes(call::UNSHARE, &[0x201, 0, 0, 0, 0, 0], 1));
+        assert_eq!(of(&all, IOCTL).to_string(), "ioctl FIONBIO");
+    }
 }

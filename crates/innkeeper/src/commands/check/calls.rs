@@ -148,7 +148,7 @@ impl Calls {
             match allowed.occasion() {
                 Occasion::Privileged if !privileged => comparison.privileged.push(name),
                 Occasion::Usual | Occasion::Privileged => comparison.unused.push(name),
-                Occasion::Rarely(why) => comparison.rare.entry(why.to_owned()).or_default().push(name),
+                Occasion::Rarely(why) => comparison.rare.entry(why.to_owned()).or_default().push(allowed.name()),
             }
         }
         comparison

@@ -144,7 +144,7 @@ impl fmt::Display for Device {
         wrapped(f, "not made", unused)?;
         wrapped(f, "not made without capabilities", privileged)?;
         for (why, calls) in rare {
-            wrapped(f, &format!("rarely made, {why}"), calls)?;
+            writeln!(f, "    rarely made: {} ({why})", calls.join(", "))?;
         }
         for need in &self.host {
             let works = if need.works { "yes" } else { "no" };
