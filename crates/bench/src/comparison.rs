@@ -2,13 +2,14 @@
 
 use std::io;
 
+use process::interrupt::Interrupt;
+
 use crate::arguments::Bench;
 use crate::daemon::placement::Processors;
 use crate::daemon::recipe::Recipe;
 use crate::daemon::start::Start;
 use crate::error::Error;
 use crate::figures;
-use crate::interrupt::Interrupt;
 use crate::machine::syscalls::Syscalls;
 use crate::measure::Unit;
 use crate::progress::{print, progress};

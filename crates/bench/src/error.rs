@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use process::interrupt::Interrupted;
 use process::whole;
 
 /// An error that ends a measurement.
@@ -59,6 +60,12 @@ pub enum Error {
     /// Not a failure: a signal came.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<Interrupted> for Error {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
+    }
 }
 
 impl Error {

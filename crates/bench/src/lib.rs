@@ -9,7 +9,6 @@ mod daemon;
 mod error;
 mod figures;
 mod host;
-mod interrupt;
 mod machine;
 mod measure;
 mod progress;
@@ -28,7 +27,7 @@ pub use arguments::Bench;
 pub use error::Error;
 
 use comparison::{All, compare};
-use interrupt::Interrupt;
+use process::interrupt::Interrupt;
 
 /// Measures all that was asked for. Answers the exit status. For the start of the process, before its first thread.
 pub fn run(args: &Bench) -> Result<u8, Error> {
@@ -39,7 +38,6 @@ pub fn run(args: &Bench) -> Result<u8, Error> {
         Ok(All::ButMissing) if args.tasks.is_empty() => Ok(0),
         Ok(All::ButMissing) => Ok(1),
         // Whatever went wrong after a signal went wrong because of it.
-        Err(_) if interrupt.signal() != 0 => Ok(128 + u8::try_from(interrupt.signal()).unwrap_or(0)),
-        Err(error) => Err(error),
+        Err(error) => interrupt.status().ok_or(error),
     }
 }

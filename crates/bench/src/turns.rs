@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use process::interrupt::Interrupt;
+
 use crate::error::Error;
-use crate::interrupt::Interrupt;
 use crate::machine::other_work::Reading;
 use crate::machine::syscalls::Syscalls;
 use crate::measure::{Rounds, Taken};

@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod child;
 pub mod ending;
 mod error;
+pub mod interrupt;
 pub mod limits;
 pub mod remover;
 pub mod say;

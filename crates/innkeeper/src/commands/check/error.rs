@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use process::interrupt::Interrupted;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot make a directory in {path}: {source}; name another with --directory", path = .path.display())]
@@ -19,6 +21,10 @@ pub(crate) enum Error {
     Confinement(#[from] confinement::Error),
     #[error("cannot try out {device}: {reason}")]
     Device { device: String, reason: String },
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use process::interrupt::Interrupt;
 use rustix::thread::capabilities;
 use tempfile::TempDir;
 
@@ -25,18 +26,25 @@ use report::{Device, Report};
 /// The status if a device does not work, or would be killed.
 const FAILED: u8 = 1;
 
-/// Tries out the devices that were asked for, and prints the report. Answers the exit status.
+/// Tries out the devices that were asked for, and prints the report. Answers the exit status. For the start of the process, before its
+/// first thread.
 pub(crate) fn run(check: &Check) -> Result<u8, Error> {
+    let interrupt = Interrupt::watch()?;
+    // Whatever went wrong after a signal went wrong because of it.
+    all(check, &interrupt).or_else(|error| interrupt.status().ok_or(error))
+}
+
+fn all(check: &Check, interrupt: &Interrupt) -> Result<u8, Error> {
     let wanted = |name: &str| check.device.as_deref().is_none_or(|device| device == name);
     let devices = args::devices().into_iter().filter(|(name, _)| wanted(name));
-    let devices = devices.map(|(name, takes_directory)| device(check, &name, takes_directory));
+    let devices = devices.map(|(name, takes_directory)| device(check, &name, takes_directory, interrupt));
     let report = Report::new(devices.collect::<Result<_, _>>()?);
     let text = if check.json { report.json() } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes()).map_err(Error::Output)?;
     Ok(if report.is_fine() { 0 } else { FAILED })
 }
 
-fn device(check: &Check, name: &str, takes_directory: bool) -> Result<Device, Error> {
+fn device(check: &Check, name: &str, takes_directory: bool, interrupt: &Interrupt) -> Result<Device, Error> {
     let scratch = directory(&std::env::temp_dir())?;
     let shared = directory(check.directory.as_deref().unwrap_or(scratch.path()))?;
     let socket = scratch.path().join("socket");
@@ -56,7 +64,7 @@ fn device(check: &Check, name: &str, takes_directory: bool) -> Result<Device, Er
     let Command::Serve(served) = line.command else {
         unreachable!("{name} is one of the devices")
     };
-    try_out(name, &served, &place)
+    try_out(name, &served, &place, interrupt)
 }
 
 /// What is the same for all daemons.
@@ -70,7 +78,7 @@ fn in_sandbox(check: &Check) -> Vec<OsString> {
     words.iter().map(Into::into).collect()
 }
 
-fn try_out(name: &str, served: &Served, place: &Place) -> Result<Device, Error> {
+fn try_out(name: &str, served: &Served, place: &Place, interrupt: &Interrupt) -> Result<Device, Error> {
     let service = served.service();
     let cannot = |error: crate::serve::error::Error| Error::Device {
         device: name.to_owned(),
@@ -83,6 +91,7 @@ fn try_out(name: &str, served: &Served, place: &Place) -> Result<Device, Error> 
     let (mut passes, mut failures, mut log) = (Vec::new(), Vec::new(), String::new());
     for pass in &exercise.passes {
         let outcome = daemon::run(place, pass, &mut calls)?;
+        interrupt.check()?;
         if let Some(failure) = outcome.failure {
             failures.push(format!("{}: {failure}", pass.name));
         }
