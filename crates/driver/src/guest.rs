@@ -1,11 +1,12 @@
 //! A virtual machine with one device: connects, negotiates, starts the queues.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use guestmem::Memory;
+use guestmem::{Memory, RegionConfig, WindowAreas};
 use vhost_user::ProtocolFeatures;
 use vhost_user::frontend::Frontend;
 use vhost_user::message::{Inflight, MemoryRegion, PROTOCOL_FEATURES, VringAddress};
@@ -79,6 +80,8 @@ pub struct Guest {
     inflight: Option<(Inflight, OwnedFd)>,
     timeout: Duration,
     window: Option<Window>,
+    /// Files that are mapped as memory.
+    files: WindowAreas,
     /// The queues, hiprio or whatever comes first being number 0.
     pub queues: Vec<Queue>,
 }
@@ -124,6 +127,8 @@ impl Guest {
         } else {
             Memory::memfd("guest-ram", layout.used(), ram::START)?
         };
+        let files = WindowAreas::default();
+        let memory = memory.with_windows(&files);
         let queues = plans
             .into_iter()
             .map(|plan| Queue::new(plan, options, &memory))
@@ -145,6 +150,7 @@ impl Guest {
             inflight: None,
             timeout: options.timeout,
             window,
+            files,
             queues,
         };
         if negotiated.contains(ProtocolFeatures::INFLIGHT_SHMFD) {
@@ -278,11 +284,41 @@ impl Guest {
         Ok(self.frontend.add_memory_region(self.region, self.ram.as_fd())?)
     }
 
+    /// Makes the first `size` bytes of `file` memory of the guest, for buffers and indirect tables, as a VMM does with files in the window
+    /// of some device. Needs CONFIGURE_MEM_SLOTS.
+    pub fn map_file(&mut self, guest_address: u64, size: u64, file: File) -> Result<(), Error> {
+        let region = file_region(guest_address, size);
+        self.frontend.add_memory_region(region, file.as_fd())?;
+        Ok(self.files.add(RegionConfig {
+            guest_address,
+            size,
+            user_address: region.user_address,
+            file: file.into(),
+            file_offset: region.mmap_offset,
+        })?)
+    }
+
+    /// Ends [`map_file`](Self::map_file).
+    pub fn unmap_file(&mut self, guest_address: u64, size: u64) -> Result<(), Error> {
+        let region = file_region(guest_address, size);
+        self.files.remove(guest_address, size, region.user_address);
+        Ok(self.frontend.remove_memory_region(region)?)
+    }
+
     fn share_memory(&mut self) -> Result<(), Error> {
         if self.negotiated.contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS) {
             return self.give_memory_back();
         }
         Ok(self.frontend.set_memory_table(&[(self.region, self.ram.as_fd())])?)
+    }
+}
+
+fn file_region(guest_address: u64, size: u64) -> MemoryRegion {
+    MemoryRegion {
+        guest_address,
+        size,
+        user_address: guest_address,
+        mmap_offset: 0,
     }
 }
 

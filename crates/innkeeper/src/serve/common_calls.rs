@@ -5,7 +5,7 @@ use confinement::{Argument, Calls, Declaration, Ioctl, Occasion, Role, system_ca
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 /// `PR_GET_AUXV` (linux/prctl.h), which libc does not name.
 const AUXILIARY_VECTOR: &[&[Argument]] = &[&[Argument::is(0, 0x4155_5856)]];
-pub(super) const OWN_MEMORY: &[&[Argument]] = &[&[Argument::own_process(0)]];
+const OWN_MEMORY: &[&[Argument]] = &[&[Argument::own_process(0)]];
 /// Of calls that `rustix` or a C library makes in place of another.
 pub(super) const OTHER_LIBRARY: &str = "in builds that wait by the C library";
 const NOT_EXECUTABLE: &[&[Argument]] = &[&[Argument::without(2, PROT_EXEC)]];
@@ -73,6 +73,11 @@ fn common_calls() -> Vec<Calls> {
             roles: &[Role::Lane, Role::Helper],
             why: "write to files that are mapped as memory of the guest",
             permits: const { &[call::PROCESS_VM_WRITEV.when(OWN_MEMORY)] },
+        },
+        Calls {
+            roles: &[Role::Lane],
+            why: "read requests, and tables of their buffers, from such files",
+            permits: const { &[call::PROCESS_VM_READV.when(OWN_MEMORY)] },
         },
         Calls {
             roles: &[Role::Lane],

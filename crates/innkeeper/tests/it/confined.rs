@@ -1,12 +1,13 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use driver::fs::{ROOT, Requests, field_u64};
+use driver::fs::{ROOT, Requests, field_u64, reply};
 use rstest::rstest;
 use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
+use virtqueue::Buffer;
 
 use crate::session::{Daemon, Session};
 use crate::{assert_refused, innkeeper};
@@ -115,6 +116,52 @@ pub(crate) fn assert_confined(process: u32, serving: CapabilitySet, bounded: boo
     let mut names: Vec<_> = threads.into_iter().map(|thread| thread.name).collect();
     names.sort_unstable();
     names
+}
+
+/// A VMM makes the files of a DAX window memory of the guest, whose requests may lie there: O_DIRECT from one mapped file to another.
+#[rstest]
+fn requests_in_mapped_files_are_served_confined(#[values(false, true)] user: bool) {
+    const SIZE: u64 = 2 << 20;
+    const WINDOW: u64 = 1 << 40;
+    const REPLY: u64 = WINDOW + 4096;
+    const TABLE: u64 = WINDOW + 8192;
+    let uid = if user { NOBODY } else { 0 };
+    let Some(daemon) = start(user, &["--seccomp", "kill", "--dax", "64M", "--dax-files", "always"]) else {
+        return;
+    };
+    let path = daemon.directory.path().join("data/file");
+    let mut session = Session::of(daemon, Requests::new(uid, uid));
+    let created = session
+        .ask(|requests| requests.create(ROOT, b"file", 2, 0o644))
+        .unwrap();
+    let (node, handle) = (field_u64(&created, 0), field_u64(&created, 128));
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    session.guest.map_file(WINDOW, SIZE, file).unwrap();
+
+    let requests = &mut session.requests;
+    for request in [
+        requests.write(node, handle, SIZE, b"behind"),
+        requests.read(node, handle, SIZE, 6),
+    ] {
+        let memory = session.guest.memory().clone();
+        memory.write(WINDOW, &request.readable).unwrap();
+        let buffer = |address, length| Buffer { address, length };
+        let readable = buffer(WINDOW, u32::try_from(request.readable.len()).unwrap());
+        let queue = &mut session.guest.queues[1];
+        queue
+            .ring()
+            .post_indirect(TABLE, &[readable], &[buffer(REPLY, request.reply_space)])
+            .unwrap();
+        queue.kick().unwrap();
+        let (_, written, _) = queue.wait().unwrap();
+        let mut bytes = vec![0; written as usize];
+        memory.read(REPLY, &mut bytes).unwrap();
+        assert!(reply(&request, written, &bytes).unwrap().is_ok(), "{bytes:?}");
+    }
+    assert_eq!(fs::read(&path).unwrap()[SIZE as usize..], *b"behind");
+    session.ask(|requests| requests.getattr(ROOT)).unwrap();
+    assert_eq!(session.daemon.child.try_wait().unwrap(), None);
 }
 
 #[rstest]

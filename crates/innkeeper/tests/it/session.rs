@@ -52,8 +52,8 @@ impl Drop for Daemon {
 /// A daemon that shares a directory, and a guest in a session.
 pub(crate) struct Session {
     pub(crate) daemon: Daemon,
-    guest: Guest,
-    requests: Requests,
+    pub(crate) guest: Guest,
+    pub(crate) requests: Requests,
 }
 
 impl Session {

@@ -9,7 +9,7 @@ use rustix::thread::CapabilitySet;
 
 use super::args::Export;
 use super::error::Error;
-use crate::serve::common_calls::{OWN_MEMORY, with_common};
+use crate::serve::common_calls::with_common;
 
 /// Threads that act for the guest.
 const SERVING: &[Role] = &[Role::Lane, Role::Helper];
@@ -96,7 +96,7 @@ fn calls() -> Vec<Calls> {
                 &[
                     call::OPENAT.any(),
                     call::OPENAT2.any(),
-                    call::NAME_TO_HANDLE_AT.any().privileged(),
+                    call::NAME_TO_HANDLE_AT.any(),
                     call::OPEN_BY_HANDLE_AT.any().privileged(),
                     call::STATX.any(),
                     call::FSTAT.any(),
@@ -117,10 +117,14 @@ fn calls() -> Vec<Calls> {
         },
         Calls {
             roles: SERVING,
-            why: "read and write files",
+            why: "read files",
+            permits: const { &[call::PREADV2.any()] },
+        },
+        Calls {
+            roles: &[Role::Lane],
+            why: "write files, and what else there is to do with those that are open",
             permits: const {
                 &[
-                    call::PREADV2.any(),
                     call::PWRITEV2.any(),
                     call::LSEEK.any(),
                     call::COPY_FILE_RANGE.any(),
@@ -158,7 +162,7 @@ fn calls() -> Vec<Calls> {
             },
         },
         Calls {
-            roles: SERVING,
+            roles: &[Role::Lane],
             why: "act as the guest's user who asks, in a working directory and with a umask of the thread's own",
             permits: const {
                 &[
@@ -173,11 +177,6 @@ fn calls() -> Vec<Calls> {
                     call::UNSHARE.when(WORKING_DIRECTORY),
                 ]
             },
-        },
-        Calls {
-            roles: &[Role::Lane],
-            why: "read requests from files that are mapped as memory of the guest",
-            permits: const { &[call::PROCESS_VM_READV.when(OWN_MEMORY)] },
         },
         Calls {
             roles: &[Role::Views],

@@ -56,23 +56,18 @@ pub(super) fn direct(session: &mut Session<'_>, file: Open, size: u32) -> Result
     Ok(())
 }
 
-/// STATFS of the root, with all of its buffers in the window at `address`. `put` and `get` are the host's way to these bytes.
-pub(super) fn in_window(
-    session: &mut Session<'_>,
-    address: u64,
-    put: impl FnOnce(&[u8]),
-    get: impl FnOnce(&mut [u8], u64),
-) -> Result<(), Error> {
+/// STATFS of the root, with all of its buffers in the window at `address`.
+pub(super) fn in_window(session: &mut Session<'_>, address: u64) -> Result<(), Error> {
     let room = OUT_HEADER + size_of::<wire::Statfs>();
     let request = session
         .requests
         .raw(Opcode::Statfs as u32, driver::fs::ROOT, &[], 0)
         .readable;
-    put(&request);
+    session.guest.memory().write(address, &request)?;
     let head = buffer(address, request.len() as u32);
     post(session, &[head], &[buffer(address + REPLY, room as u32)])?;
     let mut header = [0; OUT_HEADER];
-    get(&mut header, REPLY);
+    session.guest.memory().read(address + REPLY, &mut header)?;
     answered(session, "STATFS (in the window)", &header);
     Ok(())
 }

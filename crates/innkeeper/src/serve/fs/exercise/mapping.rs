@@ -1,13 +1,10 @@
 //! The window into the page cache.
 
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
 use driver::fs::ROOT;
 use driver::{Error, Options};
 use fuse::wire::{self, InitFlags, Opcode};
-use vhost_user::message::MemoryRegion;
 use zerocopy::IntoBytes;
 
 use super::laid_out;
@@ -65,19 +62,10 @@ fn announce(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
     let Ok(file) = opened.and_then(|file| file.set_len(RANGE).map(|()| file)) else {
         return Ok(());
     };
-    let region = MemoryRegion {
-        guest_address: WINDOW,
-        size: RANGE,
-        user_address: WINDOW,
-        mmap_offset: 0,
-    };
-    session.guest.frontend().add_memory_region(region, file.as_fd())?;
+    session.guest.map_file(WINDOW, RANGE, file)?;
     session.steps.succeeded("announce the window");
-    let put = |bytes: &[u8]| drop(file.write_all_at(bytes, 0));
-    let get = |bytes: &mut [u8], at| drop(file.read_exact_at(bytes, at));
-    laid_out::in_window(session, WINDOW, put, get)?;
-    session.guest.frontend().remove_memory_region(region)?;
-    Ok(())
+    laid_out::in_window(session, WINDOW)?;
+    session.guest.unmap_file(WINDOW, RANGE)
 }
 
 fn set_up(session: &mut Session<'_>, file: Open, place: u64, writable: bool) -> Result<(), Error> {
