@@ -23,7 +23,6 @@ const STOPPED: &str = "when a wait goes on after SIGSTOP and SIGCONT";
 const CONTENTION: &str = "when threads meet at a lock or a channel";
 const ALLOCATORS: &str = "when an allocator grows its heap or a large block";
 const ABORT: &str = "when the C library aborts, as after corruption of the heap";
-const NARROW: &str = "when a thread takes a filter of its own (innkeeper boot)";
 
 /// For every thread.
 pub(crate) const EVERY_THREAD: &[Permit] = &[
@@ -73,13 +72,9 @@ pub(crate) const STARTS_THREADS: &[Permit] = &[
     call::SET_ROBUST_LIST.any(),
     call::RSEQ.any(),
     call::PRCTL.when(&[&[Argument::is(0, libc::PR_SET_NAME as u32)]]),
-    call::PRCTL
-        .when(&[&[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]])
-        .rarely(NARROW),
+    call::PRCTL.when(&[&[Argument::is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]]),
     // No flag: the filter is the calling thread's own.
-    call::SECCOMP
-        .when(&[&[Argument::is(0, libc::SECCOMP_SET_MODE_FILTER), Argument::is(1, 0)]])
-        .rarely(NARROW),
+    call::SECCOMP.when(&[&[Argument::is(0, libc::SECCOMP_SET_MODE_FILTER), Argument::is(1, 0)]]),
 ];
 
 /// Calls that get an errno where all others end the process: the C library has another way.

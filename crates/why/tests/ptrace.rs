@@ -2,6 +2,7 @@
 
 mod made;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use made::made;
-use why::ptrace::{Error, Failure, Outcome, Program, Report, run};
+use why::ptrace::{Error, Event, Failure, Outcome, Program, Report, run};
 
 fn shell(script: &str) -> Report {
     run(["sh", "-c", script].map(Into::into).to_vec()).unwrap()
@@ -191,7 +192,11 @@ fn every_call_of_a_program_is_seen_and_its_status_is_told() {
     let process = program.process;
     assert!(program.stdout.is_some());
     let mut calls = Vec::new();
-    assert_eq!(program.run(|call| calls.push(call)).unwrap(), 3);
+    let enters = |event| match event {
+        Event::Enters(call) => calls.push(call),
+        Event::Starts { .. } => {}
+    };
+    assert_eq!(program.run(enters).unwrap(), 3);
     let writes: Vec<_> = calls
         .iter()
         .filter(|call| i64::try_from(call.number) == Ok(libc::SYS_write))
@@ -206,6 +211,41 @@ fn every_call_of_a_program_is_seen_and_its_status_is_told() {
         calls.last().map(|call| i64::try_from(call.number)),
         Some(Ok(libc::SYS_exit_group))
     );
+}
+
+#[test]
+fn a_thread_of_a_program_is_told_before_its_calls() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["starts_threads", "--exact", "--ignored", "--test-threads=1"]);
+    command.stdout(Stdio::null());
+    let program = Program::start(command).unwrap();
+    let first = program.process;
+    let mut started = BTreeSet::from([first]);
+    let mut calls_of_others = 0;
+    let seen = |event| match event {
+        Event::Enters(call) => {
+            assert!(started.contains(&call.thread), "{call:?}");
+            calls_of_others += usize::from(call.thread != first);
+        }
+        Event::Starts { thread, started: new } => {
+            assert!(started.contains(&thread), "{event:?}");
+            assert!(started.insert(new), "{event:?}");
+        }
+    };
+    assert_eq!(program.run(seen).unwrap(), 0);
+    assert!(started.len() > THREADS && calls_of_others >= THREADS, "{started:?}");
+}
+
+const THREADS: usize = 20;
+
+#[test]
+#[ignore = "for the test of threads"]
+fn starts_threads() {
+    for threads in [1, THREADS - 1] {
+        let start = |_| std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_nanos(1)));
+        let threads: Vec<_> = (0..threads).map(start).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
 }
 
 #[test]

@@ -6,10 +6,7 @@ use std::fs;
 use confinement::system_calls::{self as call, Architecture};
 use confinement::{Allowed, Declaration, Occasion, Role, SystemCall, answered};
 use serde::Serialize;
-use why::ptrace::Call;
-
-/// `SECCOMP_FILTER_FLAG_TSYNC`: only the filter of the whole process comes with it, and is the last step before a daemon serves.
-const ALL_THREADS: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;
+use why::ptrace::{Call, Event};
 
 /// What the daemons of a device did.
 pub(super) struct Calls {
@@ -18,13 +15,9 @@ pub(super) struct Calls {
     architecture: Architecture,
     used: BTreeSet<usize>,
     killed: BTreeMap<String, Killed>,
-    others: BTreeMap<String, Killed>,
-    /// Whether the daemon of now is confined.
-    confined: bool,
-    /// Whether threads take filters of their own.
-    narrows: bool,
-    process: u32,
-    roles: HashMap<i32, Option<Role>>,
+    /// The daemon of now, and the threads of it that have a filter: whose list that is.
+    process: i32,
+    confined: HashMap<i32, Role>,
 }
 
 /// A call that is not in the list.
@@ -43,10 +36,8 @@ pub(super) struct Comparison {
     pub(super) declared: usize,
     /// Those of them that were made.
     pub(super) made: usize,
-    /// Those that were made, and are not in the list with their arguments.
+    /// Those that were made, and are not in the list of the thread with their arguments.
     pub(super) killed: Vec<Killed>,
-    /// Those that were made by a thread for which they are not declared. It would be killed if it had a filter of its own.
-    pub(super) other_threads: Vec<Killed>,
     /// Those in the list that were not made, without a reason.
     pub(super) unused: Vec<String>,
     /// Those that a daemon with capabilities makes, in the list of one without.
@@ -63,65 +54,60 @@ impl Calls {
             architecture: Architecture::native()?,
             used: BTreeSet::new(),
             killed: BTreeMap::new(),
-            others: BTreeMap::new(),
-            confined: false,
-            narrows: false,
             process: 0,
-            roles: HashMap::new(),
+            confined: HashMap::new(),
         })
     }
 
     /// Another daemon starts.
-    pub(super) fn daemon(&mut self, process: u32) {
+    pub(super) fn daemon(&mut self, process: i32) {
         self.process = process;
-        self.confined = false;
-        self.narrows = false;
-        self.roles.clear();
+        self.confined.clear();
     }
 
-    /// Whether the daemon reached the point from which on it is confined.
+    /// Whether the daemon reached the point from which on it is confined: its first thread is so after those that it has started.
     pub(super) fn confined(&self) -> bool {
-        self.confined
+        self.confined.contains_key(&self.process)
     }
 
-    /// A thread of the daemon makes a call.
-    pub(super) fn made(&mut self, call: Call) {
+    /// A thread of the daemon does something.
+    pub(super) fn seen(&mut self, event: Event) {
+        match event {
+            Event::Starts { thread, started } => {
+                // It inherits the filter.
+                let role = self.confined.get(&thread).copied();
+                self.confined.extend(role.map(|role| (started, role)));
+            }
+            Event::Enters(call) => self.made(&call),
+        }
+    }
+
+    fn made(&mut self, call: &Call) {
         let number = u32::try_from(call.number).unwrap_or(u32::MAX);
         let known = SystemCall::of_number(number, self.architecture);
-        if !self.confined {
-            self.confined = known == Some(call::SECCOMP) && call.arguments[1] & ALL_THREADS != 0;
-            return;
+        if let Some(&role) = self.confined.get(&call.thread) {
+            self.compare_with_list(role, known, call);
         }
+        if known == Some(call::SECCOMP) {
+            let role = role_of(call.thread, self.process);
+            self.confined.extend(role.map(|role| (call.thread, role)));
+        }
+    }
+
+    fn compare_with_list(&mut self, role: Role, known: Option<SystemCall>, call: &Call) {
         let Some(of) = known else {
-            note(&mut self.killed, format!("system call {number}"), &call);
+            note(&mut self.killed, format!("system call {}", call.number), call);
             return;
         };
-        self.narrows |= of == call::SECCOMP;
         if answered(of).is_some() {
             return;
         }
-        let includes = |allowed: &Allowed| allowed.includes(of, &call.arguments, self.process);
-        let fitting: Vec<_> = (0..self.allowed.len())
-            .filter(|&index| includes(&self.allowed[index]))
-            .collect();
-        let role = self.roles.get(&call.thread).copied();
-        let role = role.unwrap_or_else(|| role_of(call.thread, self.process));
-        let of_role = role.is_none_or(|role| self.of_roles[&role].iter().any(includes));
-        if fitting.is_empty() {
-            note(&mut self.killed, of.name().to_owned(), &call);
-        } else if let (false, Some(role)) = (of_role, role) {
-            let list = if self.narrows {
-                &mut self.killed
-            } else {
-                &mut self.others
-            };
-            note(list, format!("{} of {}", of.name(), role.name()), &call);
-        }
+        let process = self.process.unsigned_abs();
+        let includes = |allowed: &Allowed| allowed.includes(of, &call.arguments, process);
+        let fitting = (0..self.allowed.len()).filter(|&index| includes(&self.allowed[index]));
         self.used.extend(fitting);
-        self.roles.insert(call.thread, role);
-        if of == call::PRCTL && call.arguments[0] == libc::PR_SET_NAME as u64 {
-            // Until now it had the name of the thread that started it.
-            self.roles.remove(&call.thread);
+        if !self.of_roles[&role].iter().any(includes) {
+            note(&mut self.killed, format!("{} of {}", of.name(), role.name()), call);
         }
     }
 
@@ -135,7 +121,6 @@ impl Calls {
             declared: names(&mut self.allowed.iter()),
             made: names(&mut self.used.iter().map(|&index| &self.allowed[index])),
             killed: self.killed.values().cloned().collect(),
-            other_threads: self.others.values().cloned().collect(),
             unused: Vec::new(),
             privileged: Vec::new(),
             rare: BTreeMap::new(),
@@ -155,20 +140,20 @@ impl Calls {
     }
 }
 
-/// What a thread of the daemon is there for, by its name.
-fn role_of(thread: i32, process: u32) -> Option<Role> {
-    if u32::try_from(thread) == Ok(process) {
+/// What a thread of the daemon is there for, by its name. `None`: it has none of these, and stays what its starter is.
+fn role_of(thread: i32, process: i32) -> Option<Role> {
+    if thread == process {
         return Some(Role::ControlPlane);
     }
     let name = fs::read_to_string(format!("/proc/{process}/task/{thread}/comm")).ok()?;
-    let starts = |start| name.starts_with(start);
-    match () {
-        () if starts("lane-") => Some(Role::Lane),
-        () if starts("helper-") => Some(Role::Helper),
-        () if starts("views") => Some(Role::Views),
-        () if starts("signals") => Some(Role::Signals),
-        () => None,
-    }
+    let names = [
+        ("lane-", Role::Lane),
+        ("helper-", Role::Helper),
+        ("views", Role::Views),
+        ("signals", Role::Signals),
+    ];
+    let found = names.into_iter().find(|(start, _)| name.starts_with(start));
+    found.map(|(_, role)| role)
 }
 
 fn note(list: &mut BTreeMap<String, Killed>, name: String, call: &Call) {

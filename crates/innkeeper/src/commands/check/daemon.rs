@@ -48,11 +48,11 @@ pub(super) fn run(place: &Place, pass: &Pass, calls: &mut Calls) -> Result<Outco
     let (ready, status, guest) = thread::scope(|scope| {
         let watching = scope.spawn(|| {
             let mut program = Program::start(command)?;
-            calls.daemon(program.process.unsigned_abs());
+            calls.daemon(program.process);
             let _waits = started.send((program.process, program.stdout.take()));
             // It is the last to know the program, so that a failure ends the wait of the other thread.
             drop(started);
-            program.run(|call| calls.made(call))
+            program.run(|event| calls.seen(event))
         });
         let Ok((process, stdout)) = starting.recv() else {
             let error = watching.join().map(Result::err);

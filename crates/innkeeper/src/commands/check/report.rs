@@ -107,7 +107,6 @@ impl fmt::Display for Device {
             declared,
             made,
             killed,
-            other_threads,
             unused,
             privileged,
             rare,
@@ -132,13 +131,6 @@ impl fmt::Display for Device {
                 f,
                 "    would have been killed: {} ({} times)",
                 killed.call, killed.times
-            )?;
-        }
-        for other in other_threads {
-            writeln!(
-                f,
-                "    not declared for its thread: {} ({} times)",
-                other.call, other.times
             )?;
         }
         wrapped(f, "not made", unused)?;

@@ -1,6 +1,7 @@
-//! Runs a program under ptrace and passes on every system call that it enters, failed or not. Needs no privilege.
+//! Runs a program under ptrace and passes on every system call that it enters, failed or not, and every thread that it starts. Needs no
+//! privilege.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::process::{ChildStdout, Command};
 
 use super::error::{Error, system};
@@ -15,6 +16,29 @@ pub struct Call {
     pub number: u64,
     /// Its arguments, with whatever lies in the registers of those that it does not have.
     pub arguments: [u64; 6],
+}
+
+/// What a thread of a program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It makes a system call.
+    Enters(Call),
+    /// It has started another, which has not run its first instruction yet.
+    Starts {
+        /// The thread.
+        thread: i32,
+        /// The one that it has started.
+        started: i32,
+    },
+}
+
+/// What is known of a new thread. Its own first stop and the event of its starter come in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum New {
+    /// It waits until its starter's event has come.
+    Stopped,
+    /// Its first stop is yet to come.
+    Announced,
 }
 
 /// A program that has not run its first instruction yet. It ends with the thread that started it, at the latest.
@@ -47,11 +71,12 @@ impl Program {
     ///
     /// # Errors
     /// The system does not let it be traced any more.
-    pub fn run(self, mut entered: impl FnMut(Call)) -> Result<u8, Error> {
-        let mut threads = BTreeSet::new();
+    pub fn run(self, mut seen: impl FnMut(Event)) -> Result<u8, Error> {
+        // `None`: it runs.
+        let mut threads: BTreeMap<i32, Option<New>> = BTreeMap::new();
         loop {
             let (thread, stop) = sys::wait().map_err(system("wait for the program"))?;
-            let new = threads.insert(thread);
+            let known = threads.get(&thread).copied();
             match stop {
                 Stop::Ended(status) if thread == self.process => return Ok(status),
                 Stop::Ended(_) => {
@@ -59,25 +84,41 @@ impl Program {
                     continue;
                 }
                 // Its first stop, at execve(2).
-                Stop::Signal(libc::SIGTRAP) if new && thread == self.process => {
+                Stop::Signal(libc::SIGTRAP) if known.is_none() && thread == self.process => {
                     sys::follow_threads(thread).map_err(system("trace the threads of the program"))?;
+                    threads.insert(thread, None);
                 }
                 // So every new thread begins.
-                Stop::Signal(libc::SIGSTOP) if new => {}
+                Stop::Signal(libc::SIGSTOP) if known == Some(Some(New::Announced)) => {
+                    threads.insert(thread, None);
+                }
+                Stop::Signal(libc::SIGSTOP) if known.is_none() => {
+                    threads.insert(thread, Some(New::Stopped));
+                    continue;
+                }
                 Stop::Signal(signal) => {
                     sys::resume(thread, signal);
                     continue;
                 }
                 Stop::Syscall => {
                     if let Some(sys::Info::Entry(call)) = sys::syscall_info(thread) {
-                        entered(Call {
+                        seen(Event::Enters(Call {
                             thread,
                             number: call.number,
                             arguments: call.arguments,
-                        });
+                        }));
                     }
                 }
-                Stop::Group | Stop::Born(_) | Stop::Executed(_) | Stop::Ending(_) | Stop::Event => {}
+                Stop::Born(started) => {
+                    seen(Event::Starts { thread, started });
+                    if threads.remove(&started) == Some(Some(New::Stopped)) {
+                        threads.insert(started, None);
+                        sys::resume(started, 0);
+                    } else {
+                        threads.insert(started, Some(New::Announced));
+                    }
+                }
+                Stop::Group | Stop::Executed(_) | Stop::Ending(_) | Stop::Event => {}
             }
             sys::resume(thread, 0);
         }

@@ -1,5 +1,5 @@
 //! Runs a command under ptrace, or attaches to a process, and collects the failed system calls; or runs a program and passes on all
-//! of its calls. Needs no privilege.
+//! of its calls and threads. Needs no privilege.
 
 mod arguments;
 mod attach;
@@ -18,7 +18,7 @@ mod watch;
 
 pub use super::failure::{AUDIT_X86_64, Failure, Outcome};
 pub use attach::{Process, attach};
-pub use calls::{Call, Program};
+pub use calls::{Call, Event, Program};
 pub use error::Error;
 pub use refusal::{Refusal, leader};
 pub use report::{NotRun, Report};

@@ -32,7 +32,7 @@ pub(super) fn exercise() -> Exercise {
                 name: "files by descriptor",
                 options: words(&["--inode-file-handles", "never", "--num-queues", "2", "--log-errors"]),
                 may_be_refused: false,
-                guest: all_operations,
+                guest: |steps| all_operations(steps, false),
             },
             Pass {
                 name: BY_HANDLES,
@@ -50,7 +50,7 @@ pub(super) fn exercise() -> Exercise {
                     "--allow-chattr",
                 ]),
                 may_be_refused: true,
-                guest: all_operations,
+                guest: |steps| all_operations(steps, true),
             },
             Pass {
                 name: WITH_WINDOW,
@@ -83,8 +83,8 @@ pub(super) fn exercise() -> Exercise {
     }
 }
 
-/// As Linux does it: rings and features of a session that comes, goes and comes again.
-fn all_operations(steps: &mut Steps) -> Result<(), Error> {
+/// As Linux does it: rings and features of a session that comes, goes and comes again. `trusted`: the share serves `trusted.*` attributes.
+fn all_operations(steps: &mut Steps, trusted: bool) -> Result<(), Error> {
     let packed = Options {
         queues: 3,
         fewer_queues: true,
@@ -92,6 +92,7 @@ fn all_operations(steps: &mut Steps) -> Result<(), Error> {
         ..Options::default()
     };
     let mut session = Session::start(steps, &packed, InitFlags::empty())?;
+    session.trusted = trusted;
     callers(&mut session)?;
     pause(&mut session)?;
     drop(session);
@@ -105,6 +106,7 @@ fn all_operations(steps: &mut Steps) -> Result<(), Error> {
     };
     let without = InitFlags::all() - InitFlags::BIG_WRITES - InitFlags::MAX_PAGES;
     let mut session = Session::start(steps, &split, without)?;
+    session.trusted = trusted;
     callers(&mut session)?;
     session.ask("", Opcode::Destroy, 0, &[], 0)?;
     session.init(InitFlags::all())?;

@@ -193,8 +193,10 @@ fn attributes_by_name(session: &mut Session<'_>, what: &str, node: u64) -> Resul
         if acl && !session.has(InitFlags::POSIX_ACL) {
             continue;
         }
-        // Only root may set these two, and only a file has the latter.
-        if name.starts_with("trusted.") && !root || name.starts_with("security.") && (!root || what != "file") {
+        // Only root may set these two, the first by an option, and only a file has the latter.
+        if name.starts_with("trusted.") && !(root && session.trusted)
+            || name.starts_with("security.") && (!root || what != "file")
+        {
             continue;
         }
         let what = format!("{name} of {what}");

@@ -19,6 +19,8 @@ pub(super) struct Session<'s> {
     pub(super) steps: &'s mut Steps,
     pub(super) guest: Guest,
     pub(super) requests: Requests,
+    /// Whether the share serves `trusted.*` attributes.
+    pub(super) trusted: bool,
     /// What INIT negotiated.
     flags: InitFlags,
     /// Requests go to each request queue in turn.
@@ -40,6 +42,7 @@ impl<'s> Session<'s> {
             steps,
             guest,
             requests: Requests::new(0, 0),
+            trusted: false,
             flags: InitFlags::empty(),
             turn: 0,
         };
