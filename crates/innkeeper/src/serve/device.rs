@@ -43,8 +43,11 @@ pub(crate) trait Service {
     /// Opens what the device needs and cannot reach once the daemon is confined.
     fn open(&self) -> Result<Box<dyn Opened + '_>, Error>;
 
-    /// How `innkeeper check` uses all of the device, so that it makes every system call that it declares.
-    fn exercise(&self) -> Exercise;
+    /// How `innkeeper check` uses all of the device, so that it makes every system call that it declares. `None`: it does not try this
+    /// device out.
+    fn exercise(&self) -> Option<Exercise> {
+        None
+    }
 
     /// The device of QEMU that takes it.
     fn qemu(&self) -> QemuDevice;

@@ -6,14 +6,14 @@ mod passt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use confinement::{Action, Calls, Declaration, Ioctl, Role, system_calls as call};
+use confinement::{Action, Calls, Declaration, Ioctl, Occasion, Role, system_calls as call};
 use devices::net::{Mac, NetDevice, NetOptions, PAIRS_MOST, Port, StreamPort, open_tap, text};
 use process::arguments::{BASIC, PERFORMANCE};
 use process::whole;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::with_common;
+use super::common_calls::{OTHER_LIBRARY, with_common};
 use super::device::{self, Attachment, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
@@ -189,13 +189,27 @@ impl Network {
             calls: vec![
                 Calls {
                     roles: &[Role::ControlPlane],
-                    why: "make the timer for frames that wait for buffers",
-                    permits: const { &[call::TIMERFD_CREATE.any()] },
+                    why: "make what a lane waits with, and its timer for frames that wait for buffers",
+                    permits: const {
+                        &[
+                            call::EPOLL_CREATE1.any(),
+                            call::EPOLL_CTL.any(),
+                            call::TIMERFD_CREATE.any(),
+                        ]
+                    },
                 },
                 Calls {
                     roles: &[Role::Lane],
                     why: "wait for frames and for buffers",
-                    permits: const { &[call::READ.any(), call::EPOLL_CTL.any(), call::TIMERFD_SETTIME.any()] },
+                    permits: const {
+                        &[
+                            call::READ.any(),
+                            call::EPOLL_CTL.any(),
+                            call::EPOLL_PWAIT.any(),
+                            call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
+                            call::TIMERFD_SETTIME.any(),
+                        ]
+                    },
                 },
                 calls,
             ],
@@ -222,12 +236,14 @@ const TAP_IOCTLS: &[Ioctl] = &[
         number: tap::SET_OFFLOAD,
         roles: &[Role::ControlPlane, Role::Lane],
         why: "leave to the guest what it can do",
+        occasion: Occasion::Usual,
     },
     Ioctl {
         name: "TUNSETQUEUE",
         number: tap::SET_QUEUE,
         roles: &[Role::ControlPlane, Role::Lane],
         why: "use as many queues as the guest does",
+        occasion: Occasion::Usual,
     },
 ];
 

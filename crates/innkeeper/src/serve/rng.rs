@@ -72,8 +72,8 @@ impl Service for Rng {
         })?))
     }
 
-    fn exercise(&self) -> Exercise {
-        exercise::exercise()
+    fn exercise(&self) -> Option<Exercise> {
+        Some(exercise::exercise())
     }
 
     fn qemu(&self) -> QemuDevice {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use process::arguments::{ACCESS, BASIC, DIAGNOSIS, Log};
 
+use crate::commands::{Arguments, Command};
 use crate::serve::Served;
 use crate::serve::args::SandboxMode;
 
@@ -20,7 +21,7 @@ use crate::serve::args::SandboxMode;
                   Exit status: 0 if everything works; 1 if a system call is missing in the list, a daemon fails, or innkeeper itself \
                   does; 2 for a wrong command line.")]
 pub(crate) struct Check {
-    /// Device to try out, by its subcommand [default: all]
+    /// Device to try out, by its subcommand [default: all that can be]
     #[arg(value_name = "DEVICE", value_parser = parse_device)]
     pub(crate) device: Option<String>,
     /// Share a new directory in DIR, on the file system there [default: the directory for temporary files]
@@ -36,12 +37,20 @@ pub(crate) struct Check {
     pub(crate) log: Log,
 }
 
-/// The subcommands that serve a device, each with whether it takes a directory.
+/// The subcommands of devices that can be tried out, each with whether it takes a directory.
 pub(super) fn devices() -> Vec<(String, bool)> {
     let all = Served::augment_subcommands(clap::Command::new("innkeeper"));
-    let devices = all.get_subcommands();
     let device = |device: &clap::Command| (device.get_name().to_owned(), device.get_positionals().next().is_some());
-    devices.map(device).collect()
+    all.get_subcommands().map(device).filter(can_be_tried_out).collect()
+}
+
+/// Whether it needs no more than a directory, and has an exercise.
+fn can_be_tried_out((name, takes_directory): &(String, bool)) -> bool {
+    let directory = takes_directory.then_some("/");
+    let words = ["innkeeper", name].into_iter().chain(directory);
+    let line = Arguments::try_parse_from(words.chain(["--socket-path", "socket"]));
+    let exercise = |served: &Served| served.service().exercise().is_some();
+    line.is_ok_and(|line| matches!(&line.command, Command::Serve(served) if exercise(served)))
 }
 
 fn parse_device(text: &str) -> Result<String, String> {

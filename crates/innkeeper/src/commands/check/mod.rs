@@ -86,7 +86,9 @@ fn try_out(name: &str, served: &Served, place: &Place, interrupt: &Interrupt) ->
     };
     service.check().map_err(cannot)?;
     let declaration = service.declaration().map_err(cannot)?;
-    let exercise = service.exercise();
+    let Some(exercise) = service.exercise() else {
+        unreachable!("{name} can be tried out")
+    };
     let mut calls = Calls::new(&declaration)?;
     let (mut passes, mut failures, mut log) = (Vec::new(), Vec::new(), String::new());
     for pass in &exercise.passes {

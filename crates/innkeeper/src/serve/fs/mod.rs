@@ -57,8 +57,8 @@ impl Service for Share {
         }))
     }
 
-    fn exercise(&self) -> Exercise {
-        exercise::exercise()
+    fn exercise(&self) -> Option<Exercise> {
+        Some(exercise::exercise())
     }
 
     fn qemu(&self) -> QemuDevice {
