@@ -8,6 +8,7 @@ const AUXILIARY_VECTOR: &[&[Argument]] = &[&[Argument::is(0, 0x4155_5856)]];
 const OWN_MEMORY: &[&[Argument]] = &[&[Argument::own_process(0)]];
 /// Of calls that `rustix` or a C library makes in place of another.
 pub(super) const OTHER_LIBRARY: &str = "in builds that wait by the C library";
+pub(super) const STAT_BY_LIBRARY: &str = "in builds that ask for attributes by the C library";
 const NOT_EXECUTABLE: &[&[Argument]] = &[&[Argument::without(2, PROT_EXEC)]];
 const DESCRIPTORS: &[&[Argument]] = &[
     &[Argument::is(1, libc::F_DUPFD_CLOEXEC as u32)],
@@ -44,7 +45,7 @@ fn common_calls() -> Vec<Calls> {
                 &[
                     call::MMAP.when(NOT_EXECUTABLE),
                     call::FSTAT.any(),
-                    call::NEWFSTATAT.any(),
+                    call::NEWFSTATAT.any().rarely(STAT_BY_LIBRARY),
                     call::STATX.any(),
                     call::FSTATFS.any(),
                     call::EVENTFD2.any(),

@@ -9,7 +9,7 @@ use rustix::thread::CapabilitySet;
 
 use super::args::Export;
 use super::error::Error;
-use crate::serve::common_calls::with_common;
+use crate::serve::common_calls::{STAT_BY_LIBRARY, with_common};
 
 /// Threads that act for the guest.
 const SERVING: &[Role] = &[Role::Lane, Role::Helper];
@@ -100,7 +100,7 @@ fn calls() -> Vec<Calls> {
                     call::OPEN_BY_HANDLE_AT.any().privileged(),
                     call::STATX.any(),
                     call::FSTAT.any(),
-                    call::NEWFSTATAT.any(),
+                    call::NEWFSTATAT.any().rarely(STAT_BY_LIBRARY),
                     call::FSTATFS.any(),
                     call::READLINKAT.any(),
                     call::GETDENTS64.any(),
