@@ -22,6 +22,7 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 const STOPPED: &str = "when a wait goes on after SIGSTOP and SIGCONT";
 const CONTENTION: &str = "when threads meet at a lock or a channel";
 const ALLOCATORS: &str = "when an allocator grows its heap or a large block";
+const LOST_MEMORY: &str = "when a file of the guest's memory has been cut short";
 const ABORT: &str = "when the C library aborts, as after corruption of the heap";
 
 /// For every thread.
@@ -46,7 +47,7 @@ pub(crate) const EVERY_THREAD: &[Permit] = &[
     // Signal handlers of Rust's runtime, and the thread's alternate stack.
     call::RT_SIGACTION.any(),
     call::RT_SIGPROCMASK.any(),
-    call::RT_SIGRETURN.any(),
+    call::RT_SIGRETURN.any().rarely(LOST_MEMORY),
     call::SIGALTSTACK.any(),
     // Messages to standard error.
     call::WRITE.when(&[&[Argument::is(0, STDERR)]]),
