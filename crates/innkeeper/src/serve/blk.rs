@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use confinement::{Action, Calls, Declaration, Role, system_calls as call};
+use confinement::{Action, Argument, Calls, Declaration, Role, system_calls as call};
 use devices::blk::{BlkDevice, BlkOptions, Engine, ImageOptions, QUEUES_MAX, SERIAL_MAX};
 use process::arguments::{ACCESS, BASIC, PERFORMANCE};
 use process::whole;
@@ -209,6 +209,8 @@ impl Opened for BlkDevice {
     }
 }
 
+const SEAL: &[&[Argument]] = &[&[Argument::is(1, libc::F_ADD_SEALS as u32)]];
+
 /// What it needs once it serves.
 fn declaration() -> Declaration {
     with_common(Declaration {
@@ -250,7 +252,7 @@ fn declaration() -> Declaration {
             Calls {
                 roles: &[Role::ControlPlane],
                 why: "make the record of requests in flight, by which another daemon goes on after this one",
-                permits: const { &[call::MEMFD_CREATE.any(), call::FTRUNCATE.any()] },
+                permits: const { &[call::MEMFD_CREATE.any(), call::FTRUNCATE.any(), call::FCNTL.when(SEAL)] },
             },
             Calls {
                 roles: &[Role::ControlPlane],

@@ -40,14 +40,12 @@ impl Sent {
     }
 }
 
-/// What comes before everything else, with all protocol features.
+/// What comes before everything else, with all protocol features that are offered: a file system's requests are not tracked.
 pub(super) fn negotiation(features: u64) -> Vec<Sent> {
+    let offered = ProtocolFeatures::all().difference(ProtocolFeatures::INFLIGHT_SHMFD);
     vec![
         Sent::of(RequestCode::GetProtocolFeatures, &[]),
-        Sent::of(
-            RequestCode::SetProtocolFeatures,
-            &ProtocolFeatures::all().bits().to_le_bytes(),
-        ),
+        Sent::of(RequestCode::SetProtocolFeatures, &offered.bits().to_le_bytes()),
         Sent::of(RequestCode::SetOwner, &[]),
         Sent::of(RequestCode::SetFeatures, &features.to_le_bytes()),
         Sent::of(RequestCode::AddMemoryRegion, &single(region())).with(RAM),
