@@ -109,6 +109,19 @@ impl<'m> Reader<'m> {
             unsafe { libc::pwritev2(fd, vectors.as_ptr(), vectors.len() as libc::c_int, offset, flags) }
         })
     }
+
+    /// Sends up to `length` of the next bytes on `socket` with one `sendmsg(2)`, by the kernel straight from guest memory. Never
+    /// waits, and never raises SIGPIPE. Gives the number of bytes sent, by which this reader has moved: fewer than asked for only if
+    /// the socket took fewer, or the rest is more than 1024 pieces away. Bytes that cannot be reached are EFAULT, with nothing
+    /// sent.
+    pub fn send_to(&mut self, socket: BorrowedFd<'_>, length: usize) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.0.exchange(length, |message| {
+            // SAFETY: the vectors are ranges out of the `Pieces` that this cursor borrows: checked and mapped. The
+            // kernel reads them, and does not mind that a guest writes there.
+            unsafe { libc::sendmsg(socket.as_raw_fd(), message, flags) }
+        })
+    }
 }
 
 impl<'m> Writer<'m> {
@@ -174,6 +187,17 @@ impl<'m> Writer<'m> {
             // SAFETY: the vectors are ranges out of the `Pieces` that this cursor borrows: checked and mapped. No
             // reference points there, so the kernel may write.
             unsafe { libc::preadv2(fd, vectors.as_ptr(), vectors.len() as libc::c_int, offset, flags) }
+        })
+    }
+
+    /// Receives up to `length` bytes from `socket` with one `recvmsg(2)`, by the kernel straight into guest memory. Never waits. Gives
+    /// the number of bytes received, by which this writer has moved, 0 at the end of the stream. Bytes that cannot be reached are
+    /// EFAULT, with nothing received.
+    pub fn receive_from(&mut self, socket: BorrowedFd<'_>, length: usize) -> io::Result<usize> {
+        self.0.exchange(length, |message| {
+            // SAFETY: the vectors are ranges out of the `Pieces` that this cursor borrows: checked and mapped. No
+            // reference points there, so the kernel may write.
+            unsafe { libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_DONTWAIT) }
         })
     }
 }
@@ -318,6 +342,29 @@ impl<'m> Cursor<'m> {
                 return Ok(done);
             }
         }
+    }
+
+    /// Hands up to `length` bytes to `call` in one message of at most [`MAX_PIECES`] pieces.
+    fn exchange(&mut self, length: usize, call: impl Fn(&mut libc::msghdr) -> libc::ssize_t) -> io::Result<usize> {
+        let length = length.min(self.remaining);
+        let mut space = [const { MaybeUninit::uninit() }; MAX_PIECES];
+        let (vectors, offered) = self.vectors(length, &mut space);
+        if offered < length && vectors.len() < MAX_PIECES {
+            return Err(io::Error::from_raw_os_error(libc::EFAULT));
+        }
+        // SAFETY: all zeros is a message without address, data and control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = vectors.as_ptr().cast_mut();
+        message.msg_iovlen = vectors.len() as _;
+        let Ok(moved) = usize::try_from(call(&mut message)) else {
+            return Err(io::Error::last_os_error());
+        };
+        // As in `transfer`.
+        let mut ahead = self.clone();
+        ahead.advance(moved.min(offered));
+        self.check_lost(&ahead)?;
+        *self = ahead;
+        Ok(moved.min(offered))
     }
 
     /// The next `length` bytes in the kernel's terms, cut at what `space` holds and at what cannot be reached, and how many bytes

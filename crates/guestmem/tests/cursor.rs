@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 
 use guestmem::{CursorError, Memory, Pieces, Reader, RwFlags, Writer};
 use proptest::prelude::*;
@@ -163,4 +164,44 @@ fn the_kernels_errors_and_offsets_out_of_range_are_values() {
         .expect_err("no such offset");
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     assert_eq!(file.metadata().expect("its length").len(), 0);
+}
+
+#[test]
+fn sockets_get_and_give_the_bytes_of_all_pieces_in_one_message() {
+    let (memory, _file) = memory(0x4000);
+    let pieces = scattered(&memory, &[3, 0, 100, 1]);
+    let bytes: Vec<u8> = (0..104).collect();
+    Writer::new(&pieces).write_all(&bytes).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut reader = Reader::new(&pieces);
+    assert_eq!(reader.send_to(ours.as_fd(), 100).unwrap(), 100);
+    assert_eq!((reader.consumed(), reader.remaining()), (100, 4));
+    let copy = scattered(&memory, &[50, 70]);
+    let mut writer = Writer::new(&copy);
+    assert_eq!(writer.receive_from(theirs.as_fd(), 120).unwrap(), 100);
+    assert_eq!(Reader::new(&copy).read_to_vec(100).unwrap(), bytes[..100]);
+    let empty = writer.receive_from(theirs.as_fd(), 20).unwrap_err();
+    assert_eq!(empty.kind(), std::io::ErrorKind::WouldBlock);
+    drop(ours);
+    assert_eq!(writer.receive_from(theirs.as_fd(), 20).unwrap(), 0);
+}
+
+#[test]
+fn nothing_is_sent_or_received_if_a_piece_cannot_be_reached() {
+    let (memory, _file) = memory(0x1000);
+    let mut pieces = Pieces::new(&memory);
+    pieces.push_buffer(0, 4);
+    pieces.push_buffer(1 << 40, 4);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let refused = Reader::new(&pieces).send_to(ours.as_fd(), 8).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EFAULT));
+    theirs.set_nonblocking(true).unwrap();
+    assert!(rustix::io::read(&theirs, &mut [0; 8]).is_err(), "nothing was sent");
+    assert_eq!(rustix::io::write(&ours, b"kept"), Ok(4));
+    let mut writer = Writer::new(&pieces);
+    assert_eq!(
+        writer.receive_from(theirs.as_fd(), 8).unwrap_err().raw_os_error(),
+        Some(libc::EFAULT)
+    );
+    assert_eq!(writer.receive_from(theirs.as_fd(), 4).unwrap(), 4);
 }
