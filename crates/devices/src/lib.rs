@@ -6,3 +6,4 @@ mod deferral;
 pub mod fs;
 pub mod net;
 pub mod rng;
+pub mod vsock;

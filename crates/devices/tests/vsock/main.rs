@@ -1,0 +1,11 @@
+//! A guest in userspace against the whole socket device, over vhost-user and both ring formats, in one process.
+
+mod arbitrary;
+mod behaviour;
+#[expect(dead_code, reason = "other targets use the rest")]
+#[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
+mod bytes;
+mod driver;
+mod ending;
+mod hostile;
+mod load;
