@@ -235,7 +235,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(guest: Guest) -> Self {
+    pub(crate) fn new(guest: Guest) -> Self {
         Self {
             guest,
             came: VecDeque::new(),
@@ -322,7 +322,8 @@ impl Client {
         loop {
             let (packet, bytes) = self.receive_of(flow);
             // Never wrong, and never expected.
-            if packet.operation == CREDIT_UPDATE && operation != CREDIT_UPDATE {
+            let of_credit = matches!(packet.operation, CREDIT_UPDATE | CREDIT_REQUEST);
+            if of_credit && packet.operation != operation {
                 continue;
             }
             assert_eq!(packet.operation, operation, "{packet:?}");

@@ -3,6 +3,7 @@
 mod boot;
 mod check;
 mod completions;
+mod connect;
 mod man;
 mod mount;
 pub(crate) mod parse;
@@ -21,6 +22,7 @@ use crate::serve::Served;
 use boot::args::Boot;
 use check::args::Check;
 use completions::Completions;
+use connect::args::Connect;
 use man::Pages;
 use mount::args::Mount;
 use why::args::Why;
@@ -40,6 +42,7 @@ pub(crate) enum Command {
     Mount(Mount),
     Boot(Boot),
     Check(Check),
+    Connect(Connect),
     Bench(Bench),
     Why(Why),
     Man(Pages),
@@ -56,6 +59,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Mount(mount) => end(mount.log, 1, || mount::run(&mount)),
         Command::Boot(boot) => end(boot.process.log, 125, || boot::run(&boot)),
         Command::Check(check) => end(check.log, 1, || check::run(&check)),
+        Command::Connect(connect) => end(connect.log, 1, || connect::run(&connect)),
         Command::Bench(bench) => end(bench.process.log, 1, || bench::run(&bench)),
         // Without `end`: what that does to signals, the command would inherit.
         Command::Why(why) => why::run(why),

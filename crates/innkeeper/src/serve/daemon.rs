@@ -26,14 +26,15 @@ pub(crate) fn run(service: &dyn Service) -> Result<u8, Error> {
     service.check()?;
     let open_files = limits::raise_open_files(serving.process.rlimit_nofile)?;
     let declaration = service.declaration()?;
-    let opened = service.open()?;
+    let mut opened = service.open()?;
     // Before the first thread, which would take the signals otherwise, and before there is a file to remove.
     let signals = Signals::take(&ENDING).map_err(process::Error::system("wait for signals"))?;
     let Sockets {
         listeners,
-        files,
+        mut files,
         paths,
     } = sockets::listen(serving)?;
+    files.extend(opened.listen()?);
     let seccomp = serving.confinement.system_calls.seccomp.into();
     // From now on they are removed on every way out.
     let remover = Remover::start(files, || remover::confine(seccomp).map_err(|error| error.to_string()))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backend::Device;
 use confinement::{Action, Declaration, Maps};
+use process::socket::SocketFile;
 
 use super::args::{Rings, Serving};
 use super::error::Error;
@@ -59,6 +60,11 @@ pub(crate) trait Service {
 
 /// A device for which everything is open that lies outside of the sandbox.
 pub(crate) trait Opened {
+    /// Creates the sockets on which the device itself listens, and that are removed at the end.
+    fn listen(&mut self) -> Result<Vec<SocketFile>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Makes the device. `inside` has what the sandbox leaves of the host, and each thread that is started confines itself by `threads`.
     fn make(self: Box<Self>, inside: Inside, threads: &Threads) -> Result<Made, Error>;
 }

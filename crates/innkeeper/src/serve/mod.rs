@@ -20,12 +20,14 @@ mod remover;
 mod rng;
 mod sockets;
 mod threads;
+mod vsock;
 
 devices! {
     blk: Blk,
     fs: Share,
     net: Net,
     rng: Rng,
+    vsock: Vsock,
 }
 
 #[cfg(test)]

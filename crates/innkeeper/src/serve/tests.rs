@@ -35,6 +35,16 @@ fn the_page_of_confinement_has_what_each_device_declares() {
         ][..],
         &["innkeeper", "blk", "/image", "--socket-path", "s"],
         &["innkeeper", "rng", "--socket-path", "s"],
+        &[
+            "innkeeper",
+            "vsock",
+            "--guest-cid",
+            "3",
+            "--uds-path",
+            "/run/v",
+            "--socket-path",
+            "s",
+        ],
         &["innkeeper", "net", "--socket-path", "s", "--tap", "tap0"],
         &["innkeeper", "net", "--socket-path", "s", "--passt"],
     ] {

@@ -38,6 +38,8 @@ mod serve;
 mod session;
 /// `share`: what it prints, refuses and leaves behind.
 mod share;
+/// `vsock` and `connect`, with a guest of the tests' own.
+mod vsock;
 
 use std::ffi::OsStr;
 use std::process::{Command, Output};

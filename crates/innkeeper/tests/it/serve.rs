@@ -34,6 +34,11 @@ fn serving(device: &str, directory: &Path, options: &[&str]) -> Command {
     if help(&[device, "--help"]).contains("<DIR>\n") {
         command.arg(directory);
     }
+    if help(&[device, "--help"]).contains("--uds-path") {
+        command
+            .args(["--guest-cid", "3", "--uds-path"])
+            .arg(directory.join("v"));
+    }
     if help(&[device, "--help"]).contains("--passt-socket") {
         command.arg("--passt-socket").arg(network());
     }
@@ -149,7 +154,7 @@ fn every_device_needs_one_socket() {
 
 #[test]
 fn one_device_takes_one_socket() {
-    for device in ["share", "rng"] {
+    for device in ["share", "rng", "vsock"] {
         let options = ["--socket-path", "one", "--socket-path", "two"];
         let output = serving(device, Path::new("/"), &options).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -214,4 +219,41 @@ fn an_image_that_cannot_be_served_is_refused_with_the_way_out() {
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_cid_or_path_that_no_guest_can_have_is_refused_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("file"), "").unwrap();
+    let _listener = UnixListener::bind(at("busy")).unwrap();
+    let refuse = |cid: &str, path: &str, status, words: &[&str]| {
+        let options = [
+            "vsock",
+            "--guest-cid",
+            cid,
+            "--uds-path",
+            path,
+            "--socket-path",
+            &at("socket"),
+        ];
+        assert_refused(&innkeeper(options).output().unwrap(), status, words);
+    };
+    let reserved = ["0", "1", "2", "4294967295"].map(|cid| (cid, "reserved"));
+    for (cid, reason) in reserved.into_iter().chain([("4294967296", "32 bits")]) {
+        let output = run(cid, &at("v"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(reason) && said.contains("from 3 to 4294967294"), "{said}");
+    }
+    refuse(
+        "3",
+        &format!("/tmp/{}", "v".repeat(92)),
+        1,
+        &["97 bytes", "96", "--uds-path"],
+    );
+    assert_refused(&run("3", &at("busy")), 1, &["in use by another process", "--uds-path"]);
+    assert_refused(&run("3", &at("file")), 1, &["not a socket", "--uds-path"]);
+    assert_refused(&run("3", "/nowhere/v"), 1, &["/nowhere", "No such file", "--uds-path"]);
+    assert_refused(&run("3", "/"), 1, &["names a directory", "--uds-path"]);
 }
