@@ -28,6 +28,10 @@ pub(crate) enum Job {
     Await(Wait),
     /// Make system calls that the kernel refuses, one a process, and print `case process number errno` for each
     Refuse(Refuse),
+    /// Connect to ADDRESS, send random bytes and compare what comes back
+    Echo(Echo),
+    /// Listen on ADDRESS and send back what comes, for one connection
+    Reflect(Reflect),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +114,27 @@ pub(crate) struct Refuse {
     pub(crate) shared: PathBuf,
     /// The cases; all if none is named
     pub(crate) cases: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Echo {
+    #[command(flatten)]
+    pub(crate) peer: Reflect,
+    /// How much (bytes, or with KiB, MiB, GiB)
+    #[arg(long, default_value = "16MiB", value_parser = size, value_name = "SIZE")]
+    pub(crate) length: u64,
+    /// Seed of the bytes
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reflect {
+    /// A UNIX socket's path, or vsock:CID:PORT
+    pub(crate) address: String,
+    /// Messages (SOCK_SEQPACKET) in place of a stream
+    #[arg(long)]
+    pub(crate) messages: bool,
 }
 
 /// What the words ask for, or how the program ends without doing anything.

@@ -1,4 +1,4 @@
-//! Exercises a file: operation sequences compared with a model, random access, coherence of mappings.
+//! Exercises a file or a socket: operation sequences compared with a model, random access, coherence of mappings, echoes.
 //!
 //! It runs inside guests as a static binary, so that it depends on nothing there. It prints one line on success (exit
 //! status 0), reports a difference on standard error (1), and refuses bad usage with one sentence (2).
@@ -8,6 +8,7 @@ mod arguments;
 mod coherence;
 mod difference;
 mod direct;
+mod echo;
 mod error;
 mod generator;
 mod mapping;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         Job::Store(spot) => coherence::store(spot),
         Job::Await(wait) => coherence::wait(wait),
         Job::Refuse(refuse) => refuse::run(refuse),
+        Job::Echo(echo) => echo::run(echo),
+        Job::Reflect(reflect) => echo::reflect(reflect),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

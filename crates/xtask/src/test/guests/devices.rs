@@ -56,6 +56,7 @@ impl Script {
         let root = directory.join("root");
         fs::create_dir(&root)?;
         copy_root(&lab.parts.boot.root, &root)?;
+        fs::copy(&lab.programs.exercise, root.join("bin/exercise")).context("cannot copy `exercise` into the root")?;
         let file = format!("{}.sh", self.name);
         let script = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         fs::write(root.join(&file), &script).with_context(|| format!("cannot write {file} into the root"))?;
