@@ -54,7 +54,7 @@ struct Network {
     /// Use this tap interface, which is made if there is none and it is permitted
     #[arg(long, value_name = "NAME", help_heading = BASIC)]
     tap: Option<String>,
-    /// Use the host's network as an ordinary user: start passt [default]
+    /// Use the host's network as an ordinary user, through passt that is started for it; this is the default
     #[arg(long, help_heading = BASIC)]
     passt: bool,
     /// Use a passt that listens on this socket
