@@ -66,7 +66,7 @@ struct Network {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct Attach {
-    /// Give the guest a network: `user` starts passt, `tap:NAME` uses a tap interface
+    /// Give the guest a network: `user` starts passt, `tap:NAME` uses a tap interface (does not start with QEMU yet)
     #[arg(long, value_name = "NETWORK", value_parser = parse_network, help_heading = BASIC)]
     net: Option<Network>,
 }
