@@ -4,6 +4,7 @@
 /// The body lives with the tests of devices, which run it on pseudo-random bytes.
 #[path = "../../../crates/devices/tests/blk/arbitrary.rs"]
 mod arbitrary;
+#[expect(dead_code, reason = "other targets use the rest")]
 #[path = "../../../crates/fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
 #[expect(dead_code, reason = "the tests use all of it")]

@@ -6,6 +6,8 @@
 mod bytes;
 #[path = "../../../crates/devices/tests/arbitrary/daemon.rs"]
 mod daemon;
+#[path = "../../../crates/devices/tests/common/resources.rs"]
+mod resources;
 /// The body lives with the tests of devices, which run it on pseudo-random bytes.
 #[path = "../../../crates/devices/tests/arbitrary/window/mod.rs"]
 mod window;

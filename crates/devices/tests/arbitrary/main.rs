@@ -4,23 +4,20 @@
 #[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
 mod daemon;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;
+#[path = "../common/resources.rs"]
+mod resources;
 mod session;
 mod window;
 
-/// The next of a sequence of numbers that only look random (splitmix64), so that a failure repeats.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut number = *state;
-    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
-}
+use numbers::Numbers;
 
 fn inputs(seed: u64, count: u32) -> impl Iterator<Item = Vec<u8>> {
-    let mut state = seed;
+    let mut numbers = Numbers(seed);
     (0..count).map(move |_| {
-        let words = 30 + next(&mut state) % 100;
-        (0..words).flat_map(|_| next(&mut state).to_le_bytes()).collect()
+        let words = 30 + numbers.next() % 100;
+        numbers.bytes(words)
     })
 }
 

@@ -1,16 +1,17 @@
 //! The block device on a socket, and its driver half.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+#[path = "../common/served.rs"]
+mod served;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use ::driver::{Guest, Options, Ticket};
 use devices::blk::{BlkDevice, BlkOptions, Engine, ImageOptions};
-use rustix::event::{EventfdFlags, eventfd};
 use tempfile::TempDir;
 use virtqueue::features::{EVENT_IDX, INDIRECT_DESC};
+
+use self::served::{SOCKET, Served};
 
 /// Bytes of a sector.
 pub(crate) const SECTOR: usize = 512;
@@ -68,39 +69,16 @@ impl Disk {
 }
 
 /// The device on a socket, until dropped.
-pub(crate) struct Daemon {
-    directory: TempDir,
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Daemon(Served);
 
 impl Daemon {
     pub(crate) fn new(options: BlkOptions) -> Self {
         let device = BlkDevice::new(options).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let until = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            backend::serve(&listener, &device, backend::Options::default(), until.as_fd()).unwrap();
-        });
-        Self {
-            directory,
-            stop,
-            thread: Some(thread),
-        }
+        Self(Served::start(tempfile::tempdir().unwrap(), Arc::new(device)))
     }
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
-        Client::connect(&self.directory.path().join("socket"), options)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        Client::connect(&self.0.path(SOCKET), options)
     }
 }
 

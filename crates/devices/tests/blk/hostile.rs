@@ -12,6 +12,7 @@ use crate::behaviour::known;
 use crate::driver::{
     DISCARD, Disk, FLUSH, GET_ID, IN, IO_ERROR, OK, OUT, SECTOR, UNSUPPORTED, WRITE_ZEROES, header, options, segment,
 };
+use crate::numbers::Numbers;
 
 const INDIRECT: u16 = 4;
 
@@ -229,19 +230,11 @@ fn an_image_that_was_cut_short_gives_errors(
 
 #[test]
 fn pseudo_random_drivers_are_answered() {
-    let mut state = 1_u64;
-    // splitmix64, so that a failure repeats.
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    };
+    let mut numbers = Numbers(1);
     let mut requests = 0;
     for _ in 0..100 {
-        let words = next() % 100;
-        let input: Vec<_> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+        let words = numbers.next() % 100;
+        let input = numbers.bytes(words);
         requests += arbitrary::run(&input);
     }
     assert!(requests > 500, "{requests} requests are too few to show anything");

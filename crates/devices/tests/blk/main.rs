@@ -2,10 +2,12 @@
 
 mod arbitrary;
 mod behaviour;
-#[allow(dead_code, reason = "shared with tests that take more of it")]
+#[expect(dead_code, reason = "other targets use the rest")]
 #[path = "../../../fuse/tests/arbitrary/requests/bytes.rs"]
 mod bytes;
 mod driver;
 mod hostile;
 mod image;
 mod model;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;

@@ -1,10 +1,10 @@
 //! The device under test on a socket, and a guest with an open FUSE session.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+#[path = "../common/served.rs"]
+mod served;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use devices::fs::{Deferral, FsDevice, FsOptions};
 use driver::fs::{self, Request, Requests};
@@ -12,15 +12,12 @@ use driver::{Guest, Options};
 use fuse::fs::FileSystem;
 use fuse::passthrough::{self, Passthrough};
 use fuse::server::Server;
-use rustix::event::{EventfdFlags, eventfd};
 use tempfile::TempDir;
 
+use self::served::{SOCKET, Served};
+
 /// Runs until dropped.
-pub(crate) struct Daemon {
-    directory: TempDir,
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Daemon(Served);
 
 impl Daemon {
     /// Shares a fresh directory with `request_queues` queues besides hiprio.
@@ -67,26 +64,16 @@ impl Daemon {
 
     fn serving<F: FileSystem + 'static>(directory: TempDir, options: FsOptions, fs: F) -> Self {
         let device = FsDevice::new(options, Server::new(fs)).unwrap();
-        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let until = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            backend::serve(&listener, &device, backend::Options::default(), until.as_fd()).unwrap();
-        });
-        Self {
-            directory,
-            stop,
-            thread: Some(thread),
-        }
+        Self(Served::start(directory, Arc::new(device)))
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+        self.0.path(SOCKET)
     }
 
     /// The shared directory.
     pub(crate) fn share(&self) -> PathBuf {
-        self.directory.path().join("share")
+        self.0.path("share")
     }
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
@@ -100,14 +87,6 @@ fn fs_options(request_queues: u16, window_size: u64) -> FsOptions {
         tag: "share".into(),
         request_queues,
         ..FsOptions::default()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }
 }
 

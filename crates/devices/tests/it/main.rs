@@ -9,6 +9,8 @@ mod frontends;
 mod hostile;
 mod lost_memory;
 mod mapping;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;
 mod requests;
 mod session;
 mod slots;

@@ -1,18 +1,19 @@
 //! The network device on a socket, its driver half, and the network behind it.
 
+#[path = "../common/served.rs"]
+mod served;
+
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ::driver::{Guest, Options};
 use devices::net::features::{CTRL_VQ, MAC, STATUS};
 use devices::net::{Counts, NetDevice, NetOptions, Port, StreamPort};
-use rustix::event::{EventfdFlags, eventfd};
-use tempfile::TempDir;
+
+use self::served::{SOCKET, Served};
 
 /// Bytes of a chain with all that belongs to it: the largest frame fits.
 pub(crate) const PLACE: u64 = 80 << 10;
@@ -31,10 +32,8 @@ pub(crate) const PLAIN: NetOptions = NetOptions {
 
 /// The device on a socket, until dropped.
 pub(crate) struct Daemon {
-    directory: TempDir,
+    served: Served,
     device: Arc<NetDevice>,
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -46,23 +45,14 @@ impl Daemon {
 
     pub(crate) fn new(ports: Vec<Box<dyn Port>>, options: NetOptions) -> Self {
         let device = Arc::new(NetDevice::new(ports, options).unwrap());
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let (until, served) = (Arc::clone(&stop), Arc::clone(&device));
-        let thread = std::thread::spawn(move || {
-            backend::serve(&listener, &*served, backend::Options::default(), until.as_fd()).unwrap();
-        });
         Self {
-            directory,
+            served: Served::start(tempfile::tempdir().unwrap(), Arc::clone(&device)),
             device,
-            stop,
-            thread: Some(thread),
         }
     }
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
-        Client(Guest::connect(&self.directory.path().join("socket"), options).unwrap())
+        Client(Guest::connect(&self.served.path(SOCKET), options).unwrap())
     }
 
     /// Waits until a counter has this value.
@@ -72,14 +62,6 @@ impl Daemon {
 
     pub(crate) fn count(&self, counter: impl Fn(&Counts) -> &AtomicU64) -> u64 {
         counter(self.device.counts()).load(Relaxed)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }
 }
 

@@ -7,6 +7,7 @@ use virtqueue::Buffer;
 
 use crate::arbitrary;
 use crate::driver::{Client, Daemon, HEADER, Network, PLAIN, RECEIVE, SEND, frame, options};
+use crate::numbers::Numbers;
 
 fn assert_goes_on(client: &mut Client, network: &mut Network) {
     client.send(&frame(42, 60));
@@ -169,19 +170,11 @@ fn a_command_outside_of_memory_is_not_done(#[values(false, true)] packed: bool) 
 
 #[test]
 fn no_pseudo_random_driver_breaks_the_device() {
-    let mut state = 1_u64;
-    // splitmix64, so that a failure repeats.
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    };
+    let mut numbers = Numbers(1);
     let (mut incoming, mut outgoing) = (0, 0);
     for _ in 0..200 {
-        let words = next() % 60;
-        let input: Vec<_> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+        let words = numbers.next() % 60;
+        let input = numbers.bytes(words);
         let (more_in, more_out) = arbitrary::run(&input);
         incoming += more_in;
         outgoing += more_out;

@@ -7,4 +7,6 @@ mod bytes;
 mod control;
 mod driver;
 mod hostile;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;
 mod tap;

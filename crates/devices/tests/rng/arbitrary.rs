@@ -1,6 +1,9 @@
 //! Arbitrary bytes as chains, ring contents and commands of a front end. The device answers or retires its queue,
 //! serves the next guest, and leaks no descriptors, threads or mappings. The fuzz target `rng` runs the same body.
 
+#[path = "../common/resources.rs"]
+mod resources;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,6 +18,8 @@ use virtqueue::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC};
 
 use crate::bytes::Bytes;
 use crate::driver::{Daemon, Origin, PLACE, options};
+
+use self::resources::Resources;
 
 /// What takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -388,39 +393,5 @@ impl<'a> Session<'a> {
         let (slot, wrap) = (base & 0x7fff, base >> 15 & 1 != 0);
         let flags = self.read_u16(self.config.descriptor + 16 * u64::from(slot) + 14);
         (flags >> 7 & 1 != 0) == wrap && (flags >> 15 & 1 != 0) != wrap
-    }
-}
-
-/// What the process has of things that a session must give back.
-#[derive(Debug, PartialEq, Eq)]
-struct Resources {
-    descriptors: usize,
-    threads: usize,
-    /// Of guest memory.
-    mappings: usize,
-}
-
-impl Resources {
-    fn now() -> Self {
-        let entries = |directory| std::fs::read_dir(directory).expect("procfs").count();
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-        Self {
-            descriptors: entries("/proc/self/fd"),
-            threads: entries("/proc/self/task"),
-            mappings: maps.lines().filter(|line| line.contains("/memfd:")).count(),
-        }
-    }
-
-    /// Waits until the process has just as many again.
-    fn await_return(&self) {
-        let started = Instant::now();
-        loop {
-            let now = Self::now();
-            if now == *self {
-                return;
-            }
-            assert!(started.elapsed() < LIMIT, "there were {self:?}, and there are {now:?}");
-            std::thread::sleep(Duration::from_micros(200));
-        }
     }
 }

@@ -1,17 +1,18 @@
 //! The entropy device on a socket, and its driver half.
 
+#[path = "../common/served.rs"]
+mod served;
+
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use ::driver::{Guest, Options};
 use devices::rng::{RngDevice, RngOptions};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
+
+use self::served::{SOCKET, Served};
 
 /// Bytes of a request with all that belongs to it: more than the device gives at a time.
 pub(crate) const PLACE: u64 = 256 << 10;
@@ -57,39 +58,16 @@ impl Origin {
 }
 
 /// The device on a socket, until dropped.
-pub(crate) struct Daemon {
-    directory: TempDir,
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Daemon(Served);
 
 impl Daemon {
     pub(crate) fn new(options: RngOptions) -> Self {
         let device = RngDevice::new(options).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let until = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            backend::serve(&listener, &device, backend::Options::default(), until.as_fd()).unwrap();
-        });
-        Self {
-            directory,
-            stop,
-            thread: Some(thread),
-        }
+        Self(Served::start(tempfile::tempdir().unwrap(), Arc::new(device)))
     }
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
-        Client::connect(&self.directory.path().join("socket"), options)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        Client::connect(&self.0.path(SOCKET), options)
     }
 }
 

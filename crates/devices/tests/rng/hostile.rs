@@ -9,6 +9,7 @@ use virtqueue::{Buffer, QueueConfig};
 
 use crate::arbitrary;
 use crate::driver::{Origin, PLACE, options};
+use crate::numbers::Numbers;
 
 const INDIRECT: u16 = 4;
 
@@ -104,19 +105,11 @@ fn no_driver_breaks_the_device() {
 #[test]
 #[ignore = "another test starts it in a process of its own"]
 fn pseudo_random_drivers() {
-    let mut state = 1_u64;
-    // splitmix64, so that a failure repeats.
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    };
+    let mut numbers = Numbers(1);
     let (mut answered, mut retired, mut refused) = (0, 0, 0);
     for _ in 0..100 {
-        let words = next() % 60;
-        let input: Vec<_> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+        let words = numbers.next() % 60;
+        let input = numbers.bytes(words);
         let outcome = arbitrary::run(&input);
         answered += outcome.answered;
         retired += outcome.retired;

@@ -7,4 +7,6 @@ mod bytes;
 mod driver;
 mod hostile;
 mod log;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;
 mod waiting;

@@ -1,6 +1,9 @@
 //! Arbitrary bytes as packets of a guest and acts of host programs, checked against a model: data arrives in order and unchanged as
 //! far as it arrives, the guest gets no more than its credit, and nothing leaks. The fuzz target `vsock` runs the same body.
 
+#[path = "../common/resources.rs"]
+mod resources;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::bytes::Bytes;
 use crate::driver::*;
+
+use self::resources::Resources;
 
 /// What takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -57,8 +62,7 @@ pub(crate) fn run(bytes: &[u8]) -> Outcome {
     while listeners.iter().any(|listener| listener.accept().is_ok()) {}
     let mut client = daemon.connect(&options(false));
     client.give_buffers(4);
-    // No port of the guests before: what they had is reset first.
-    let mut flow = client.open(STREAM, 9, 0);
+    let mut flow = open(&mut client);
     client.write(&mut flow, b"the next guest is served");
     drop(client);
     while listeners.iter().any(|listener| listener.accept().is_ok()) {}
@@ -69,13 +73,20 @@ pub(crate) fn run(bytes: &[u8]) -> Outcome {
     outcome
 }
 
-/// Byte `position` of every stream.
-fn byte_at(position: u64) -> u8 {
-    (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
-}
-
-fn pattern(start: u64, length: usize) -> Vec<u8> {
-    (start..start + length as u64).map(byte_at).collect()
+/// Opens a connection, as soon as it can be had: programs that have dialled and are gone count until the device has seen that.
+fn open(client: &mut Client) -> Flow {
+    let started = Instant::now();
+    // No port of the guests before: what they had is reset first.
+    for port in 9.. {
+        let mut flow = Flow::new(STREAM, port, 0);
+        client.send(&flow.packet(REQUEST, 0, 0), &[]);
+        match client.receive_of(&mut flow).0.operation {
+            RESPONSE => return flow,
+            RST => assert!(started.elapsed() < LIMIT, "the next guest is not served"),
+            other => panic!("operation {other}"),
+        }
+    }
+    unreachable!("there are many ports")
 }
 
 /// A stream of a host program, and how much it received and sent.
@@ -323,38 +334,4 @@ fn pick<'p>(programs: &'p mut [Program], bytes: &mut Bytes<'_>) -> Option<&'p mu
     let count = programs.len();
     let which = usize::from(bytes.u8()).checked_rem(count)?;
     programs.get_mut(which)
-}
-
-/// What the process has of things that a session must give back.
-#[derive(Debug, PartialEq, Eq)]
-struct Resources {
-    descriptors: usize,
-    threads: usize,
-    /// Of guest memory.
-    mappings: usize,
-}
-
-impl Resources {
-    fn now() -> Self {
-        let entries = |directory| std::fs::read_dir(directory).expect("procfs").count();
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-        Self {
-            descriptors: entries("/proc/self/fd"),
-            threads: entries("/proc/self/task"),
-            mappings: maps.lines().filter(|line| line.contains("/memfd:")).count(),
-        }
-    }
-
-    /// Waits until the process has just as many again.
-    fn await_return(&self) {
-        let started = Instant::now();
-        loop {
-            let now = Self::now();
-            if now == *self {
-                return;
-            }
-            assert!(started.elapsed() < LIMIT, "there were {self:?}, and there are {now:?}");
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
 }

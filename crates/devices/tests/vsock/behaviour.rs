@@ -9,13 +9,6 @@ use rustix::io::{Errno, read, write};
 
 use crate::driver::*;
 
-/// Bytes that repeat nowhere soon.
-fn known(count: usize) -> Vec<u8> {
-    (0..count as u64)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
-        .collect()
-}
-
 #[rstest]
 fn the_configuration_is_the_cid(#[values(false, true)] packed: bool) {
     let daemon = Daemon::new();
@@ -38,7 +31,7 @@ fn a_guest_reaches_the_unix_socket_of_a_port(
     client.give_buffers(8);
     let mut flow = client.open(STREAM, 1234, 5000);
     let (mut host, _) = listener.accept().unwrap();
-    let bytes = known(100_000);
+    let bytes = pattern(0, 100_000);
     let (up, down) = bytes.split_at(40_000);
     client.write(&mut flow, up);
     let mut seen = vec![0; up.len()];
@@ -117,7 +110,7 @@ fn messages_keep_their_boundaries(#[values(false, true)] packed: bool) {
     client.give_buffers(16);
     let mut flow = client.open(SEQPACKET, 1, 9);
     let host = accept_messages(&listener);
-    let bytes = known(60_000);
+    let bytes = pattern(0, 60_000);
     let mut space = vec![0; 1 << 17];
     for parts in [&[10_usize][..], &[1, 2, 3], &[0], &[30_000, 30_000], &[0, 5, 0]] {
         let total: usize = parts.iter().sum();
@@ -175,7 +168,7 @@ fn the_guest_gets_no_more_than_its_credit(#[values(false, true)] packed: bool) {
     let mut host = daemon.dial("CONNECT 22\n");
     let mut flow = client.accept();
     line_of(&mut host);
-    let bytes = known(CREDIT as usize + 10);
+    let bytes = pattern(0, CREDIT as usize + 10);
     std::thread::scope(|scope| {
         scope.spawn(|| host.write_all(&bytes).unwrap());
         let mut got = 0;
@@ -207,7 +200,7 @@ fn the_guest_learns_what_room_there_is(#[values(false, true)] packed: bool) {
     client.give_buffers(8);
     let mut flow = client.open(STREAM, 1, 5000);
     let (mut host, _) = listener.accept().unwrap();
-    let piece = known(64 << 10);
+    let piece = pattern(0, 64 << 10);
     let mut sent = 0;
     // Until the socket and the device's buffer are full.
     while flow.room() > 0 {
@@ -240,7 +233,7 @@ fn a_slow_program_holds_nobody_up(#[values(false, true)] packed: bool) {
     let (_slow_host, _) = listener.accept().unwrap();
     let mut other = client.open(STREAM, 2, 5000);
     let (mut other_host, _) = listener.accept().unwrap();
-    let piece = known(64 << 10);
+    let piece = pattern(0, 64 << 10);
     for _ in 0..slow.host_buffer as usize / piece.len() {
         client.send(&slow.packet(RW, 0, piece.len() as u32), &piece);
     }

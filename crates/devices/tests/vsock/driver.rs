@@ -1,18 +1,20 @@
 //! The socket device on a socket, and its driver half: a guest with connections and credit of its own.
 
+#[path = "../common/served.rs"]
+mod served;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use ::driver::{Guest, Options, Ticket};
 use devices::vsock::{VsockDevice, VsockOptions};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, accept, bind, listen, socket};
-use tempfile::TempDir;
+
+use self::served::{SOCKET, Served};
 
 /// CID of the guest, and of the host.
 pub(crate) const GUEST: u64 = 77;
@@ -46,12 +48,14 @@ const RX: usize = 0;
 const TX: usize = 1;
 const EVENT: usize = 2;
 
-/// The device on a socket, until dropped.
-pub(crate) struct Daemon {
-    directory: TempDir,
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+/// Bytes of a stream from `start` on, which repeat nowhere soon.
+pub(crate) fn pattern(start: u64, length: usize) -> Vec<u8> {
+    let byte_at = |position: u64| (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+    (start..start + length as u64).map(byte_at).collect()
 }
+
+/// The device on a socket, until dropped.
+pub(crate) struct Daemon(Served);
 
 impl Daemon {
     pub(crate) fn new() -> Self {
@@ -67,22 +71,12 @@ impl Daemon {
             connections,
         };
         let device = VsockDevice::new(options, UnixListener::bind(path).unwrap()).unwrap();
-        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let until = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            backend::serve(&listener, &device, backend::Options::default(), until.as_fd()).unwrap();
-        });
-        Self {
-            directory,
-            stop,
-            thread: Some(thread),
-        }
+        Self(Served::start(directory, Arc::new(device)))
     }
 
     /// The Unix socket of a port of the host.
     pub(crate) fn path_of(&self, port: u32) -> PathBuf {
-        self.directory.path().join(format!("v_{port}"))
+        self.0.path(&format!("v_{port}"))
     }
 
     /// A host program that listens on a port.
@@ -100,21 +94,13 @@ impl Daemon {
 
     /// A host program that has sent this first.
     pub(crate) fn dial(&self, line: &str) -> UnixStream {
-        let mut stream = UnixStream::connect(self.directory.path().join("v")).unwrap();
+        let mut stream = UnixStream::connect(self.0.path("v")).unwrap();
         stream.write_all(line.as_bytes()).unwrap();
         stream
     }
 
     pub(crate) fn connect(&self, options: &Options) -> Client {
-        Client::new(Guest::connect(&self.directory.path().join("socket"), options).unwrap())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        rustix::io::write(&self.stop, &1_u64.to_ne_bytes()).unwrap();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        Client::new(Guest::connect(&self.0.path(SOCKET), options).unwrap())
     }
 }
 

@@ -9,6 +9,7 @@ use virtqueue::Buffer;
 
 use crate::arbitrary;
 use crate::driver::*;
+use crate::numbers::Numbers;
 
 fn connected(daemon: &Daemon, packed: bool) -> (Client, Flow, UnixStream) {
     let listener = daemon.listen(5000);
@@ -232,19 +233,11 @@ fn no_driver_breaks_the_device() {
 #[test]
 #[ignore = "another test starts it in a process of its own"]
 fn pseudo_random_drivers() {
-    let mut state = 1_u64;
-    // splitmix64, so that a failure repeats.
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    };
+    let mut numbers = Numbers(1);
     let (mut stood, mut ended, mut data) = (0, 0, 0);
     for _ in 0..60 {
-        let words = 20 + next() % 200;
-        let input: Vec<_> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+        let words = 20 + numbers.next() % 200;
+        let input = numbers.bytes(words);
         let outcome = arbitrary::run(&input);
         stood += outcome.stood;
         ended += outcome.ended;

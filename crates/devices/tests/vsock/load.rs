@@ -96,6 +96,10 @@ fn connections_take_turns(#[values(false, true)] packed: bool) {
     for (_, host) in &mut connections {
         host.write_all(&[7; 20_000]).unwrap();
     }
+    // The lane looks at all of its files before it takes the second of these.
+    for _ in 0..2 {
+        client.send(&connections[0].0.packet(CREDIT_UPDATE, 0, 0), &[]);
+    }
     client.guest.start(0, base).unwrap();
     let mut counts = [0; 3];
     for _ in 0..6 {

@@ -9,3 +9,5 @@ mod driver;
 mod ending;
 mod hostile;
 mod load;
+#[path = "../../../fuse/tests/arbitrary/numbers.rs"]
+mod numbers;

@@ -1,20 +1,14 @@
 //! The body of the fuzz target `requests` on pseudo-random bytes. It counts the descriptors of the process, so that
 //! it runs alone in it.
 
+mod numbers;
 mod requests;
 
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
-/// The next of a sequence of numbers that only look random (splitmix64), so that a failure repeats.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut number = *state;
-    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
-}
+use numbers::Numbers;
 
 /// What the body looks for after each request is seen if it is there.
 fn the_oracle_sees_an_open_fifo() {
@@ -33,11 +27,11 @@ fn the_oracle_sees_an_open_fifo() {
 #[test]
 fn no_sequence_of_requests_breaks_server_or_share() {
     the_oracle_sees_an_open_fifo();
-    let mut state = 1;
+    let mut numbers = Numbers(1);
     let mut total = requests::Outcome::default();
     for input in 0..60 {
-        let words = 30 + next(&mut state) % 300;
-        let mut bytes: Vec<u8> = (0..words).flat_map(|_| next(&mut state).to_le_bytes()).collect();
+        let words = 30 + numbers.next() % 300;
+        let mut bytes = numbers.bytes(words);
         // As many with two threads as with one.
         bytes[0] = if input % 2 == 0 { 0 } else { bytes[0] | 1 };
         total += requests::run(&bytes);

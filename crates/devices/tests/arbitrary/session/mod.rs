@@ -22,7 +22,8 @@ use self::files::Files;
 use self::messages::Sent;
 use self::rings::Rings;
 use crate::bytes::Bytes;
-use crate::daemon::{Daemon, LIMIT, Resources};
+use crate::daemon::{Daemon, LIMIT};
+use crate::resources::Resources;
 
 const WINDOW: u64 = 2 << 20;
 /// Longer sessions take no input to new places.

@@ -8,7 +8,8 @@ use driver::{Answers, Guest, Options, RangeError};
 use rustix::io::Errno;
 
 use crate::bytes::Bytes;
-use crate::daemon::{Daemon, LIMIT, Resources};
+use crate::daemon::{Daemon, LIMIT};
+use crate::resources::Resources;
 
 const PAGE: u64 = 4096;
 const WINDOW: u64 = 2 << 20;

@@ -12,6 +12,7 @@ use driver::fs::{field_u32, field_u64};
 use driver::{AddressRange, Options, Window};
 
 use crate::daemon::{Client, Daemon, Reply, options};
+use crate::numbers::Numbers;
 
 /// What Linux maps at once.
 const PIECE: u64 = 2 << 20;
@@ -91,22 +92,9 @@ impl Client {
 
 /// Bytes of which no two pages are equal.
 fn pattern(length: u64, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(length as usize);
-    while (bytes.len() as u64) < length {
-        bytes.extend(next(&mut state).to_le_bytes());
-    }
+    let mut bytes = Numbers(seed).bytes(length.div_ceil(8));
     bytes.truncate(length as usize);
     bytes
-}
-
-/// The next of a sequence of numbers that only look random (splitmix64), so that a failure repeats.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut number = *state;
-    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
 }
 
 /// How many descriptors of this process, daemon and guest, are of files below a directory.

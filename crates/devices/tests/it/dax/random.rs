@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 
 use rstest::rstest;
 
-use super::{PAGE, PIECE, next, pattern, start};
+use super::{PAGE, PIECE, pattern, start};
+use crate::numbers::Numbers;
 
 /// The window has this many places, and the file eight times as many pieces of this length.
 const PLACES: u64 = 16;
@@ -27,9 +28,9 @@ fn random_reads_and_writes_of_a_file_eight_times_the_window_compare_equal(
     let handle = client.open(node, libc::O_RDWR);
     // Which piece the guest has in which place.
     let mut places = [None; PLACES as usize];
-    let mut state = seed;
+    let mut numbers = Numbers(seed);
     for access in 0..ACCESSES {
-        let mut random = |below| next(&mut state) % below;
+        let mut random = |below| numbers.next() % below;
         let piece = random(PIECES);
         let write = random(2) == 0;
         let place = places.iter().position(|held| *held == Some(piece));
