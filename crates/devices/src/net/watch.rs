@@ -1,14 +1,10 @@
 //! What wakes the lane of a queue pair beside its queues: the port, and the time after which a frame is given up.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use backend::{Files, Interest};
-use rustix::io::{Errno, read, retry_on_intr};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use backend::{Files, Interest, Timer};
 use tracing::error;
 
 /// Numbers of the files in [`Files`].
@@ -23,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Watch {
     files: Files,
-    timer: OwnedFd,
+    timer: Timer,
     is_timer_running: bool,
     /// What the port is watched for.
     interest: Interest,
@@ -31,10 +27,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new() -> io::Result<Self> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
+        let timer = Timer::new()?;
         let files = Files::new()?;
         files.add(&timer, TIMER, Interest::Reading)?;
         Ok(Self {
@@ -84,26 +77,19 @@ impl Watch {
 
     /// Clears the signal of the timer. Whether its time is over.
     pub(super) fn take_timer(&mut self) -> bool {
-        match retry_on_intr(|| read(&self.timer, &mut [0; 8])) {
-            Ok(_) => std::mem::take(&mut self.is_timer_running),
-            // Stopped or started anew since it was found ready.
-            Err(Errno::AGAIN) => false,
-            Err(errno) => {
-                error!(%errno, "cannot read the timer of a network device");
+        match self.timer.take() {
+            Ok(true) => std::mem::take(&mut self.is_timer_running),
+            Ok(false) => false,
+            Err(error) => {
+                error!(%error, "cannot read the timer of a network device");
                 false
             }
         }
     }
 
     fn set_timer(&self, time: Duration) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Itimerspec {
-            it_interval: zero,
-            it_value: Timespec::try_from(time).unwrap_or(zero),
-        };
-        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
-        if let Err(errno) = set {
-            error!(%errno, "cannot set the timer of a network device; a frame may wait for the next kick");
+        if let Err(error) = self.timer.set(time) {
+            error!(%error, "cannot set the timer of a network device; a frame may wait for the next kick");
         }
     }
 }

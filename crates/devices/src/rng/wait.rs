@@ -1,14 +1,10 @@
 //! Wakes the lane while a request waits: by the source, or by a timer.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use backend::{Files, Interest};
-use rustix::io::{Errno, read, retry_on_intr};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use backend::{Files, Interest, Timer};
 use tracing::error;
 
 /// Numbers of the files in [`Files`].
@@ -32,17 +28,14 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) struct Waits {
     files: Files,
-    timer: OwnedFd,
+    timer: Timer,
     /// The source is among the files.
     is_source_watched: bool,
 }
 
 impl Waits {
     pub(super) fn new() -> io::Result<Self> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
+        let timer = Timer::new()?;
         let files = Files::new()?;
         files.add(&timer, TIMER, Interest::Reading)?;
         Ok(Self {
@@ -75,12 +68,10 @@ impl Waits {
 
     /// Clears the signal of a file that has woken the lane, if it has one.
     pub(super) fn acknowledge(&self, file: u64) {
-        if file == TIMER {
-            match retry_on_intr(|| read(&self.timer, &mut [0; 8])) {
-                // Started anew since it was found ready.
-                Ok(_) | Err(Errno::AGAIN) => {}
-                Err(errno) => error!(%errno, "cannot read the timer of the entropy device"),
-            }
+        if file == TIMER
+            && let Err(error) = self.timer.take()
+        {
+            error!(%error, "cannot read the timer of the entropy device");
         }
     }
 
@@ -90,14 +81,8 @@ impl Waits {
     }
 
     fn start_timer(&self, time: Duration) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Itimerspec {
-            it_interval: zero,
-            it_value: Timespec::try_from(time).unwrap_or(zero),
-        };
-        let started = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
-        if let Err(errno) = started {
-            error!(%errno, "cannot start the timer of the entropy device; requests wait for the next kick");
+        if let Err(error) = self.timer.set(time) {
+            error!(%error, "cannot start the timer of the entropy device; requests wait for the next kick");
         }
     }
 }
@@ -106,7 +91,7 @@ impl Waits {
 mod tests {
     use std::os::fd::AsFd;
 
-    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;

@@ -11,7 +11,7 @@ use process::whole;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::{OTHER_LIBRARY, with_common};
+use super::common_calls::{waiting_for_files, with_common};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
@@ -219,18 +219,10 @@ fn declaration() -> Declaration {
         network: false,
         capabilities: Vec::new(),
         calls: vec![
-            Calls {
-                roles: &[Role::ControlPlane, Role::Lane],
-                why: "wait for kicks, and for what the image has done",
-                permits: const {
-                    &[
-                        call::EPOLL_CREATE1.any(),
-                        call::EPOLL_CTL.any(),
-                        call::EPOLL_PWAIT.any(),
-                        call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
-                    ]
-                },
-            },
+            waiting_for_files(
+                &[Role::ControlPlane, Role::Lane],
+                "wait for kicks, and for what the image has done",
+            ),
             Calls {
                 roles: &[Role::Lane],
                 why: "have the kernel read and write, through a ring that can do nothing else",

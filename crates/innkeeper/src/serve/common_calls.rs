@@ -15,6 +15,22 @@ const DESCRIPTORS: &[&[Argument]] = &[
     &[Argument::is(1, libc::F_GETFL as u32)],
 ];
 
+/// What it takes threads of these roles to wait for files of a device (`backend::Files`), beside kicks.
+pub(super) fn waiting_for_files(roles: &'static [Role], why: &'static str) -> Calls {
+    Calls {
+        roles,
+        why,
+        permits: const {
+            &[
+                call::EPOLL_CREATE1.any(),
+                call::EPOLL_CTL.any(),
+                call::EPOLL_PWAIT.any(),
+                call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
+            ]
+        },
+    }
+}
+
 /// What a device declares of its own, with what serving takes.
 pub(super) fn with_common(own: Declaration) -> Declaration {
     Declaration {

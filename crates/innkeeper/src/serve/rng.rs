@@ -12,7 +12,7 @@ use process::whole;
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::{OTHER_LIBRARY, with_common};
+use super::common_calls::{waiting_for_files, with_common};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::exercise::Exercise;
@@ -132,21 +132,20 @@ fn declaration() -> Declaration {
         shared: None,
         network: false,
         capabilities: Vec::new(),
-        calls: vec![Calls {
-            roles: &[Role::Lane],
-            why: "read the source, wait for it or for the rate",
-            permits: const {
-                &[
-                    call::READ.any(),
-                    call::EPOLL_CREATE1.any(),
-                    call::EPOLL_CTL.any(),
-                    call::EPOLL_PWAIT.any(),
-                    call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
-                    call::TIMERFD_CREATE.any(),
-                    call::TIMERFD_SETTIME.any(),
-                ]
+        calls: vec![
+            waiting_for_files(&[Role::Lane], "wait for the source or for the rate"),
+            Calls {
+                roles: &[Role::Lane],
+                why: "read the source, and set the time of the rate",
+                permits: const {
+                    &[
+                        call::READ.any(),
+                        call::TIMERFD_CREATE.any(),
+                        call::TIMERFD_SETTIME.any(),
+                    ]
+                },
             },
-        }],
+        ],
         ioctls: Vec::new(),
     })
 }

@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 
 use super::args::{Ring, Rings, Serving};
-use super::common_calls::{OTHER_LIBRARY, with_common};
+use super::common_calls::{waiting_for_files, with_common};
 use super::device::{self, Attachment, Inside, Made, Opened, Service};
 use super::error::Error;
 use super::qemu::QemuDevice;
@@ -250,18 +250,7 @@ fn declaration(path: &Path) -> Result<Declaration, Error> {
             why: "connect to sockets of other users",
         }],
         calls: vec![
-            Calls {
-                roles: &[Role::Lane],
-                why: "wait for programs, data and room",
-                permits: const {
-                    &[
-                        call::EPOLL_CREATE1.any(),
-                        call::EPOLL_CTL.any(),
-                        call::EPOLL_PWAIT.any(),
-                        call::EPOLL_WAIT.any().rarely(OTHER_LIBRARY),
-                    ]
-                },
-            },
+            waiting_for_files(&[Role::Lane], "wait for programs, data and room"),
             Calls {
                 roles: &[Role::Lane],
                 why: "connect to the host's programs, and accept them",

@@ -2,6 +2,7 @@
 # The kernel uses the disk: sizes, bytes, flushes, holes and a file system (VIRTIO 1.1 5.2). $1 is the format of the ring, of which feature
 # bit 34 tells.
 set -e
+. /features.sh
 disk=/dev/vda
 fail() {
     echo "$*"
@@ -77,20 +78,5 @@ if [ -n "$make" ] && [ -n "$type" ]; then
     mounted="$type by $make"
 fi
 
-bits=
-for device in /sys/bus/virtio/devices/*; do
-    [ "$(cat "$device/device")" = 0x0002 ] || continue
-    features=$(cat "$device/features")
-    bit=0
-    while [ -n "$features" ]; do
-        case $features in 1*) bits="$bits $bit" ;; esac
-        features=${features#?}
-        bit=$((bit + 1))
-    done
-done
-case "$1/$bits " in
-split/*" 34 "*) fail "the ring is packed" ;;
-packed/*" 34 "*) ;;
-packed/*) fail "the ring is split" ;;
-esac
-echo "$sectors sectors, 2 x 8 MiB written and read, $discarded, $mounted, feature bits$bits"
+bits=$(features 0x0002 "$1") || { echo "$bits"; exit 1; }
+echo "$sectors sectors, 2 x 8 MiB written and read, $discarded, $mounted, $bits"

@@ -1,6 +1,7 @@
 # The kernel takes entropy from the device, and /dev/hwrng gives bytes that are not the same twice (VIRTIO 1.1 5.4). $1 is the format
 # of the ring, of which feature bit 34 tells.
 set -e
+. /features.sh
 current=$(cat /sys/class/misc/hw_random/rng_current)
 case $current in
 virtio_rng.*) ;;
@@ -14,20 +15,5 @@ one=$(read_some | md5sum)
 other=$(read_some | md5sum)
 [ "$bytes" = 65536 ] || { echo "/dev/hwrng gave $bytes bytes of 65536"; exit 1; }
 [ "$one" != "$other" ] || { echo "the same bytes came twice"; exit 1; }
-bits=
-for device in /sys/bus/virtio/devices/*; do
-    [ "$(cat "$device/device")" = 0x0004 ] || continue
-    features=$(cat "$device/features")
-    bit=0
-    while [ -n "$features" ]; do
-        case $features in 1*) bits="$bits $bit" ;; esac
-        features=${features#?}
-        bit=$((bit + 1))
-    done
-done
-case "$1/$bits " in
-split/*" 34 "*) echo "the ring is packed"; exit 1 ;;
-packed/*" 34 "*) ;;
-packed/*) echo "the ring is split"; exit 1 ;;
-esac
-echo "$current, 3 x 64 KiB of /dev/hwrng, feature bits$bits"
+bits=$(features 0x0004 "$1") || { echo "$bits"; exit 1; }
+echo "$current, 3 x 64 KiB of /dev/hwrng, $bits"

@@ -2,6 +2,7 @@
 # half. $1 is the format of the ring, of which feature bit 34 tells.
 # boot options: --vsock v
 set -e
+. /features.sh
 stream=$(exercise echo vsock:2:5000 --length 16MiB)
 messages=$(exercise echo vsock:2:5001 --messages --length 4MiB)
 if exercise echo vsock:2:5002 2>/refused; then
@@ -10,20 +11,5 @@ if exercise echo vsock:2:5002 2>/refused; then
 fi
 # CID 4294967295 is any. The host connects as soon as it can.
 exercise reflect vsock:4294967295:7000 > /reflected
-bits=
-for device in /sys/bus/virtio/devices/*; do
-    [ "$(cat "$device/device")" = 0x0013 ] || continue
-    features=$(cat "$device/features")
-    bit=0
-    while [ -n "$features" ]; do
-        case $features in 1*) bits="$bits $bit" ;; esac
-        features=${features#?}
-        bit=$((bit + 1))
-    done
-done
-case "$1/$bits " in
-split/*" 34 "*) echo "the ring is packed"; exit 1 ;;
-packed/*" 34 "*) ;;
-packed/*) echo "the ring is split"; exit 1 ;;
-esac
-echo "stream $stream, messages $messages, host $(tail -n 1 /reflected), feature bits$bits"
+bits=$(features 0x0013 "$1") || { echo "$bits"; exit 1; }
+echo "stream $stream, messages $messages, host $(tail -n 1 /reflected), $bits"

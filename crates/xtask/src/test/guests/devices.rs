@@ -14,6 +14,8 @@ use crate::test::workspace;
 
 /// Holds the scripts, one a device; its README says what they are.
 const FOLDER: &str = "crates/xtask/guest/devices";
+/// What they have in common, which they read from the guest's root.
+const FEATURES: &str = include_str!("../../../guest/features.sh");
 
 /// The script of one device, named as the option of `innkeeper boot` that adds the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,7 @@ impl Script {
         let file = format!("{}.sh", self.name);
         let script = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         fs::write(root.join(&file), &script).with_context(|| format!("cannot write {file} into the root"))?;
+        fs::write(root.join("features.sh"), FEATURES).context("cannot write features.sh into the root")?;
         let mut command = boot::command(lab, variant, &root, &lab.parts.boot.kernel, BOOT_LIMIT)?;
         let disk = directory.join("disk");
         let options = self.options(&script, &disk);
