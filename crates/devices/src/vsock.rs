@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod credit;
 mod host;
+mod inbox;
 mod outbox;
 mod wire;
 

@@ -1,23 +1,22 @@
 //! One connection between a port of the guest and a socket of the host.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 
 use backend::Interest;
 use guestmem::{Reader, Writer};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use rustix::net::{Shutdown, shutdown};
 
 use super::credit::Credit;
 use super::host::{self, Greeted, Greeting};
+use super::inbox::{Inbox, Payload};
 use super::outbox::Outbox;
 use super::wire::{END_OF_MESSAGE, Flow, HEADER, Header, Kind, NO_MORE, NO_RECEIVE, NO_SEND, operation};
 
 /// Most bytes of a packet for the guest, however large its buffer is: the next connection has its turn then.
 const TURN: usize = 64 << 10;
-/// Most bytes of a message of the host. Unix sockets of Linux have a smaller limit, unless it was raised.
-const MESSAGE_MOST: usize = 256 << 10;
 
 /// A connection.
 #[derive(Debug)]
@@ -30,9 +29,7 @@ pub(super) struct Connection {
     pub(super) socket: Option<OwnedFd>,
     credit: Credit,
     outbox: Outbox,
-    /// A message of the host that did not fit into one packet, and how much of it is gone.
-    message: Vec<u8>,
-    delivered: usize,
+    inbox: Inbox,
     /// Packets without payload that are to be sent.
     due: Due,
     /// SHUTDOWN flags that the guest sent.
@@ -104,8 +101,7 @@ impl Connection {
             socket: Some(socket),
             credit: Credit::new(buffer),
             outbox: Outbox::default(),
-            message: Vec::new(),
-            delivered: 0,
+            inbox: Inbox::default(),
             due: Due::default(),
             guest_ended: 0,
             host_ended: 0,
@@ -171,7 +167,7 @@ impl Connection {
             && self.socket.is_some()
             && !self.is_receiving_over()
             && !self.is_starved
-            && self.message.is_empty()
+            && self.inbox.is_empty()
     }
 
     /// Whether the guest is to be sent something now, or may be.
@@ -184,7 +180,7 @@ impl Connection {
             credit_request,
         } = self.due;
         let due = request || response || shutdown || credit_update || credit_request;
-        self.flow.is_some() && (due || !self.message.is_empty() && !self.is_starved)
+        self.flow.is_some() && (due || !self.inbox.is_empty() && !self.is_starved)
     }
 
     /// Handles a packet of the guest, whose payload is what is left in `reader`.
@@ -230,14 +226,14 @@ impl Connection {
         }
         self.state = State::Lingering;
         self.due = Due::default();
-        self.message = Vec::new();
+        self.inbox.clear();
         Fate::Stays
     }
 
     fn end_by_guest(&mut self, flags: u32) -> Fate {
         self.guest_ended |= flags & NO_MORE;
         if self.guest_ended & NO_RECEIVE != 0 {
-            self.message = Vec::new();
+            self.inbox.clear();
             if let Some(socket) = &self.socket {
                 let _host_is_gone = shutdown(socket, Shutdown::Read);
             }
@@ -415,7 +411,7 @@ impl Connection {
             (operation::CREDIT_UPDATE, 0)
         } else if std::mem::take(&mut due.credit_request) {
             (operation::CREDIT_REQUEST, 0)
-        } else if self.is_starved || self.message.is_empty() && !self.wants_data() {
+        } else if self.is_starved || self.inbox.is_empty() && !self.wants_data() {
             if !std::mem::take(&mut self.due.shutdown) {
                 return Step::Nothing;
             }
@@ -443,11 +439,9 @@ impl Connection {
         if room == 0 {
             return Step::Useless;
         }
-        let payload = match self.kind {
-            Kind::Stream => self.read_stream(writer, room),
-            Kind::Record => self.read_message(writer, room),
-        };
-        let (length, flags) = match payload {
+        let guest_buffer = self.credit.guest_buffer() as usize;
+        let socket = self.socket.as_ref();
+        let (length, flags) = match self.inbox.read(socket, self.kind, (writer, room), guest_buffer) {
             Ok(Payload::Bytes(length, flags)) => (length, flags),
             Ok(Payload::End) => {
                 let closed = self
@@ -483,66 +477,4 @@ impl Connection {
             Step::Sent(total)
         }
     }
-
-    fn read_stream(&self, writer: &mut Writer<'_>, room: usize) -> io::Result<Payload> {
-        let Some(socket) = &self.socket else {
-            return Ok(Payload::End);
-        };
-        match writer.receive_from(socket.as_fd(), room)? {
-            0 => Ok(Payload::End),
-            length => Ok(Payload::Bytes(length, 0)),
-        }
-    }
-
-    /// A message, or the next part of one that is longer than a packet.
-    fn read_message(&mut self, writer: &mut Writer<'_>, room: usize) -> io::Result<Payload> {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.message.is_empty()) else {
-            return self.continue_message(writer, room);
-        };
-        let mut nothing = [0; 1];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
-        let (_, length) = recv(socket, &mut nothing, flags)?;
-        if length == 0 {
-            // An empty message, or the end.
-            if host::has_state(socket, PollFlags::RDHUP) {
-                return Ok(Payload::End);
-            }
-            recv(socket, &mut nothing, RecvFlags::DONTWAIT)?;
-            return Ok(Payload::Bytes(0, END_OF_MESSAGE));
-        }
-        if length <= room {
-            let received = writer.receive_from(socket.as_fd(), length)?;
-            if received != length {
-                return Err(Errno::MSGSIZE.into());
-            }
-            return Ok(Payload::Bytes(length, END_OF_MESSAGE));
-        }
-        if length > MESSAGE_MOST || length > self.credit.guest_buffer() as usize {
-            return Err(Errno::MSGSIZE.into());
-        }
-        let mut message = vec![0; length];
-        let (_, received) = recv(socket, &mut message[..], RecvFlags::DONTWAIT)?;
-        message.truncate(received);
-        (self.message, self.delivered) = (message, 0);
-        self.continue_message(writer, room)
-    }
-
-    fn continue_message(&mut self, writer: &mut Writer<'_>, room: usize) -> io::Result<Payload> {
-        let left = &self.message[self.delivered..];
-        let length = left.len().min(room);
-        writer.write_all(&left[..length])?;
-        self.delivered += length;
-        if self.delivered < self.message.len() {
-            return Ok(Payload::Bytes(length, 0));
-        }
-        self.message = Vec::new();
-        Ok(Payload::Bytes(length, END_OF_MESSAGE))
-    }
-}
-
-/// What a socket had for the guest.
-enum Payload {
-    /// So many bytes, with the flags of their packet.
-    Bytes(usize, u32),
-    End,
 }
